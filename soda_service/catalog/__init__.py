@@ -1,0 +1,1 @@
+"""Which file: identifiers, what is known about each dataset, and how it got known."""

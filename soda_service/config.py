@@ -1,0 +1,271 @@
+"""Settings of the service and of its collections.
+
+`Settings` come from a TOML file (`config/soda.toml` lists every one with its default); an
+environment variable `SODA_<SETTING>` wins over the file. `CollectionsFile` comes from
+`config/collections.toml`. Unknown keys are errors in both.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from importlib import resources
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from soda_service.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "SODA_"
+
+_Bytes = Annotated[int, Field(gt=0)]
+
+
+def resource_path(name: str) -> Path:
+    """The file or folder *name* (`config/soda.toml`, `votable_templates`…) of this installation.
+
+    In a wheel it lies inside the package; in a checkout, at the top of the repository.
+    """
+    inside = Path(str(resources.files("soda_service"))) / "resources" / name
+    return inside if inside.exists() else Path(__file__).resolve().parent.parent / name
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set; `config/soda.toml` says what each is for."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    title: str = "soda-service"
+    contact: str = ""
+    authority: str = Field(default="demo.invalid", pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{2,}$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=256)
+    public_url: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ("*",)
+
+    catalog: str = "sqlite:///soda-data/catalog.sqlite"
+    collections: Path = Path("collections.toml")
+    data_dir: Path = Path()
+    cache_dir: Path = Path("soda-data/cache")
+    cache_bytes: _Bytes = 20_000_000_000
+
+    maxrec_default: int = Field(default=10_000, ge=1)
+    maxrec_limit: int = Field(default=1_000_000, ge=1)
+    links_limit: int = Field(default=1_000, ge=1)
+    cutout_bytes: _Bytes = 4 * 1024**3
+    request_bytes: _Bytes = 1024**2
+    threads: int = Field(default=8, ge=1, le=1024)
+    plan_cache_datasets: int = Field(default=2_000, ge=1)
+    open_files: int = Field(default=256, ge=1)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    log_requests: bool = True
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
+            raise ValueError("must be an absolute http or https URL without a query")
+        return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            ip_network(text)
+        return value
+
+    @field_validator("catalog")
+    @classmethod
+    def _is_catalog(cls, value: str) -> str:
+        if not value.startswith("sqlite:///"):
+            raise ValueError("must be sqlite:///PATH")
+        return value
+
+    @property
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks whose forwarded headers are believed."""
+        return tuple(ip_network(text) for text in self.trusted_proxies)
+
+    @property
+    def catalog_path(self) -> Path:
+        """The file of an SQLite catalog."""
+        return Path(self.catalog.removeprefix("sqlite:///"))
+
+    @classmethod
+    def settings_customise_sources(  # the signature is pydantic's
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then what the file gave."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def load_settings(config: Path | None = None, **overrides: object) -> Settings:
+    """The settings in the file *config*, else in `$SODA_CONFIG`, else the defaults.
+
+    *overrides* are what the command line said; they win over everything. Relative paths in
+    a file are relative to the file. Raises ConfigurationError, saying which key is wrong.
+    """
+    named = config or (Path(os.environ["SODA_CONFIG"]) if os.environ.get("SODA_CONFIG") else None)
+    values = _read_toml(named) if named else {}
+    _refuse_unknown_environment()
+    if named:
+        values = _anchored(values, named.resolve().parent)
+    else:
+        values.setdefault("collections", resource_path("config/collections.toml"))
+    try:
+        settings = Settings(**values)
+        chosen = {key: value for key, value in overrides.items() if value is not None}
+        if chosen:
+            settings = Settings.model_validate(settings.model_copy(update=chosen).model_dump())
+    except ValidationError as error:
+        raise ConfigurationError(_first_problem(error, str(named or "settings"))) from None
+    return settings
+
+
+class FieldFilter(BaseModel):
+    """Where a photometric filter lies, vacuum wavelength in metres."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    em_min: float = Field(gt=0)
+    em_max: float = Field(gt=0)
+    em_res_power: float | None = Field(default=None, gt=0)
+
+
+class DetailConfig(BaseModel):
+    """A named set of HDUs that requests may ask for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    hdus: tuple[str, ...]
+    description: str = ""
+
+
+class LinkRule(BaseModel):
+    """Which other datasets, or which HDUs of the same one, a links document names.
+
+    Either `collection` with `on`: every dataset of that collection whose ObsCore column
+    `on` has the same value; or `detail`: these HDUs of the same file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    semantics: str = Field(pattern=r"^(#[a-z-]+|https?://\S+)$")
+    collection: str | None = None
+    on: Literal["obs_id", "lsst_band", "target_name", "instrument_name"] = "obs_id"
+    detail: str | None = None
+    description: str = ""
+
+
+class CollectionConfig(BaseModel):
+    """How the files of one collection are found and understood."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    description: str = ""
+    root: Path | None = None
+    include: tuple[str, ...] = (
+        "*.fits", "*.fit", "*.fts", "*.fits.gz", "*.fit.gz", "*.fts.gz", "*.fits.fz", "*.fz",
+    )  # fmt: skip
+    publisher_did: str | None = None
+    """Template of header keywords for the local part of the DID, `{OBSID}/{CCD}` say."""
+    constants: dict[str, str | int | float] = {}
+    """ObsCore column to value, for every dataset of the collection."""
+    keywords: dict[str, tuple[str, ...]] = {}
+    """ObsCore column to the header keywords that may give it, the first that is there winning."""
+    filters: dict[str, FieldFilter] = {}
+    """Filter name, as the header spells it, to its wavelengths."""
+    roles: dict[str, str] = {}
+    """EXTNAME to role."""
+    details: tuple[DetailConfig, ...] = ()
+    links: tuple[LinkRule, ...] = ()
+
+
+class CollectionsFile(BaseModel):
+    """`config/collections.toml`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keywords: dict[str, tuple[str, ...]] = {}
+    filters: dict[str, FieldFilter] = {}
+    roles: dict[str, str] = {}
+    collections: dict[str, CollectionConfig] = {}
+
+    def named(self, name: str) -> CollectionConfig:
+        """The collection *name*, with what holds for all collections filled in."""
+        own = self.collections.get(name, CollectionConfig())
+        return own.model_copy(
+            update={
+                "keywords": {**self.keywords, **own.keywords},
+                "filters": {**self.filters, **own.filters},
+                "roles": {**self.roles, **own.roles},
+            }
+        )
+
+
+def load_collections(path: Path) -> CollectionsFile:
+    """The collections described in *path*. Raises ConfigurationError."""
+    try:
+        return CollectionsFile(**_read_toml(path))
+    except ValidationError as error:
+        raise ConfigurationError(_first_problem(error, str(path))) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from None
+
+
+def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """*values* with relative paths made absolute, starting from *folder*."""
+    anchored = {"collections": "collections.toml", **values}
+    for key in ("collections", "data_dir", "cache_dir"):
+        if isinstance(anchored.get(key), str):
+            anchored[key] = str(folder / anchored[key])
+    catalog = anchored.get("catalog")
+    if isinstance(catalog, str) and catalog.startswith("sqlite:///"):
+        anchored["catalog"] = f"sqlite:///{folder / catalog.removeprefix('sqlite:///')}"
+    return anchored
+
+
+def _refuse_unknown_environment() -> None:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    known |= {"SODA_CONFIG"}
+    for name in os.environ:
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known | _NOT_SETTINGS:
+            raise ConfigurationError(f"the environment variable {name} is not a setting")
+
+
+_NOT_SETTINGS = frozenset({"SODA_REQUIRE_ALL", "SODA_TEST_DATA"})
+"""Variables of the test suite, which starts the service with them in its environment."""
+
+
+def _first_problem(error: ValidationError, where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {key}: {first['msg']} (got {first['input']!r})"

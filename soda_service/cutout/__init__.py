@@ -1,0 +1,1 @@
+"""The verb: a request becomes a plan, and a plan becomes bytes."""

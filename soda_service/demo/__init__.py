@@ -1,0 +1,1 @@
+"""The demo archive: one invented field, seen by several imagined instruments."""

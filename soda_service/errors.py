@@ -1,0 +1,66 @@
+"""What can go wrong, in the service's own words.
+
+::
+
+    SodaServiceError
+    ├── UsageError                    the request is wrong; the client can mend it
+    │   └── MultiValuedParamNotSupported   different values where one is taken
+    ├── UnknownDatasetError           no dataset has this identifier, or its file is gone
+    ├── AuthenticationError           credentials are needed
+    ├── AuthorizationError            these credentials are not enough
+    ├── SourceUnavailableError        the bytes cannot be reached now; trying again may help
+    ├── CorruptFileError              the file contradicts itself; trying again will not help
+    └── ConfigurationError            the operator's settings are wrong
+
+That a shape does not overlap the data is not an error: it is the value None.
+No message names a path of the server: `CorruptFileError` and `SourceUnavailableError`
+carry it apart, in `path`, for the log. `web/errors.py` is the only table that knows HTTP.
+"""
+
+
+class SodaServiceError(Exception):
+    """The root of every error that the service raises on purpose."""
+
+
+class UsageError(SodaServiceError):
+    """The request is wrong; the message says what was wrong and what came."""
+
+
+class MultiValuedParamNotSupported(UsageError):  # noqa: N818 - the label of SODA 1.0 §5.2
+    """Different values came for a parameter that takes one."""
+
+
+class UnknownDatasetError(SodaServiceError):
+    """No dataset has this identifier, or its file is gone."""
+
+    def __init__(self, identifier: str, reason: str = "no such dataset") -> None:
+        super().__init__(f"{reason}: {identifier[:200]!r}")
+        self.identifier = identifier
+
+
+class AuthenticationError(SodaServiceError):
+    """The dataset needs credentials and none came."""
+
+
+class AuthorizationError(SodaServiceError):
+    """The credentials that came do not give access."""
+
+
+class _FileError(SodaServiceError):
+    """An error of one file; its path is for the log, never for the client."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class SourceUnavailableError(_FileError):
+    """The bytes of a file cannot be reached now; trying again may help."""
+
+
+class CorruptFileError(_FileError):
+    """A file contradicts itself: truncated, lying about its size, or not FITS at all."""
+
+
+class ConfigurationError(SodaServiceError):
+    """A setting is unknown, malformed or contradicts another."""

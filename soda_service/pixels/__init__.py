@@ -1,0 +1,1 @@
+"""Pixels out of bytes: a box of stored values, in bands of bounded size."""

@@ -1,0 +1,1 @@
+"""Bytes by range, from wherever they lie; nothing here knows FITS."""

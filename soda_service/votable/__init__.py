@@ -1,0 +1,1 @@
+"""Tables: VOTable documents made of templates and streamed rows."""

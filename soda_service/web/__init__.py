@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: parameter names, status codes, media types and URLs live here alone."""
