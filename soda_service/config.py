@@ -7,20 +7,30 @@ environment variable `SODA_<SETTING>` wins over the file. `CollectionsFile` come
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from importlib import resources
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from soda_service.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SODA_"
+
+_SQLITE = "sqlite:///"
 
 _Bytes = Annotated[int, Field(gt=0)]
 
@@ -90,9 +100,15 @@ class Settings(BaseSettings):
     @field_validator("catalog")
     @classmethod
     def _is_catalog(cls, value: str) -> str:
-        if not value.startswith("sqlite:///"):
+        if not value.startswith(_SQLITE) or not value.removeprefix(_SQLITE).strip("/"):
             raise ValueError("must be sqlite:///PATH")
         return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.maxrec_default > self.maxrec_limit:
+            raise ValueError("maxrec_default must not exceed maxrec_limit")
+        return self
 
     @property
     def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -102,7 +118,7 @@ class Settings(BaseSettings):
     @property
     def catalog_path(self) -> Path:
         """The file of an SQLite catalog."""
-        return Path(self.catalog.removeprefix("sqlite:///"))
+        return Path(self.catalog.removeprefix(_SQLITE))
 
     @classmethod
     def settings_customise_sources(  # the signature is pydantic's
@@ -141,14 +157,42 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
     return settings
 
 
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """The environment from which `load_settings()` makes these very settings again."""
+    values = settings.model_dump(mode="json")
+    return {
+        ENVIRONMENT_PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
+
+
+SettableColumn = Literal[
+    "dataproduct_type", "dataproduct_subtype", "calib_level", "obs_id", "obs_title",
+    "target_name", "s_ra", "s_dec", "s_fov", "s_resolution", "s_pixel_scale",
+    "t_min", "t_max", "t_exptime", "t_resolution", "t_xel",
+    "em_min", "em_max", "em_res_power", "em_xel", "lsst_band", "o_ucd",
+    "pol_states", "pol_xel", "facility_name", "instrument_name",
+]  # fmt: skip
+"""ObsCore columns that a collection may give; the others follow from the file itself."""
+
+
 class FieldFilter(BaseModel):
     """Where a photometric filter lies, vacuum wavelength in metres."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    em_min: float = Field(gt=0)
-    em_max: float = Field(gt=0)
-    em_res_power: float | None = Field(default=None, gt=0)
+    em_min: float = Field(gt=0, allow_inf_nan=False)
+    em_max: float = Field(gt=0, allow_inf_nan=False)
+    em_res_power: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Effective wavelength over width; from the two limits where it is not given."""
+    band: str | None = None
+    """What stands in `lsst_band`; the name in the header where this is not given."""
+
+    @model_validator(mode="after")
+    def _is_interval(self) -> Self:
+        if self.em_min >= self.em_max:
+            raise ValueError("em_min must be below em_max")
+        return self
 
 
 class DetailConfig(BaseModel):
@@ -161,20 +205,36 @@ class DetailConfig(BaseModel):
     description: str = ""
 
 
+LinkColumn = Literal["obs_id", "lsst_band", "target_name", "instrument_name"]
+"""ObsCore columns by which datasets may be linked."""
+
+
 class LinkRule(BaseModel):
     """Which other datasets, or which HDUs of the same one, a links document names.
 
-    Either `collection` with `on`: every dataset of that collection whose ObsCore column
-    `on` has the same value; or `detail`: these HDUs of the same file.
+    Either `collection` with `on`: every dataset of that collection whose ObsCore columns
+    `on` have the same values; or `detail`: these HDUs of the same file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     semantics: str = Field(pattern=r"^(#[a-z-]+|https?://\S+)$")
     collection: str | None = None
-    on: Literal["obs_id", "lsst_band", "target_name", "instrument_name"] = "obs_id"
+    on: Annotated[tuple[LinkColumn, ...], Field(min_length=1)] = ("obs_id",)
+    """One column, or several that must all agree; a null agrees with nothing."""
     detail: str | None = None
     description: str = ""
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _is_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if (self.collection is None) == (self.detail is None):
+            raise ValueError("needs either collection or detail")
+        return self
 
 
 class CollectionConfig(BaseModel):
@@ -185,14 +245,16 @@ class CollectionConfig(BaseModel):
     title: str = ""
     description: str = ""
     root: Path | None = None
+    """Folder, relative to the setting `data_dir`."""
     include: tuple[str, ...] = (
         "*.fits", "*.fit", "*.fts", "*.fits.gz", "*.fit.gz", "*.fts.gz", "*.fits.fz", "*.fz",
     )  # fmt: skip
-    publisher_did: str | None = None
+    """Patterns of file names, without regard to case."""
+    publisher_did: str | None = Field(default=None, pattern=r"\{[^{}]+\}")
     """Template of header keywords for the local part of the DID, `{OBSID}/{CCD}` say."""
-    constants: dict[str, str | int | float] = {}
+    constants: dict[SettableColumn, str | int | float] = {}
     """ObsCore column to value, for every dataset of the collection."""
-    keywords: dict[str, tuple[str, ...]] = {}
+    keywords: dict[SettableColumn, tuple[str, ...]] = {}
     """ObsCore column to the header keywords that may give it, the first that is there winning."""
     filters: dict[str, FieldFilter] = {}
     """Filter name, as the header spells it, to its wavelengths."""
@@ -201,16 +263,33 @@ class CollectionConfig(BaseModel):
     details: tuple[DetailConfig, ...] = ()
     links: tuple[LinkRule, ...] = ()
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        names = [detail.name for detail in self.details]
+        if len(set(names)) < len(names):
+            raise ValueError("two details have the same name")
+        for link in self.links:
+            if link.detail is not None and link.detail not in names:
+                raise ValueError(f"a link names the detail {link.detail!r}, which is not there")
+        return self
+
 
 class CollectionsFile(BaseModel):
     """`config/collections.toml`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    keywords: dict[str, tuple[str, ...]] = {}
+    keywords: dict[SettableColumn, tuple[str, ...]] = {}
     filters: dict[str, FieldFilter] = {}
     roles: dict[str, str] = {}
     collections: dict[str, CollectionConfig] = {}
+
+    @field_validator("collections")
+    @classmethod
+    def _differ(cls, value: dict[str, CollectionConfig]) -> dict[str, CollectionConfig]:
+        if len({name.lower() for name in value}) < len(value):
+            raise ValueError("two names of collections differ in case only")
+        return value
 
     def named(self, name: str) -> CollectionConfig:
         """The collection *name*, with what holds for all collections filled in."""
@@ -248,8 +327,8 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(anchored.get(key), str):
             anchored[key] = str(folder / anchored[key])
     catalog = anchored.get("catalog")
-    if isinstance(catalog, str) and catalog.startswith("sqlite:///"):
-        anchored["catalog"] = f"sqlite:///{folder / catalog.removeprefix('sqlite:///')}"
+    if isinstance(catalog, str) and catalog.startswith(_SQLITE):
+        anchored["catalog"] = f"{_SQLITE}{folder / catalog.removeprefix(_SQLITE)}"
     return anchored
 
 

@@ -1,0 +1,55 @@
+# What a person types; `.ci/run` and the Dockerfile use the same targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= demo-archive
+HOST ?= 127.0.0.1
+PORT ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format bench wheel clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# Stamps, so that a second `make` installs nothing; a change of pyproject.toml installs anew.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-check: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check,bench]'
+	touch $@
+
+demo: $(VENV)/.installed ## write, ingest and serve the demo archive on http://127.0.0.1:8080
+	$(BIN)/soda-service demo --dir $(DEMO_DIR) --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.installed-test ## the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-check ## formatter, linter, types, imports, spelling
+	$(BIN)/ruff format --check soda_service tests benchmarks docs
+	$(BIN)/ruff check soda_service tests benchmarks docs
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell soda_service tests benchmarks docs config votable_templates README.md CHANGELOG.md
+
+format: $(VENV)/.installed-check ## format the code and mend what can be mended
+	$(BIN)/ruff format soda_service tests benchmarks docs
+	$(BIN)/ruff check --fix soda_service tests benchmarks docs
+
+bench: $(VENV)/.installed-check ## ratios against peers and limits, as one table
+	$(BIN)/python benchmarks/run.py
+
+wheel: $(VENV)/.installed-test ## the wheel, into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove what the other targets made, the demo archive included
+	rm -rf $(VENV) $(DEMO_DIR) build dist

@@ -1,0 +1,86 @@
+"""The files that the benchmarks cut: many of a survey's size, and one large one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.io import fits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+AUTHORITY = "bench.invalid"
+NAXIS = 2048
+LARGE_NAXIS = 16_384
+CARDS = 250
+"""Cards of a header, as surveys have them."""
+SCALE = 0.2 / 3600
+"""Degrees a pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One file and where it lies on the sky."""
+
+    path: Path
+    lon: float
+    lat: float
+    naxis: int
+
+    @property
+    def identifier(self) -> str:
+        """The DID that ingest gives it."""
+        return f"ivo://{AUTHORITY}/{self.path.parent.name}?{self.path.name}"
+
+
+def write_fields(folder: Path, *, count: int) -> list[Field]:
+    """*count* images, one half plain TAN and one half TAN-SIP, spread over the sky."""
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(1).normal(100, 5, (NAXIS, NAXIS)).astype(">f4").tobytes()
+    fields = []
+    for number in range(count):
+        lon, lat = (number * 137.508) % 360, -60 + 120 * number / count
+        header = _header(lon, lat, NAXIS, sip=bool(number % 2))
+        path = folder / f"field-{number:04}.fits"
+        path.write_bytes(header.tostring().encode("ascii") + _padded(pixels))
+        fields.append(Field(path, lon, lat, NAXIS))
+    return fields
+
+
+def write_large(folder: Path) -> Field:
+    """One sparse image of a little over a gigabyte."""
+    folder.mkdir(parents=True)
+    path = folder / "large.fits"
+    header = _header(10, 10, LARGE_NAXIS, sip=False).tostring().encode("ascii")
+    size = LARGE_NAXIS * LARGE_NAXIS * 4
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + -(-size // 2880) * 2880)
+    return Field(path, 10, 10, LARGE_NAXIS)
+
+
+def _header(lon: float, lat: float, naxis: int, *, sip: bool) -> fits.Header:
+    header = fits.PrimaryHDU().header
+    header["BITPIX"] = -32
+    header["NAXIS"] = 2
+    header.set("NAXIS1", naxis, after="NAXIS")
+    header.set("NAXIS2", naxis, after="NAXIS1")
+    suffix = "-SIP" if sip else ""
+    header["CTYPE1"], header["CTYPE2"] = f"RA---TAN{suffix}", f"DEC--TAN{suffix}"
+    header["CRVAL1"], header["CRVAL2"] = lon, lat
+    header["CRPIX1"], header["CRPIX2"] = naxis / 2 + 0.37, naxis / 2 - 0.21
+    header["CD1_1"], header["CD1_2"] = -SCALE * 0.98, SCALE * 0.17
+    header["CD2_1"], header["CD2_2"] = SCALE * 0.17, SCALE * 0.98
+    header["RADESYS"] = "ICRS"
+    if sip:
+        header["A_ORDER"] = header["B_ORDER"] = 2
+        header["A_2_0"], header["A_1_1"], header["B_0_2"] = 2e-7, -1e-7, 3e-7
+    for number in range(CARDS - len(header)):
+        header[f"META{number:03}"] = (number * 1.5, "of the observation")
+    return header
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 2880)

@@ -1,0 +1,255 @@
+"""A server in a process of its own, and clients that ask it as fast as it answers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import archive
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECTIONS = 4
+"""Connections kept alive; the server has one worker, so more would only wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one measurement saw."""
+
+    per_second: float
+    cpu_us: float
+    """CPU of the server's process, microseconds a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """What was seen while large cutouts were streamed."""
+
+    megabytes: float
+    bytes_each: int
+    gigabytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running service."""
+
+    port: int
+    pid: int
+
+    def cutout_targets(self, fields: list[archive.Field], *, pixels: int) -> list[str]:
+        """Request targets of circles *pixels* wide at random places within each field."""
+        chance = random.Random(7)
+        radius = pixels / 2 * archive.SCALE
+        targets = []
+        for _ in range(20):
+            for field in fields:
+                reach = (field.naxis / 2 - pixels) * archive.SCALE * 0.8
+                lat = field.lat + chance.uniform(-reach, reach)
+                lon = field.lon + chance.uniform(-reach, reach)
+                circle = quote(f"{lon % 360:.7f} {lat:.7f} {radius:.9f}")
+                targets.append(f"/soda/sync?ID={quote(field.identifier)}&CIRCLE={circle}")
+        chance.shuffle(targets)
+        return targets
+
+    def warm(self, targets: list[str]) -> int:
+        """Ask for everything once; the median size of the answers."""
+        sizes = []
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        for target in targets:
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 200:
+                raise RuntimeError(f"{target}: {answer.status} {body[:200]!r}")
+            sizes.append(len(body))
+        connection.close()
+        return sorted(sizes)[len(sizes) // 2]
+
+    def rate(self, targets: list[str], seconds: float) -> Rate:
+        """Requests per second for random ones of *targets*."""
+        return measure(self.port, self.pid, targets, seconds)
+
+    def peak_memory(self, field: archive.Field, *, clients: int) -> Peak:
+        """The largest anonymous memory while *clients* each stream nearly the whole field."""
+        width = field.naxis * archive.SCALE * 0.98
+        box = f"RANGE {field.lon - width} {field.lon + width} {field.lat - 5} {field.lat + 5}"
+        target = f"/soda/sync?ID={quote(field.identifier)}&POS={quote(box)}"
+        sizes: list[int] = []
+        threads = [
+            threading.Thread(target=_drain, args=(self.port, target, sizes)) for _ in range(clients)
+        ]
+        start = time.monotonic()
+        for thread in threads:
+            thread.start()
+        peak = 0
+        while any(thread.is_alive() for thread in threads):
+            peak = max(peak, _anonymous_bytes(self.pid))
+            time.sleep(0.01)
+        seconds = time.monotonic() - start
+        if len(sizes) != clients or len(set(sizes)) != 1:
+            raise RuntimeError(f"the clients got {sizes} bytes")
+        return Peak(peak / 1e6, sizes[0], sum(sizes) / seconds / 1e9)
+
+
+@contextmanager
+def served(folder: Path, fields: list[archive.Field]) -> Iterator[Server]:
+    """The service with one worker, its catalog filled with *fields*."""
+    environment = _environment(folder)
+    roots = sorted({str(field.path.parent) for field in fields})
+    subprocess.run(
+        [sys.executable, "-m", "soda_service", "ingest", *roots], env=environment, check=True
+    )
+    port = free_port()
+    command = [sys.executable, str(Path(__file__).with_name("constant_app.py")), str(port)]
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            wait_for(port, "/health")
+            yield Server(port, process.pid)
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def start_seconds(folder: Path) -> float:
+    """Seconds until `soda-service serve` answers its first request."""
+    port = free_port()
+    start = time.monotonic()
+    command = [sys.executable, "-m", "soda_service", "serve", "--port", str(port)]
+    with subprocess.Popen(command, env=_environment(folder), stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_for(port, "/health")
+            return time.monotonic() - start
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def measure(port: int, pid: int, targets: list[str], seconds: float) -> Rate:
+    """Requests per second, and CPU of the server's process with its children, for *targets*."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        pool.apply(_ask, (port, targets, 0.2))
+        before = _cpu_seconds(pid)
+        count, taken = pool.apply(_ask, (port, targets, seconds))
+        used = _cpu_seconds(pid) - before
+    return Rate(count / taken, used / count * 1e6)
+
+
+def wait_for(port: int, target: str) -> None:
+    """Until the server answers *target* with 200; at most a minute."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        connection = HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", target)
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, HTTPException):
+            time.sleep(0.01)
+        finally:
+            connection.close()
+    raise RuntimeError(f"no server answers on port {port}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "SODA_CATALOG": f"sqlite:///{folder / 'catalog.sqlite'}",
+        "SODA_CACHE_DIR": str(folder / "cache"),
+        "SODA_AUTHORITY": archive.AUTHORITY,
+        "SODA_LOG_REQUESTS": "false",
+    }
+
+
+def _ask(port: int, targets: list[str], seconds: float) -> tuple[int, float]:
+    """Keep `CONNECTIONS` requests under way over kept-alive connections; how many, how long.
+
+    One thread and plain sockets, so that the client costs less than the server.
+    """
+    import selectors
+
+    requests = [f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for target in targets]
+    chance = random.Random(11)
+    buffer = bytearray(1 << 20)
+    chooser = selectors.DefaultSelector()
+    for _ in range(CONNECTIONS):
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        chooser.register(connection, selectors.EVENT_READ, [0])
+        connection.sendall(chance.choice(requests))
+    count, start = 0, time.monotonic()
+    while (now := time.monotonic()) - start < seconds:
+        for key, _ in chooser.select(1):
+            connection, missing = key.fileobj, key.data
+            assert isinstance(connection, socket.socket)
+            got = connection.recv_into(buffer)
+            if got == 0:
+                raise RuntimeError("the server closed a connection")
+            if missing[0] == 0:
+                missing[0] = _answer_length(buffer[:2048])
+            missing[0] -= got
+            if missing[0] == 0:
+                count += 1
+                connection.sendall(chance.choice(requests))
+    return count, now - start
+
+
+def _answer_length(start: bytearray) -> int:
+    """Bytes of an answer with its header, from its first bytes."""
+    head, _, _ = bytes(start).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(head[:200])
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(head) + 4 + int(line.partition(b":")[2])
+    raise RuntimeError("an answer without Content-Length")
+
+
+def _drain(port: int, target: str, sizes: list[int]) -> None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=600)
+    connection.request("GET", target)
+    answer = connection.getresponse()
+    size, buffer = 0, bytearray(1 << 20)
+    while got := answer.readinto(buffer):
+        size += got
+    if answer.status == 200:
+        sizes.append(size)
+    connection.close()
+
+
+def _cpu_seconds(pid: int) -> float:
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
+
+
+def _anonymous_bytes(pid: int) -> int:
+    """RssAnon of /proc: what would have to be swapped; mapped files do not count."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,113 @@
+"""The web application: routes, middleware, and the services behind them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from soda_service.config import load_settings
+from soda_service.discovery.urls import Service
+from soda_service.errors import SodaServiceError
+from soda_service.web import urls
+from soda_service.web.datalink import LinksEndpoint
+from soda_service.web.errors import error_response
+from soda_service.web.files import FilesEndpoint
+from soda_service.web.log import AccessLog, configure_logging
+from soda_service.web.middleware import Cors, Failures, RequestLog
+from soda_service.web.page import PageEndpoint
+from soda_service.web.services import Services
+from soda_service.web.sia import QueryEndpoint
+from soda_service.web.soda import SyncEndpoint
+from soda_service.web.vosi import (
+    AvailabilityEndpoint,
+    CapabilitiesEndpoint,
+    ExamplesEndpoint,
+    HealthEndpoint,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+
+    from soda_service.config import Settings
+
+_READ = ("GET", "HEAD")
+_ASK = ("GET", "HEAD", "POST")
+
+
+def application() -> Starlette:
+    """The application as the environment describes it, with the process's log set up.
+
+    For servers that start workers of their own: `uvicorn --factory soda_service.app:application`.
+    """
+    settings = load_settings()
+    configure_logging(settings)
+    return create_app(settings)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    make_services: Callable[[Settings], Services] = Services.of,
+) -> Starlette:
+    """The application; its services are made when it starts and closed when it stops.
+
+    *routes* are served beside its own, behind the same middleware.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services]]:
+        services = make_services(settings)
+        try:
+            yield {"services": services}
+        finally:
+            services.close()
+
+    app = Starlette(
+        routes=[*_routes(), *routes],
+        middleware=[
+            Middleware(
+                RequestLog,
+                proxies=urls.Proxies(settings.proxy_networks),
+                log=AccessLog(settings),
+            ),
+            Middleware(Cors, origins=settings.cors_origins),
+            Middleware(Failures),
+        ],
+        exception_handlers={HTTPException: _answer_error, SodaServiceError: _answer_error},
+        lifespan=lifespan,
+    )
+    # A redirect from `…/` would name the host that the request claims; such a path is unknown.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _routes() -> list[BaseRoute]:
+    """Every path, the busiest first."""
+    return [
+        Route(urls.SYNC, SyncEndpoint(), methods=_ASK),
+        Route(urls.LINKS, LinksEndpoint(), methods=_ASK),
+        Route(urls.QUERY, QueryEndpoint(), methods=_ASK),
+        Route(urls.FILES + "{path:path}", FilesEndpoint(), methods=_READ),
+        Route(urls.HEALTH, HealthEndpoint(), methods=_READ),
+        Route(urls.EXAMPLES, ExamplesEndpoint(), methods=_READ),
+        *(
+            Route(urls.CAPABILITIES[one], CapabilitiesEndpoint(one), methods=_READ)
+            for one in Service
+        ),
+        *(Route(urls.AVAILABILITY[one], AvailabilityEndpoint(), methods=_READ) for one in Service),
+        Route("/", PageEndpoint(), methods=_READ),
+    ]
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(error, request.scope)

@@ -1,0 +1,186 @@
+"""Processes that index files for ingest.
+
+Each is a Python of its own, told what to do over a socket: it imports nothing of the
+caller's, and when a file makes it die (astropy's C code has done so), the caller knows which
+file that was and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Final
+
+from soda_service.catalog import worker
+from soda_service.catalog.worker import READY, IndexFailure
+from soda_service.errors import SourceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from soda_service.catalog.indexer import Place
+    from soda_service.catalog.rows import DatasetRows
+
+_QUEUED: Final = 3
+"""Files sent to a process ahead of its answers, so that it need not wait for the next."""
+
+_TICK_SECONDS: Final = 0.25
+
+FILE_SECONDS: Final = 900.0
+"""How long a file may take: long enough to inflate 100 GB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexTask:
+    """A file to be indexed."""
+
+    path: str
+    place: Place
+    known_id: int | None
+    """Row of the catalog that the file has already."""
+
+
+class Crew:
+    """Up to *size* processes that index files. To be used by one thread, and closed."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._workers: list[_Worker] = []
+
+    def index(
+        self, tasks: Iterable[IndexTask]
+    ) -> Iterator[tuple[IndexTask, DatasetRows | IndexFailure] | None]:
+        """Each task with what came of it, as they come; None now and then while none comes.
+
+        *tasks* is drawn from only as far as the processes can take it.
+        """
+        source = iter(tasks)
+        again: deque[IndexTask] = deque()
+        exhausted = False
+        while True:
+            while (worker := self._free()) is not None and not (exhausted and not again):
+                task = again.popleft() if again else next(source, None)
+                if task is None:
+                    exhausted = True
+                    break
+                worker.send(task)
+            busy = [worker for worker in self._workers if worker.queue]
+            if not busy:
+                return
+            came = False
+            for worker in self._answering(busy):
+                came = True
+                task = worker.queue.popleft()
+                answer = worker.receive()
+                if isinstance(answer, IndexFailure) and not worker.alive:
+                    again.extend(worker.queue)
+                    self._workers.remove(worker)
+                yield task, answer
+            if not came:
+                yield None
+
+    def close(self) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def _free(self) -> _Worker | None:
+        """The process with the least to do, a new one where all have something."""
+        least = min(self._workers, key=lambda worker: len(worker.queue), default=None)
+        if least is not None and not least.queue:
+            return least
+        if len(self._workers) < self._size:
+            self._workers.append(_Worker())
+            return self._workers[-1]
+        return least if least is not None and len(least.queue) < _QUEUED else None
+
+    @staticmethod
+    def _answering(busy: list[_Worker]) -> list[_Worker]:
+        """Those of *busy* that have answered, have died, or have taken too long."""
+        ready = set(wait([worker.connection for worker in busy], _TICK_SECONDS))
+        return [one for one in busy if (one.connection in ready and one.has_news()) or one.overdue]
+
+
+class _Worker:
+    """One process and the files that it has been sent, the one at work first."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [sys.executable, "-m", worker.__name__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+            )
+        self.connection = Connection(ours.detach())
+        self.queue: deque[IndexTask] = deque()
+        self.alive = True
+        self._started = False
+        self._places: dict[int, Place] = {}
+        self._since = time.monotonic()
+
+    def send(self, task: IndexTask) -> None:
+        """Hand over *task*; a place goes over once."""
+        if not self.queue:
+            self._since = time.monotonic()
+        number = id(task.place)
+        place = None if number in self._places else task.place
+        self._places[number] = task.place
+        self.queue.append(task)
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died; `receive` will tell
+            self.connection.send((task.path, number, place))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the file at work has taken longer than any may."""
+        return time.monotonic() - self._since > FILE_SECONDS
+
+    def has_news(self) -> bool:
+        """Whether `receive` need not wait; to be asked when the connection has something."""
+        if not self._started:
+            try:
+                self._started = self.connection.recv_bytes() == READY
+            except (EOFError, OSError):
+                raise SourceUnavailableError(
+                    f"a process that reads headers cannot start: it {self._ending()}"
+                ) from None
+            return self.connection.poll(0)
+        return True
+
+    def receive(self) -> DatasetRows | IndexFailure:
+        """The answer about the first file of the queue, or how it ended the process."""
+        if self.overdue and not self.connection.poll(0):
+            self.end()
+            return IndexFailure(reason=f"reading it took over {FILE_SECONDS:.0f} s", lasting=True)
+        self._since = time.monotonic()
+        try:
+            answer: DatasetRows | IndexFailure = self.connection.recv()
+        except (EOFError, OSError):
+            reason = f"the process that read its headers {self._ending()}"
+            return IndexFailure(reason=reason, lasting=True)
+        return answer
+
+    def end(self) -> None:
+        """Stop the process, whatever it is doing."""
+        self.alive = False
+        self.connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _ending(self) -> str:
+        self.connection.close()
+        self.alive = False
+        code = self._process.wait()
+        return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -1,0 +1,170 @@
+"""From an identifier to a dataset, as the file is now."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from soda_service.catalog.query import fold
+from soda_service.errors import UnknownDatasetError
+from soda_service.storage.source import FileVersion
+
+if TYPE_CHECKING:
+    from soda_service.catalog.dataset import Dataset
+    from soda_service.catalog.store import CatalogStore, StoredDataset
+    from soda_service.config import Settings
+
+_CATALOG_SECONDS: Final = 0.5
+"""How old the last look at the catalog may be."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Entry:
+    stored: StoredDataset
+    catalog_version: int
+    """That of the catalog when the entry was last compared with it."""
+
+
+class Resolver:
+    """Finds datasets and keeps those used last. Safe to use from several threads.
+
+    At every call the file is asked (size and modification time) whether it is still the
+    one that was indexed, and twice a second the catalog whether another process wrote to it.
+    """
+
+    def __init__(self, store: CatalogStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._limit = settings.plan_cache_datasets
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._lock = threading.Lock()
+        self._indexing = threading.Lock()
+        self._catalog_version = -1
+        self._looked_at = float("-inf")
+
+    def resolve(self, identifier: str) -> Dataset:
+        """The dataset with this publisher DID, whatever its case; may block.
+
+        A file that changed since it was indexed is indexed anew. Raises UnknownDatasetError
+        when there is none or its file is gone, SourceUnavailableError or CorruptFileError
+        when a file that changed cannot be indexed.
+        """
+        self._look_at_catalog()
+        folded = fold(identifier)
+        entry = self._cached(folded)
+        if entry is None or not self._still_stored(folded, entry):
+            entry = self._load(identifier, folded)
+        dataset = entry.stored.dataset
+        version = _version_of(dataset.url)
+        if version is None:
+            self._forget(folded)
+            raise UnknownDatasetError(identifier, "its file is gone")
+        return dataset if version == dataset.version else self._index_anew(identifier)
+
+    def peek(self, identifier: str) -> Dataset | None:
+        """The same where that needs no more than one look at the file's entry; else None."""
+        entry = self._cached(fold(identifier))
+        if (
+            entry is None
+            or entry.catalog_version != self._catalog_version
+            or time.monotonic() - self._looked_at > _CATALOG_SECONDS
+        ):
+            return None
+        dataset = entry.stored.dataset
+        return dataset if _version_of(dataset.url) == dataset.version else None
+
+    def _look_at_catalog(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at > _CATALOG_SECONDS:
+            self._catalog_version = self._store.data_version()
+            self._looked_at = now
+
+    def _cached(self, folded: str) -> _Entry | None:
+        with self._lock:
+            entry = self._entries.get(folded)
+            if entry is not None:
+                self._entries.move_to_end(folded)
+            return entry
+
+    def _still_stored(self, folded: str, entry: _Entry) -> bool:
+        """Whether the catalog still has what was read; asked once for each version of it."""
+        version = self._catalog_version
+        if entry.catalog_version == version:
+            return True
+        if self._store.revision_of(folded) != entry.stored.revision:
+            return False
+        entry.catalog_version = version
+        return True
+
+    def _load(self, identifier: str, folded: str) -> _Entry:
+        version = self._catalog_version
+        stored = self._store.get_stored(folded)
+        if stored is None:
+            self._forget(folded)
+            raise UnknownDatasetError(identifier)
+        entry = _Entry(stored, version)
+        with self._lock:
+            self._entries[folded] = entry
+            self._entries.move_to_end(folded)
+            while len(self._entries) > self._limit:
+                self._entries.popitem(last=False)
+        return entry
+
+    def _forget(self, folded: str) -> None:
+        with self._lock:
+            self._entries.pop(folded, None)
+
+    def _index_anew(self, identifier: str) -> Dataset:
+        """Index the file as ingest would, and store that for the others."""
+        # Late: a server that meets no changed file does not need what reads headers.
+        from soda_service.catalog.reindex import reindexed
+
+        folded = fold(identifier)
+        with self._indexing:
+            # Another request, or another process, may have done it while this one waited.
+            entry = self._load(identifier, folded)
+            current = entry.stored.dataset
+            if _version_of(current.url) == current.version:
+                return current
+            _logger.info("indexing a changed file anew: %s", current.url)
+            dataset = reindexed(current, self._store, self._settings)
+            if fold(dataset.publisher_did) != folded:
+                self._forget(folded)
+                raise UnknownDatasetError(identifier, "its file holds another dataset now")
+            fresh = self._load(identifier, folded)
+            if fresh.stored.dataset.version == dataset.version:
+                return fresh.stored.dataset
+            return dataset  # a catalog that may only be read keeps the old row
+
+
+class FixedResolver:
+    """A resolver that knows one dataset, for work without a catalog."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def resolve(self, identifier: str) -> Dataset:
+        """The dataset, if that is its identifier; otherwise raises UnknownDatasetError."""
+        found = self.peek(identifier)
+        if found is None:
+            raise UnknownDatasetError(identifier)
+        return found
+
+    def peek(self, identifier: str) -> Dataset | None:
+        """The dataset, if that is its identifier."""
+        return self._dataset if fold(identifier) == fold(self._dataset.publisher_did) else None
+
+
+def _version_of(path: str) -> FileVersion | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call itself
+    except OSError:
+        return None
+    return FileVersion(status.st_size, status.st_mtime_ns)

@@ -1,0 +1,176 @@
+"""Datasets as rows of the catalog, and rows as datasets.
+
+Polygons are stored as little-endian numbers: a 32-bit count of polygons, a 32-bit count of
+vertices for each, then longitude and latitude of every vertex as 64-bit floats, degrees.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from soda_service.catalog.dataset import Dataset, DatasetHdu, Detail, Footprint, ObsCore
+from soda_service.catalog.query import fold
+from soda_service.catalog.skybox import sky_box
+from soda_service.fits.cards import Header
+from soda_service.fits.layout import HduKind, HduLayout
+from soda_service.geometry.shapes import Circle, Polygon
+from soda_service.storage.source import FileVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import RowMapping
+
+    from soda_service.catalog.skybox import SkyBox
+    from soda_service.config import DetailConfig
+
+    Cell = str | int | float | bytes | None
+
+OBSCORE_NAMES: Final = tuple(field.name for field in fields(ObsCore))
+
+_COMPRESSION_LEVEL: Final = 3
+"""Headers shrink to a sixth; higher levels win a hundredth and cost twice the time."""
+
+_EVERY_HDU: Final = Detail(name="All", hdus=("*",), description="Every HDU of the file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRows:
+    """One dataset as the catalog stores it, but for the numbers that the catalog gives."""
+
+    collection: str
+    dataset: dict[str, Cell]
+    hdus: tuple[dict[str, Cell], ...]
+    boxes: tuple[SkyBox, ...]
+    """One for each polygon of the footprint."""
+
+    @property
+    def publisher_did(self) -> str:
+        """The dataset's identifier."""
+        return str(self.dataset["obs_publisher_did"])
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the dataset's file."""
+        return str(self.dataset["path"])
+
+
+def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
+    """What is stored of *dataset*; *fingerprint* tells what made it."""
+    footprint = dataset.footprint
+    cap = footprint.cap if footprint else None
+    polygons = footprint.polygons if footprint else ()
+    return DatasetRows(
+        collection=dataset.collection,
+        dataset={
+            "did_folded": fold(dataset.publisher_did),
+            "local_part": dataset.local_part,
+            "path": dataset.url,
+            "size": dataset.version.size,
+            "modified_ns": dataset.version.modified_ns,
+            "media_type": dataset.media_type,
+            "fingerprint": fingerprint,
+            "cap_lon": cap.lon if cap else None,
+            "cap_lat": cap.lat if cap else None,
+            "cap_radius": cap.radius if cap else None,
+            "polygons": _packed(polygons) if footprint else None,
+            **{name: getattr(dataset.obscore, name) for name in OBSCORE_NAMES},
+        },
+        hdus=tuple(_hdu_row(hdu) for hdu in dataset.hdus),
+        boxes=tuple(sky_box(polygon) for polygon in polygons),
+    )
+
+
+def dataset_of(
+    row: RowMapping, hdus: Iterable[RowMapping], details: Iterable[DetailConfig]
+) -> Dataset:
+    """The dataset that *row* and its HDUs describe."""
+    return Dataset(
+        obscore=obscore_of(row),
+        footprint=_footprint_of(row),
+        url=row["path"],
+        local_part=row["local_part"],
+        version=FileVersion(row["size"], row["modified_ns"]),
+        media_type=row["media_type"],
+        hdus=tuple(_hdu_of(hdu) for hdu in hdus),
+        details=details_of(details),
+    )
+
+
+def details_of(configured: Iterable[DetailConfig]) -> tuple[Detail, ...]:
+    """The details of a collection; one of every HDU where it names none."""
+    named = tuple(
+        Detail(name=one.name, hdus=one.hdus, description=one.description) for one in configured
+    )
+    return named or (_EVERY_HDU,)
+
+
+def obscore_of(row: RowMapping) -> ObsCore:
+    """The ObsCore facts in *row*."""
+    return ObsCore(**{name: row[name] for name in OBSCORE_NAMES})
+
+
+def polygons_of(packed: bytes) -> tuple[Polygon, ...]:
+    """The polygons in the form of the module's second paragraph."""
+    count = int.from_bytes(packed[:4], "little")
+    sizes = np.frombuffer(packed, "<u4", count, 4)
+    numbers = np.frombuffer(packed, "<f8", -1, 4 + 4 * count).reshape(-1, 2)
+    polygons: list[Polygon] = []
+    start = 0
+    for size in sizes.tolist():
+        vertices = numbers[start : start + size].tolist()
+        polygons.append(Polygon(tuple((lon, lat) for lon, lat in vertices)))
+        start += size
+    return tuple(polygons)
+
+
+def _packed(polygons: tuple[Polygon, ...]) -> bytes:
+    sizes = np.array([len(polygons), *(len(one.vertices) for one in polygons)], "<u4")
+    numbers = np.array([vertex for one in polygons for vertex in one.vertices], "<f8")
+    return sizes.tobytes() + numbers.tobytes()
+
+
+def _footprint_of(row: RowMapping) -> Footprint | None:
+    packed = row["polygons"]
+    if packed is None:
+        return None
+    lon, lat, radius = (row[f"cap_{name}"] for name in ("lon", "lat", "radius"))
+    return Footprint(polygons=polygons_of(packed), cap=Circle(lon, lat, radius))
+
+
+def _hdu_row(hdu: DatasetHdu) -> dict[str, Cell]:
+    layout = hdu.layout
+    return {
+        "position": layout.index,
+        "kind": layout.kind.value,
+        "name": layout.name,
+        "version": layout.version,
+        "role": hdu.role,
+        "bitpix": layout.bitpix,
+        "naxis": json.dumps(layout.naxis),
+        "header_offset": layout.header_offset,
+        "data_offset": layout.data_offset,
+        "data_size": layout.data_size,
+        "cards": zlib.compress(layout.header.raw, _COMPRESSION_LEVEL),
+    }
+
+
+def _hdu_of(row: RowMapping) -> DatasetHdu:
+    layout = HduLayout(
+        index=row["position"],
+        kind=HduKind(row["kind"]),
+        name=row["name"],
+        version=row["version"],
+        bitpix=row["bitpix"],
+        naxis=tuple(json.loads(row["naxis"])),
+        header=Header(zlib.decompress(row["cards"])),
+        header_offset=row["header_offset"],
+        data_offset=row["data_offset"],
+        data_size=row["data_size"],
+    )
+    return DatasetHdu(layout=layout, role=row["role"])

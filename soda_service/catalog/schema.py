@@ -1,0 +1,156 @@
+"""The catalog's tables.
+
+The migrations make them; `tests/catalog/test_schema.py` holds the two together. ObsCore
+columns have the names, units and meanings of ObsCore 1.1. Times of files are nanoseconds
+since 1970; offsets are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    column,
+    table,
+)
+
+HEAD: Final = "0001"
+"""The revision of the schema that this code reads and writes."""
+
+APPLICATION_ID: Final = 0x534F4441
+"""`PRAGMA application_id` of a catalog: the letters SODA."""
+
+metadata = MetaData()
+
+collection = Table(
+    "collection",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("name_folded", Text, nullable=False, unique=True),
+    Column("roots", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+)
+"""One row for each collection.
+
+`settings` is its `CollectionConfig` and `roots` a list of paths, both as JSON.
+"""
+
+dataset = Table(
+    "dataset",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("collection_id", ForeignKey("collection.id"), nullable=False),
+    Column("did_folded", Text, nullable=False, unique=True),
+    Column("local_part", Text, nullable=False),
+    Column("path", Text, nullable=False, unique=True),
+    Column("size", Integer, nullable=False),
+    Column("modified_ns", Integer, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("scan", Integer, nullable=False),
+    Column("cap_lon", Double),
+    Column("cap_lat", Double),
+    Column("cap_radius", Double),
+    Column("polygons", LargeBinary),
+    Column("dataproduct_type", Text),
+    Column("dataproduct_subtype", Text),
+    Column("calib_level", Integer, nullable=False),
+    Column("obs_collection", Text, nullable=False),
+    Column("obs_id", Text, nullable=False),
+    Column("obs_publisher_did", Text, nullable=False),
+    Column("obs_title", Text),
+    Column("access_estsize", Integer, nullable=False),
+    Column("target_name", Text),
+    Column("s_ra", Double),
+    Column("s_dec", Double),
+    Column("s_fov", Double),
+    Column("s_region", Text),
+    Column("s_resolution", Double),
+    Column("s_pixel_scale", Double),
+    Column("s_xel1", Integer),
+    Column("s_xel2", Integer),
+    Column("t_min", Double),
+    Column("t_max", Double),
+    Column("t_exptime", Double),
+    Column("t_resolution", Double),
+    Column("t_xel", Integer),
+    Column("em_min", Double),
+    Column("em_max", Double),
+    Column("em_res_power", Double),
+    Column("em_xel", Integer),
+    Column("lsst_band", Text),
+    Column("o_ucd", Text),
+    Column("pol_states", Text),
+    Column("pol_xel", Integer),
+    Column("facility_name", Text),
+    Column("instrument_name", Text),
+    Index("dataset_by_observation", "collection_id", "obs_id"),
+    Index("dataset_by_band", "collection_id", "lsst_band"),
+    Index("dataset_by_target", "target_name"),
+    Index("dataset_by_time", "t_min", "t_max"),
+)
+"""One row for each file.
+
+`fingerprint` tells the settings and the software that made the row; `revision` grows with
+every write of it; `scan` is the last ingest that saw the file.
+"""
+
+hdu = Table(
+    "hdu",
+    metadata,
+    Column("dataset_id", ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("bitpix", Integer, nullable=False),
+    Column("naxis", Text, nullable=False),
+    Column("header_offset", Integer, nullable=False),
+    Column("data_offset", Integer, nullable=False),
+    Column("data_size", Integer, nullable=False),
+    Column("cards", LargeBinary, nullable=False),
+)
+"""One row for each HDU; `naxis` is a JSON array, `cards` the header deflated (zlib)."""
+
+piece = Table(
+    "piece",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("dataset_id", ForeignKey("dataset.id", ondelete="CASCADE"), nullable=False),
+    Index("piece_by_dataset", "dataset_id"),
+)
+"""One row for each polygon of a footprint; a trigger removes its box with it."""
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("scan", Integer, nullable=False),
+)
+"""One row: the last `revision` and the last `scan` given out."""
+
+BOX_COLUMNS: Final = ("min_x", "max_x", "min_y", "max_y", "min_z", "max_z")
+
+piece_box = table(
+    "piece_box", column("id"), *(column(name) for name in BOX_COLUMNS), column("dataset_id")
+)
+"""The R*Tree over the boxes of the pieces, in the unit vectors' x, y and z.
+
+SQLite keeps the numbers in 32 bits and rounds them outwards, so a box never shrinks.
+It is a virtual table, which `metadata` cannot describe.
+"""

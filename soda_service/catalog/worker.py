@@ -1,0 +1,82 @@
+"""The process that indexes files for ingest: `python -m soda_service.catalog.worker DESCRIPTOR`.
+
+Told over a socket (path, number of a place, the place if it has not been told before), it
+answers with rows for the catalog or with a failure, in the same order.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Final
+
+from soda_service.errors import CorruptFileError, SodaServiceError, UnknownDatasetError
+
+if TYPE_CHECKING:
+    from soda_service.catalog.indexer import Place
+    from soda_service.catalog.rows import DatasetRows
+
+READY: Final = b"ready"
+"""The first thing that the process says."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFailure:
+    """A file that could not be indexed."""
+
+    reason: str
+    lasting: bool
+    """Whether the file itself is to blame; otherwise trying again may help."""
+    vanished: bool = False
+
+
+def work(descriptor: int) -> None:
+    """Index files until the caller hangs up, which it also does by dying."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides when to stop
+    connection = Connection(descriptor)
+    # Late: the caller needs neither, and they take half a second each.
+    from soda_service.catalog.indexer import index
+    from soda_service.catalog.rows import rows_of
+
+    warnings.simplefilter("ignore")  # astropy warns of headers that are merely unusual
+    places: dict[int, Place] = {}
+    connection.send_bytes(READY)
+    while True:
+        try:
+            path, number, place = connection.recv()
+        except EOFError:
+            return
+        place = places.setdefault(number, place)
+        try:
+            answer: DatasetRows | IndexFailure = rows_of(index(path, place), place.fingerprint)
+        except Exception as error:  # noqa: BLE001 - one file must not stop the others
+            answer = failure_of(error)
+        connection.send(answer)
+
+
+def failure_of(error: Exception) -> IndexFailure:
+    """What ingest reports of an exception."""
+    match error:
+        case UnknownDatasetError():
+            return IndexFailure(reason="no such file", lasting=True, vanished=True)
+        case CorruptFileError():
+            return IndexFailure(reason=str(error), lasting=True)
+        case SodaServiceError():
+            return IndexFailure(reason=str(error), lasting=False)
+        case _:
+            _logger.error("cannot index a file", exc_info=error)
+            reason = f"cannot be understood ({type(error).__name__}: {str(error)[:200]})"
+            return IndexFailure(reason=reason, lasting=True)
+
+
+if __name__ == "__main__":
+    # What is sent must be of the module that the other side knows, not of `__main__`.
+    from soda_service.catalog.worker import work
+
+    work(int(sys.argv[1]))

@@ -1,0 +1,240 @@
+"""A dataset made ready for cutting: coordinates understood, headers compiled, planes grouped.
+
+Preparing parses WCS and may take milliseconds; it is done once for each version of a
+dataset and shared by all requests after it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from soda_service import __version__
+from soda_service.fits.cards import commentary
+from soda_service.fits.distortion import ReferredTable, referred_tables
+from soda_service.fits.header import HeaderCutter, image_header, kept_primary
+from soda_service.fits.layout import HduKind
+from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
+from soda_service.geometry.skyindex import SkyIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from soda_service.catalog.dataset import Dataset, DatasetHdu
+    from soda_service.fits.wcs import CelestialGrid
+    from soda_service.storage.pool import OpenFiles
+
+    ReadHdus = Callable[[Iterable[tuple[str, int]]], bytes]
+
+_SAME_GRID_PIXELS: Final = 0.01
+"""Planes whose corners agree this well on the sky are cut with one box."""
+
+_HEADER_CUTTERS: Final = 8
+"""Compiled headers kept for one HDU: it has one, unless details and shapes leave HDUs out."""
+
+_TABLE_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of lookup tables that are read to understand one image's coordinates."""
+
+_CutterKey = tuple[int, tuple[tuple[tuple[str, int], int], ...]]
+
+
+class PreparedHdu:
+    """One HDU with its coordinates and its compiled header."""
+
+    def __init__(self, hdu: DatasetHdu, read_hdus: ReadHdus) -> None:
+        self.hdu = hdu
+        self.wcs: ImageWcs | None = None
+        self.wcs_problem = ""
+        """Why there is no `wcs`, where the header has one that cannot be used."""
+        self.leader: PreparedHdu | None = None
+        """The HDU whose sky grid holds for this one; itself for the first of its kind."""
+        self.tables: tuple[ReferredTable, ...] = ()
+        """The other HDUs without which the image's coordinates cannot be read."""
+        self._header_cutters: dict[_CutterKey, HeaderCutter] = {}
+        self._index: SkyIndex | None = None
+        self._index_lock = threading.Lock()
+        layout = hdu.layout
+        if layout.is_image:
+            compressed = layout.kind is HduKind.COMPRESSED
+            header = image_header(layout.header) if compressed else layout.header
+            self.tables = referred_tables(header)
+            try:
+                needed = needed_tables(header)
+                tables = read_hdus(needed) if needed else b""
+                self.wcs = ImageWcs.of(header, layout.naxis, tables=tables)
+            except WcsError as error:
+                self.wcs_problem = str(error)
+
+    def header_cutter(
+        self, extensions: int, table_versions: Mapping[tuple[str, int], int]
+    ) -> HeaderCutter:
+        """What moves the header of this image; *extensions* follow it if it is the first HDU."""
+        first = self.hdu.layout.index == 0
+        key = (extensions if first else 0, tuple(sorted(table_versions.items())))
+        cutter = self._header_cutters.get(key)
+        if cutter is None:
+            cutter = HeaderCutter(
+                self.hdu.layout.header,
+                self.hdu.layout.kind,
+                first=first,
+                extensions=extensions if first else None,
+                table_versions=table_versions,
+            )
+            if len(self._header_cutters) < _HEADER_CUTTERS:
+                self._header_cutters[key] = cutter
+        return cutter
+
+    @property
+    def grid(self) -> CelestialGrid | None:
+        """The HDU's own sky grid."""
+        return self.wcs.celestial if self.wcs is not None else None
+
+    @property
+    def sky_axes(self) -> tuple[int, int]:
+        """The two axes that a sky box limits, 0-based."""
+        grid = self.grid
+        return grid.axes if grid is not None else (0, 1)
+
+    @property
+    def sky_naxis(self) -> tuple[int, ...]:
+        """Lengths of those axes."""
+        first, second = self.sky_axes
+        naxis = self.hdu.layout.naxis
+        return (naxis[first], naxis[second]) if len(naxis) > max(first, second) else ()
+
+    @property
+    def ready_sky_index(self) -> SkyIndex | None:
+        """The acceleration structure of the grid if it has been built."""
+        return self._index
+
+    def sky_index(self) -> SkyIndex:
+        """The acceleration structure of the grid, built at the first call; may block."""
+        with self._index_lock:
+            if self._index is None:
+                assert self.grid is not None
+                self._index = SkyIndex.of(self.grid)
+            return self._index
+
+
+class PreparedDataset:
+    """A dataset whose every HDU is prepared and whose planes know what they belong to."""
+
+    def __init__(self, dataset: Dataset, files: OpenFiles) -> None:
+        self.dataset = dataset
+        self._files = files
+        self.origin_cards = commentary(
+            "HISTORY", f"Cutout by soda-service {__version__} of\n  {dataset.publisher_did}"
+        )
+        """HISTORY cards that every cut HDU carries."""
+        self.hdus = tuple(PreparedHdu(hdu, self._read_hdus) for hdu in dataset.hdus)
+        self._primaries: dict[tuple[int, ...], bytes] = {}
+        self._find_leaders()
+
+    def kept_primary(self, kept: tuple[int, ...]) -> bytes:
+        """The header of a primary HDU without pixels, before the HDUs with the numbers *kept*."""
+        header = self._primaries.get(kept)
+        if header is None:
+            numbers = {old: new for new, old in enumerate(kept)}
+            header = kept_primary(
+                self.dataset.hdus[0].layout.header,
+                extensions=len(kept) - 1,
+                hdu_numbers=None if kept == tuple(range(len(kept))) else numbers,
+            )
+            if len(self._primaries) < _HEADER_CUTTERS:
+                self._primaries[kept] = header
+        return header
+
+    def _read_hdus(self, needed: Iterable[tuple[str, int]]) -> bytes:
+        """The HDUs with these EXTNAMEs and EXTVERs, as they stand in the file, joined."""
+        wanted = {(name.upper(), version) for name, version in needed}
+        layouts = [
+            hdu.layout
+            for hdu in self.dataset.hdus
+            if (hdu.layout.name.upper(), hdu.layout.version) in wanted
+        ]
+        if sum(layout.end - layout.header_offset for layout in layouts) > _TABLE_BYTES:
+            raise WcsError("the tables that the coordinates refer to are larger than can be right")
+        with self._files.borrow(self.dataset.url, self.dataset.version) as source:
+            return b"".join(
+                source.read(layout.header_offset, layout.end - layout.header_offset)
+                for layout in layouts
+            )
+
+    def _find_leaders(self) -> None:
+        images = [hdu for hdu in self.hdus if hdu.hdu.layout.is_image]
+        leaders: list[PreparedHdu] = []
+        for image in images:
+            if image.grid is None:
+                continue
+            image.leader = next((one for one in leaders if _share_a_grid(one, image)), image)
+            if image.leader is image:
+                leaders.append(image)
+        for image in images:
+            if image.grid is None:
+                image.leader = _companion_leader(leaders, image)
+
+
+def _share_a_grid(leader: PreparedHdu, image: PreparedHdu) -> bool:
+    """Whether *image* is another plane of what *leader* shows.
+
+    HST's ERR may carry its own, undistorted WCS beside SCI's: where a collection gives both
+    a role, being of one size and version is enough.
+    """
+    if leader.sky_naxis != image.sky_naxis:
+        return False
+    one, other = leader.hdu, image.hdu
+    if one.role and other.role and one.role != other.role:
+        return one.layout.version == other.layout.version
+    assert leader.grid is not None
+    assert image.grid is not None
+    width, height = leader.grid.naxis
+    x = np.array([0.0, width - 1, 0, width - 1, (width - 1) / 2])
+    y = np.array([0.0, 0, height - 1, height - 1, (height - 1) / 2])
+    sky_of_one, sky_of_other = leader.grid.pixel_to_sky(x, y), image.grid.pixel_to_sky(x, y)
+    step = leader.grid.pixel_to_sky(x[4:] + 1, y[4:]) - sky_of_one[:, 4:]
+    limit = _SAME_GRID_PIXELS * float(np.linalg.norm(step))
+    apart = np.linalg.norm(sky_of_one - sky_of_other, axis=0)
+    return bool(np.all((apart <= limit) | np.isnan(apart))) and not bool(np.isnan(apart[4]))
+
+
+def _companion_leader(leaders: list[PreparedHdu], image: PreparedHdu) -> PreparedHdu | None:
+    """The plane that an image without coordinates (HST's DQ, say) lies over, if it is certain."""
+    fitting = [one for one in leaders if one.sky_naxis == image.sky_naxis]
+    same_version = [one for one in fitting if one.hdu.layout.version == image.hdu.layout.version]
+    certain = same_version if len(same_version) == 1 else fitting
+    return certain[0] if len(certain) == 1 else None
+
+
+class PreparedDatasets:
+    """The prepared datasets used last; safe to use from several threads."""
+
+    def __init__(self, limit: int, files: OpenFiles) -> None:
+        self._limit = limit
+        self._files = files
+        self._lock = threading.Lock()
+        self._prepared: OrderedDict[str, PreparedDataset] = OrderedDict()
+
+    def peek(self, dataset: Dataset) -> PreparedDataset | None:
+        """The prepared form of this very object, if it is here; never blocks for long."""
+        with self._lock:
+            found = self._prepared.get(dataset.publisher_did)
+            if found is None or found.dataset is not dataset:
+                return None
+            self._prepared.move_to_end(dataset.publisher_did)
+            return found
+
+    def get(self, dataset: Dataset) -> PreparedDataset:
+        """The prepared form of *dataset*, made now if need be; may block."""
+        found = self.peek(dataset)
+        if found is not None:
+            return found
+        made = PreparedDataset(dataset, self._files)
+        with self._lock:
+            self._prepared[dataset.publisher_did] = made
+            self._prepared.move_to_end(dataset.publisher_did)
+            while len(self._prepared) > self._limit:
+                self._prepared.popitem(last=False)
+        return made

@@ -1,0 +1,177 @@
+"""Axes of an image other than the sky: wavelength, time, polarization.
+
+Pixel ranges are 0-based and half-open, along one axis. Wavelengths are metres in vacuum,
+times MJD UTC, as SODA 1.0 §3.3 asks for them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from soda_service.fits.wcscards import WcsError
+from soda_service.geometry.shapes import Interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from soda_service.fits.wcscards import WcsCards
+
+MOST_PIXELS: Final = 10_000_000
+"""Longest axis whose edges are computed one by one."""
+_SLIVER: Final = 1e-6
+"""Part of a pixel that an interval must cover to select it, as for shapes on the sky."""
+_STATES: Final[dict[int, str]] = {
+    1: "I", 2: "Q", 3: "U", 4: "V",
+    -1: "RR", -2: "LL", -3: "RL", -4: "LR", -5: "XX", -6: "YY", -7: "XY", -8: "YX",
+    5: "POLI", 7: "POLA",
+}  # fmt: skip
+"""STOKES of FITS 4.0 table 29, and AIPS's numbers for linear polarization and its angle."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AxisRange:
+    """What the pixels of a spectral or a time axis cover."""
+
+    axis: int
+    """0-based, in FITS order."""
+    edges: NDArray[np.float64] = field(repr=False)
+    """The lower edge of each pixel and the upper edge of the last: one more than pixels.
+
+    They rise or fall; empty where `problem` says why they cannot be told.
+    """
+    problem: str = ""
+    frame_note: str = ""
+    """What is uncertain about the standard of rest; empty where nothing is."""
+
+    @property
+    def bounds(self) -> Interval | None:
+        """From the lowest edge to the highest; None where they cannot be told."""
+        if self.problem or not len(self.edges):
+            return None
+        return Interval(float(self.edges.min()), float(self.edges.max()))
+
+    def box(self, interval: Interval) -> tuple[int, int] | None:
+        """The pixels that meet *interval*; None where none does.
+
+        A pixel counts where more than a millionth of it is covered; an interval shorter than
+        that selects the pixel that holds it, which owns its lower edge but not its upper.
+        Raises WcsError where the axis cannot be told in the units of *interval*.
+        """
+        if self.problem:
+            raise WcsError(self.problem)
+        low = np.minimum(self.edges[:-1], self.edges[1:])
+        high = np.maximum(self.edges[:-1], self.edges[1:])
+        with np.errstate(invalid="ignore"):
+            least = np.where(np.isfinite(high), (high - low) * _SLIVER, 0)
+            covered = np.minimum(high, interval.upper) - np.maximum(low, interval.lower)
+            selected = covered > least
+            if not selected.any():
+                selected = (low <= interval.lower) & (interval.lower < high)
+            if not selected.any():
+                selected = (low <= interval.upper) & (interval.lower <= high)
+        found = np.flatnonzero(selected)
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Polarization:
+    """The polarization states along a STOKES axis."""
+
+    axis: int
+    """0-based, in FITS order."""
+    planes: tuple[str | None, ...]
+    """The state of each pixel, in SODA's spelling; None where a number has no name."""
+    problem: str = ""
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The states that exist, in the order of the pixels."""
+        return tuple(dict.fromkeys(state for state in self.planes if state is not None))
+
+    def box(self, states: tuple[str, ...]) -> tuple[int, int] | None:
+        """The shortest run of pixels that holds those of *states* that exist; None if none does.
+
+        Raises WcsError where the axis cannot be told.
+        """
+        if self.problem:
+            raise WcsError(self.problem)
+        found = [number for number, state in enumerate(self.planes) if state in states]
+        return (found[0], found[-1] + 1) if found else None
+
+
+def find_axis(cards: WcsCards, pattern: re.Pattern[str]) -> int | None:
+    """The first axis whose CTYPE matches *pattern* as a whole, 0-based; None if none does."""
+    axes = range(len(cards.naxis))
+    return next((axis for axis in axes if pattern.fullmatch(cards.text("CTYPE", axis))), None)
+
+
+def axis_problem(cards: WcsCards, axis: int) -> str:
+    """Why *axis* cannot be told without the others; empty where it can."""
+    name = f"axis {axis + 1} ({cards.text('CTYPE', axis)})"
+    if coupled := cards.coupling((axis,)):
+        return f"{coupled}: {name} is not alone in its row of the matrix"
+    if cards.length(axis) > MOST_PIXELS:
+        return f"NAXIS{axis + 1}: {name} is longer than {MOST_PIXELS} pixels"
+    return ""
+
+
+def edge_pixels(cards: WcsCards, axis: int) -> NDArray[np.float64]:
+    """Pixel coordinates of all edges of an axis, 1-based as FITS counts."""
+    return np.arange(cards.length(axis) + 1, dtype=np.float64) + 0.5
+
+
+def linear_values(cards: WcsCards, axis: int, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """World coordinates of a linear axis, in its own unit. *pixels* are 1-based."""
+    reference = float(cards.reference_pixel((axis,))[0])
+    step = cards.element(axis, axis)
+    return cards.number("CRVAL", axis, 0.0) + step * (pixels - reference)
+
+
+def read_polarization(cards: WcsCards) -> Polarization | None:
+    """The STOKES axis; None where there is none."""
+    axis = find_axis(cards, re.compile("STOKES"))
+    if axis is None:
+        return None
+    if problem := axis_problem(cards, axis):
+        return Polarization(axis, (), problem)
+    try:
+        numbers = linear_values(cards, axis, np.arange(1.0, cards.length(axis) + 1))
+    except WcsError as error:
+        return Polarization(axis, (), str(error))
+    whole = np.rint(numbers)
+    planes = tuple(
+        _STATES.get(int(one)) if abs(one - number) < 0.01 and abs(one) < 100 else None
+        for one, number in zip(whole, numbers, strict=True)
+    )
+    return Polarization(axis, planes)
+
+
+def wcslib_values(
+    cards: WcsCards, axis: int, pixels: NDArray[np.float64], tables: bytes
+) -> tuple[Any, NDArray[np.float64]]:
+    """One axis described in wcslib, and its world coordinates in SI. *pixels* are 1-based.
+
+    Raises WcsError where wcslib cannot do it.
+    """
+    # 0.4 s, and only cubes need it.
+    from astropy import wcs as astropy_wcs
+
+    from soda_service.fits.celestial import open_tables, wcslib_reason
+
+    ctype = cards.text("CTYPE", axis)
+    options: dict[str, object] = {"warnings": False}
+    if ctype.endswith("-TAB"):
+        options["hdulist"] = open_tables(tables)
+    header = cards.compose((axis,), ctypes=[ctype])
+    try:
+        wcsprm = astropy_wcs.Wcsprm(header=header, **options)
+        wcsprm.fix()
+        wcsprm.set()
+        values = wcsprm.p2s(pixels.reshape(-1, 1), 1)["world"][:, 0]
+    except (ValueError, MemoryError, KeyError, IndexError, TypeError, OSError) as error:
+        raise WcsError(f"CTYPE{axis + 1} = {ctype!r}: {wcslib_reason(error)}") from None
+    return wcsprm, np.asarray(values, dtype=np.float64)

@@ -1,0 +1,92 @@
+"""What the axes of an image mean: sky, wavelength, time, polarization.
+
+Only the primary description of a header is used, and wcslib sees only what
+`wcscards` has checked. Axes are 0-based, in FITS order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from soda_service.fits.axes import AxisRange, Polarization, read_polarization
+from soda_service.fits.celestial import CelestialGrid, celestial_axes, lookup_keywords
+from soda_service.fits.spectral import read_spectral
+from soda_service.fits.temporal import read_temporal
+from soda_service.fits.wcscards import WcsCards, WcsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from soda_service.fits.cards import Header
+
+__all__ = [
+    "AxisRange",
+    "CelestialGrid",
+    "ImageWcs",
+    "Polarization",
+    "WcsError",
+    "needed_tables",
+]
+
+
+class ImageWcs:
+    """The coordinates of one image. Safe to use from several threads; can be pickled."""
+
+    def __init__(self, header: Header, naxis: tuple[int, ...], tables: bytes) -> None:
+        self._made_from = (header, naxis, tables)
+        cards = WcsCards.of(header, naxis)
+        axes = celestial_axes(cards)
+        if axes is not None and axes[1] >= len(naxis):
+            axes = None
+        self.celestial = CelestialGrid(cards, axes, tables) if axes is not None else None
+        """The sky; None where the image has no two axes of it."""
+        self.spectral = read_spectral(cards, self._direction(), tables)
+        """Wavelengths in metres, vacuum, barycentric; None without a spectral axis."""
+        self.temporal = read_temporal(cards)
+        """Times in MJD UTC; None without a time axis."""
+        self.polarization = read_polarization(cards)
+        """States of polarization; None without a STOKES axis."""
+
+    @classmethod
+    def of(cls, header: Header, naxis: tuple[int, ...], *, tables: bytes = b"") -> Self:
+        """The coordinates that *header* describes for an image of these axis lengths.
+
+        *tables* are the HDUs that `needed_tables` names, as they stand in the file, headers
+        and padded data, one after the other. Raises WcsError, naming the card, where a
+        celestial description cannot be used; an axis beside the sky that cannot be told has
+        a `problem` instead.
+        """
+        return cls(header, naxis, tables)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Header, tuple[int, ...], bytes]]:
+        return type(self), self._made_from
+
+    def _direction(self) -> NDArray[np.float64] | None:
+        """Direction of the middle of the image; None where it is not on the sky."""
+        if self.celestial is None:
+            return None
+        width, height = self.celestial.naxis
+        middle = np.array([(width - 1) / 2]), np.array([(height - 1) / 2])
+        direction = self.celestial.pixel_to_sky(*middle)[:, 0]
+        return None if np.isnan(direction).any() else direction
+
+
+def needed_tables(header: Header) -> tuple[tuple[str, int], ...]:
+    """EXTNAME and EXTVER of the HDUs of the file that the coordinates refer to.
+
+    Empty for all but a few images. Raises WcsError as `ImageWcs.of` does.
+    """
+    cards = WcsCards.of(header, ())
+    needed: dict[tuple[str, int], None] = {}
+    for keyword, record, extname in lookup_keywords():
+        for number in (1, 2):
+            if cards.texts.get(f"{keyword}{number}", "").upper() == "LOOKUP":
+                version = cards.records.get(f"{record}{number}", {}).get("EXTVER", 1)
+                needed[extname, int(version)] = None
+    for axis in range(cards.count):
+        name = cards.parameters.get(("PS", axis, 0))
+        if cards.text("CTYPE", axis).endswith("-TAB") and isinstance(name, str):
+            needed[name, int(float(cards.parameters.get(("PV", axis, 1), 1)))] = None
+    return tuple(needed)

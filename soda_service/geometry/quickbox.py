@@ -1,0 +1,311 @@
+"""The box around a shape in the ordinary case, in some tens of microseconds.
+
+The ordinary case: the shape is small, lies well inside an image whose map is smooth there, and no
+edge of its box comes close to an edge between pixels. All of that is checked and nothing is
+assumed: whoever finds a check failed says NOT_QUICK, and the search of `boxsearch` decides.
+
+The edge of the shape is sampled, the inverse map gives the pixels of the samples and the forward
+map confirms them. Between samples the edge is smooth; how far it strays is told by differences of
+second order, for circles by what is left when an ellipse is taken away. Cells of the index that the
+shape could reach away from the box would be a second piece of it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import lru_cache
+from math import acos, cos, floor, fsum, hypot, isfinite, pi, radians, sin
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from .shapes import Circle, Polygon, Range
+from .skyregion import range_width, region_of
+from .vectors import cross, dot, unit_vector
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .pixelbox import SkyGrid
+    from .shapes import Shape
+    from .skyindex import SkyIndex
+    from .vectors import Vector
+
+    Floats = NDArray[np.float64]
+    Found = tuple[tuple[int, int], tuple[int, int]]
+
+
+class Quickness(Enum):
+    """Answer of a verb that was asked to answer quickly, and cannot."""
+
+    NOT_QUICK = "not quick"
+
+
+NOT_QUICK: Final = Quickness.NOT_QUICK
+
+_MAX_RADIUS: Final = radians(20.0)
+_MAX_VERTICES: Final = 64
+_DOUBT: Final = 2e-3
+"""Pixels: an edge of the box that comes closer to an edge between pixels is in doubt."""
+_ROUNDING: Final = 4e-15
+"""Radians that a map may stray by rounding."""
+
+_ON_CIRCLE: Final = 32
+_TURN: Final = np.arange(_ON_CIRCLE) * (2.0 * pi / _ON_CIRCLE)
+_WAVES: Final = np.stack([np.cos(_TURN), np.sin(_TURN)])
+_ELLIPSE: Final = np.stack([np.full(_ON_CIRCLE, 0.5), *_WAVES], axis=1) * (2.0 / _ON_CIRCLE)
+"""Samples times this: centre, cosine part and sine part of the ellipse through them."""
+_ELLIPSE_BACK: Final = np.concatenate([np.ones((1, _ON_CIRCLE)), _WAVES])
+_BESIDE: Final = cos(2.0 * pi / _ON_CIRCLE), sin(2.0 * pi / _ON_CIRCLE)
+
+
+def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Quickness | None:
+    """First pixel and one past the last of the box, None for no overlap, or NOT_QUICK."""
+    cap = _cap_around(shape)
+    if cap is None:
+        return NOT_QUICK
+    axis, radius = cap
+    near = index.roughly_near(axis, radius)
+    if not near.size:
+        return None
+    if int(near[-1]) >= index.calm and index.wild[index.near(axis, radius)].any():
+        return NOT_QUICK
+    edge = _edge(shape, axis, radius)
+    limits = _limits(edge, grid, index.finest)
+    if limits is None:
+        # Nothing to go by; but cells that are near the cap may all be far from the shape.
+        return None if _are_far(shape, index, near) else NOT_QUICK
+    found = _pixels(limits, grid.naxis)
+    if found is None or _is_elsewhere_too(shape, edge, axis, found, index, near):
+        return NOT_QUICK
+    return found
+
+
+def _cap_around(shape: Shape) -> tuple[Vector, float] | None:
+    """Axis and radius of a cap around the shape; None where that is large or takes long."""
+    match shape:
+        case Circle():
+            radius = radians(shape.radius)
+            return (unit_vector(shape.lon, shape.lat), radius) if radius < _MAX_RADIUS else None
+        case Polygon():
+            if len(shape.vertices) > _MAX_VERTICES:
+                return None
+            corners = [unit_vector(lon, lat) for lon, lat in shape.vertices]
+            x, y, z = (fsum(parts) for parts in zip(*corners, strict=True))
+        case Range():
+            width = range_width(shape)
+            if width > 90.0 or max(-shape.lat1, shape.lat2) > 80.0:
+                return None
+            lons = shape.lon1, shape.lon1 + width
+            corners = [unit_vector(lon, lat) for lon in lons for lat in (shape.lat1, shape.lat2)]
+            # On the middle meridian, so that the parallels lie farthest off at their ends.
+            x, y, z = unit_vector(shape.lon1 + width / 2, (shape.lat1 + shape.lat2) / 2)
+    length = hypot(x, y, z)
+    if length < 0.5:
+        return None
+    axis = x / length, y / length, z / length
+    radius = acos(min(1.0, *(dot(axis, corner) for corner in corners))) + 3e-8
+    return (axis, radius) if radius < _MAX_RADIUS else None
+
+
+class _Edge(NamedTuple):
+    """Samples along the edge of a shape."""
+
+    vectors: Floats
+    parts: int
+    """Samples to a smooth side of a closed chain; 0 for a circle's whole edge."""
+
+
+def _edge(shape: Shape, axis: Vector, radius: float) -> _Edge:
+    match shape:
+        case Circle():
+            return _Edge(_circle_edge(axis, radius), 0)
+        case Polygon():
+            return _polygon_edge(shape)
+        case Range():
+            return _Edge(_range_edge(shape), _RANGE_PARTS)
+
+
+def _limits(edge: _Edge, grid: SkyGrid, finest: float) -> list[float] | None:
+    """Least x and y, greatest x and y, and the doubt about them; pixels."""
+    x, y = grid.sky_to_pixel(edge.vectors)
+    pixels = np.array((x, y))
+    limits = _chain_limits(pixels, edge.parts) if edge.parts else _circle_limits(pixels)
+    if limits is None:
+        return None
+    least_x, least_y, most_x, most_y, _ = limits
+    columns, rows = grid.naxis
+    if not (least_x > -0.5 and least_y > -0.5 and most_x < columns - 0.5 and most_y < rows - 0.5):
+        return None  # also where a sample has no pixel: NaN compares as false
+    difference = grid.pixel_to_sky(x, y)
+    difference -= edge.vectors
+    astray = max(float(difference.max()), -float(difference.min()))
+    return limits if astray <= max(_DOUBT / 12.0 * finest, _ROUNDING) else None
+
+
+def _circle_edge(axis: Vector, radius: float) -> Floats:
+    x, y, z = axis
+    east, north = _east_and_north(axis)
+    size, depth = sin(radius), cos(radius)
+    tangents = np.array(
+        [
+            [size * east[0], size * north[0]],
+            [size * east[1], size * north[1]],
+            [size * east[2], size * north[2]],
+        ]
+    )
+    edge: Floats = tangents @ _WAVES
+    edge += np.array([[depth * x], [depth * y], [depth * z]])
+    return edge
+
+
+def _east_and_north(axis: Vector) -> tuple[Vector, Vector]:
+    x, y, _ = axis
+    across = hypot(x, y)
+    # At a pole any two directions will do.
+    east = (-y / across, x / across, 0.0) if across > 1e-8 else (0.0, 1.0, 0.0)
+    return east, cross(axis, east)
+
+
+def _circle_limits(pixels: Floats) -> list[float] | None:
+    """The limits of the curve through the samples, which is an ellipse and a little more."""
+    ellipse = pixels @ _ELLIPSE
+    rest = np.abs(pixels - ellipse @ _ELLIPSE_BACK).max(axis=1).tolist()
+    (x, x_cos, x_sin), (y, y_cos, y_sin) = ellipse.tolist()
+    half_x, half_y = hypot(x_cos, x_sin), hypot(y_cos, y_sin)
+    if not isfinite(half_x + half_y):
+        return None
+    if max(rest) <= _DOUBT / 8.0:
+        # Between samples a smooth rest hardly grows.
+        return [x - half_x, y - half_y, x + half_x, y + half_y, 2.0 * max(rest)]
+    if rest[0] > 0.01 * half_x or rest[1] > 0.01 * half_y:
+        return None  # the greatest sample might not be next to the greatest point
+    # Through a greatest sample and its neighbours passes one wave of the circle's own length.
+    lows, highs = pixels.argmin(axis=1).tolist(), pixels.argmax(axis=1).tolist()
+    rows = pixels.tolist()
+    extremes = [
+        _crest(row, at, side)
+        for side, places in ((-1.0, lows), (1.0, highs))
+        for row, at in zip(rows, places, strict=True)
+    ]
+    return [*extremes, 2e-3 * max(rest)]
+
+
+def _crest(samples: list[float], at: int, side: float) -> float:
+    before, here, after = samples[at - 1], samples[at], samples[(at + 1) % len(samples)]
+    along = (2.0 * here - before - after) / (2.0 * (1.0 - _BESIDE[0]))
+    across = (after - before) / (2.0 * _BESIDE[1])
+    return here - along + side * hypot(along, across)
+
+
+@lru_cache(maxsize=_MAX_VERTICES)
+def _chain(vertices: int) -> tuple[Floats, int]:
+    """Weights that make samples of the vertices of a closed chain, and samples per arc."""
+    parts = 8 if vertices <= 8 else 4
+    weights = np.zeros((vertices, vertices * parts + 1))
+    for vertex in range(vertices):
+        for part in range(parts):
+            weights[vertex, vertex * parts + part] += 1.0 - part / parts
+            weights[(vertex + 1) % vertices, vertex * parts + part] += part / parts
+    weights[0, -1] = 1.0  # closed, so that each arc has both its ends in one row
+    return weights, parts
+
+
+def _polygon_edge(polygon: Polygon) -> _Edge:
+    corners = np.array([unit_vector(lon, lat) for lon, lat in polygon.vertices]).T
+    weights, parts = _chain(len(polygon.vertices))
+    edge: Floats = corners @ weights
+    edge /= np.sqrt((edge * edge).sum(axis=0))
+    return _Edge(edge, parts)
+
+
+_RANGE_PARTS: Final = 16
+_WAY: Final = np.arange(_RANGE_PARTS) / _RANGE_PARTS
+_AROUND_LON: Final = np.concatenate(
+    [_WAY, np.ones(_RANGE_PARTS), 1.0 - _WAY, np.zeros(_RANGE_PARTS + 1)]
+)
+_AROUND_LAT: Final = np.concatenate(
+    [np.zeros(_RANGE_PARTS), _WAY, np.ones(_RANGE_PARTS), 1.0 - _WAY, np.zeros(1)]
+)
+
+
+def _range_edge(sky_range: Range) -> Floats:
+    lon = radians(sky_range.lon1) + radians(range_width(sky_range)) * _AROUND_LON
+    lat = radians(sky_range.lat1) + radians(sky_range.lat2 - sky_range.lat1) * _AROUND_LAT
+    across = np.cos(lat)
+    return np.stack((across * np.cos(lon), across * np.sin(lon), np.sin(lat)))
+
+
+def _chain_limits(pixels: Floats, parts: int) -> list[float]:
+    """The limits of a closed chain; the doubt is how far it may bulge between samples."""
+    steps = pixels[:, 1:] - pixels[:, :-1]
+    bends = steps[:, 1:] - steps[:, :-1]
+    # At the corners there is no bend but a turn; all others count.
+    bends[:, parts - 1 :: parts] = 0.0
+    # An eighth would do if each side were a parabola.
+    bulge = 0.25 * max(float(bends.max()), -float(bends.min()))
+    return [*pixels.min(axis=1).tolist(), *pixels.max(axis=1).tolist(), bulge]
+
+
+def _pixels(limits: list[float], naxis: tuple[int, int]) -> Found | None:
+    """The box of the limits; None where they are in doubt."""
+    *edges, unsure = limits
+    doubt = _DOUBT + unsure
+    if not isfinite(doubt) or doubt > 0.25:
+        return None
+    low_x, low_y, high_x, high_y = (_pixel(edge, doubt) for edge in edges)
+    if low_x is None or low_y is None or high_x is None or high_y is None:
+        return None
+    if low_x < 0 or low_y < 0 or high_x >= naxis[0] or high_y >= naxis[1]:
+        return None
+    return (low_x, low_y), (high_x + 1, high_y + 1)
+
+
+def _pixel(edge: float, doubt: float) -> int | None:
+    """The pixel that holds *edge*, if it does with all its doubt."""
+    pixel = floor(edge + 0.5)
+    return pixel if abs(edge - pixel) <= 0.5 - doubt else None
+
+
+def _is_elsewhere_too(
+    shape: Shape, edge: _Edge, axis: Vector, found: Found, index: SkyIndex, near: NDArray[np.intp]
+) -> bool:
+    """Whether the shape might meet pixels that are further than a cell from the box."""
+    (low_x, low_y), (high_x, high_y) = found
+    limits = np.array([[high_x], [high_y], [-low_x], [-low_y]])
+    beyond = index.outer[:, near] > limits
+    if not beyond.any():
+        return False
+    apart = near[beyond.any(axis=0)]
+    if edge.parts:
+        apart = apart[~_are_beside(edge.vectors, axis, index, apart)]
+    return bool(apart.size) and not _are_far(shape, index, apart)
+
+
+_SIDES: Final = np.stack(
+    [np.cos(np.arange(16) * (pi / 8)), np.sin(np.arange(16) * (pi / 8))], axis=1
+)
+
+
+def _are_beside(
+    edge: Floats, axis: Vector, index: SkyIndex, cells: NDArray[np.intp]
+) -> NDArray[np.bool_]:
+    """Whether a great circle lies between each cell and the samples of a chain."""
+    east, north = _east_and_north(axis)
+    plane = np.array([east, north, axis])
+    flat = plane @ edge
+    centre = plane @ index.centre[:, cells]
+    # On the tangent plane great circles are straight lines. The samples of a parallel may bulge.
+    rims = (_SIDES @ (flat[:2] / flat[2])).max(axis=1)
+    rims += 0.01 * rims.max()
+    normals = np.concatenate([_SIDES, -rims[:, None]], axis=1)
+    normals /= np.sqrt(1.0 + rims * rims)[:, None]
+    reach = index.reach[cells]
+    beside: NDArray[np.bool_] = np.logical_or.reduce(normals @ centre > np.sin(reach), axis=0)
+    return beside & (reach < 1.5)
+
+
+def _are_far(shape: Shape, index: SkyIndex, cells: NDArray[np.intp]) -> bool:
+    """Whether the shape reaches none of these cells."""
+    margin = region_of(shape).margin(index.centre[:, cells])
+    return bool((margin < -index.reach[cells]).all())

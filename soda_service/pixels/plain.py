@@ -1,0 +1,84 @@
+"""Pixels of an image that is stored as it is: a box is a grid of runs of bytes.
+
+A run is what lies in one piece in the file: a row of the box, or several rows or planes
+where the box is as wide as the image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from soda_service.errors import CorruptFileError
+from soda_service.storage.runs import RunGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from soda_service.fits.layout import HduLayout
+    from soda_service.geometry.pixelbox import PixelBox
+    from soda_service.storage.local import LocalSource
+
+_MOST_RUNS: Final = 16_384
+"""Runs in one band: a run of few bytes costs more than its bytes."""
+
+
+class PlainReader:
+    """Reads boxes of one uncompressed image; safe to use from several threads."""
+
+    __slots__ = ("_itemsize", "_naxis", "_offset", "_source", "_strides")
+
+    def __init__(self, layout: HduLayout, source: LocalSource) -> None:
+        """Raises CorruptFileError where the file has no room for the image."""
+        self._source = source
+        self._naxis = layout.naxis
+        self._offset = layout.data_offset
+        self._itemsize = abs(layout.bitpix) // 8
+        strides = []
+        step = self._itemsize
+        for length in layout.naxis:
+            strides.append(step)
+            step *= length
+        self._strides = tuple(strides)
+        if self._offset + step > source.version.size:
+            raise CorruptFileError(
+                f"the file ends inside the data of HDU {layout.index}", path=source.path
+            )
+
+    def bands(self, box: PixelBox, band_bytes: int) -> Iterator[memoryview]:
+        """The stored values of *box*, big-endian and in FITS order; may block.
+
+        A band has at most *band_bytes*, as far as single pixels allow, and memory holds
+        little more than one. Raises CorruptFileError, SourceUnavailableError.
+        """
+        for grid in self._runs(box).bands(band_bytes, most_runs=_MOST_RUNS):
+            yield self._source.read_runs(grid)
+
+    def read_resident(self, box: PixelBox) -> bytes | None:
+        """The stored values of *box* at once if they are in the page cache; never blocks.
+
+        None where they are not, or are more than `storage.local.RESIDENT_LIMIT`.
+        """
+        return self._source.copy_resident(self._runs(box))
+
+    def _runs(self, box: PixelBox) -> RunGrid:
+        lower, upper, naxis, strides = box.lower, box.upper, self._naxis, self._strides
+        start = self._offset
+        length = self._itemsize
+        counts: list[int] = []
+        steps: list[int] = []
+        whole = True
+        # Every axis before this one is whole: what follows is one piece with it.
+        for low, high, axis_length, step in zip(lower, upper, naxis, strides, strict=True):
+            if high > axis_length:
+                raise ValueError(f"{box.section} reaches out of an image of axes {naxis}")
+            start += low * step
+            count = high - low
+            if whole:
+                length *= count
+            elif count > 1:
+                counts.append(count)
+                steps.append(step)
+            whole = whole and count == axis_length
+        counts.reverse()
+        steps.reverse()
+        return RunGrid(start, length, tuple(counts), tuple(steps), self._itemsize)

@@ -1,0 +1,44 @@
+"""Readers: a box of pixels becomes the bytes of a FITS data unit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from soda_service.fits.layout import HduKind
+from soda_service.pixels.plain import PlainReader
+from soda_service.pixels.tiled import TiledReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from soda_service.fits.layout import HduLayout
+    from soda_service.geometry.pixelbox import PixelBox
+    from soda_service.storage.local import LocalSource
+
+
+class PixelReader(Protocol):
+    """Boxes out of one image HDU; every method may be called from several threads at once."""
+
+    def bands(self, box: PixelBox, band_bytes: int) -> Iterator[memoryview]:
+        """The stored values of *box*, big-endian and in FITS order, without padding; may block.
+
+        No band is longer than *band_bytes*, a multiple of eight. Memory holds a few bands,
+        and of a compressed image the tiles that one band touches. Raises ValueError for a
+        box that is not of this image, CorruptFileError, SourceUnavailableError.
+        """
+
+    def read_resident(self, box: PixelBox) -> bytes | None:
+        """All of the same at once, or None where that could block or would take long."""
+
+
+def open_reader(layout: HduLayout, source: LocalSource) -> PixelReader:
+    """The reader of the image *layout*; *source* is the (inflated) file that holds it.
+
+    Cheap: nothing is read. The source must stay open as long as the reader is used. Raises
+    CorruptFileError where the file cannot hold the image.
+    """
+    if layout.kind is HduKind.COMPRESSED:
+        return TiledReader(layout, source)
+    if layout.kind is HduKind.IMAGE:
+        return PlainReader(layout, source)
+    raise ValueError(f"HDU {layout.index} is no image but {layout.kind}")

@@ -1,0 +1,206 @@
+"""Inflated copies of compressed files, on disk within a budget.
+
+One folder may be shared by any number of processes: the copy of a file is made by whoever
+holds the lock of its slot, under a temporary name, and renamed when it is complete. A copy
+that is evicted while somebody reads it lives on until the reader closes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from soda_service.errors import CorruptFileError, SourceUnavailableError
+from soda_service.storage.inflate import inflated_pieces, is_compressed
+from soda_service.storage.local import LocalSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from soda_service.storage.source import FileVersion
+
+_COPY: Final = ".inflated"
+_UNFINISHED: Final = ".part"
+_SLOTS: Final = 64
+"""Lock files; two files of one slot wait for each other."""
+_LARGEST_RATIO: Final = 1100
+"""Deflate cannot do better than 1032; what does is no image."""
+_SMALL: Final = 64 * 1024 * 1024
+"""Bytes that any file may inflate to, whatever its ratio."""
+_STRIDE: Final = 16 * 1024 * 1024
+"""Bytes for which room is made at one time; the budget may be missed by as many."""
+_REMEMBERED: Final = 1000
+
+
+class InflatedCache:
+    """Compressed files inflated once; safe to use from several threads and processes."""
+
+    def __init__(self, folder: Path, budget_bytes: int) -> None:
+        """Makes *folder* where it is missing; removes what killed processes left unfinished."""
+        self._folder = folder
+        self._budget = budget_bytes
+        self._broken: dict[str, CorruptFileError] = {}
+        self._broken_lock = threading.Lock()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in folder.glob(f"*{_UNFINISHED}"):
+            with _locked(self._slot(path.name), wait=False) as held:
+                if held:
+                    path.unlink(missing_ok=True)
+        self._make_room(0)
+
+    def open(self, url: str, version: FileVersion | None = None) -> LocalSource:
+        """The file at *url*, or its inflated copy where it is a compressed one; may block long.
+
+        Which it is, its first bytes say. The source's version is then that of the copy.
+        Raises what `LocalSource.open` raises; SourceUnavailableError where *version* is given
+        and the file is no longer that one, or where there is no room for the copy;
+        CorruptFileError where the file cannot be inflated or is larger than any image.
+        """
+        source = LocalSource.open(url)
+        if version is not None and source.version != version:
+            source.close()
+            raise SourceUnavailableError(
+                "the file has changed since it was looked at", path=source.path
+            )
+        try:
+            compressed = is_compressed(source.read(0, min(3, source.version.size)))
+        except BaseException:
+            source.close()
+            raise
+        if not compressed:
+            return source
+        with source:
+            return self._open_copy(source)
+
+    def _open_copy(self, source: LocalSource) -> LocalSource:
+        key = _key(source)
+        with self._broken_lock:
+            broken = self._broken.get(key)
+        if broken is not None:
+            raise CorruptFileError(str(broken), path=source.path)
+        path = self._folder / (key + _COPY)
+        try:
+            copy = _open_if_there(path)
+            if copy is None:
+                with _locked(self._slot(key)):
+                    # Somebody else may have made it while this one waited.
+                    copy = _open_if_there(path) or self._make_copy(source, path)
+            # The access time says how recently it was wanted; the other one stays, as it is
+            # part of the copy's version.
+            os.utime(copy.fileno(), ns=(time.time_ns(), copy.version.modified_ns))
+        except CorruptFileError as error:
+            self._remember(key, error)
+            raise
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"cannot be inflated: {error.strerror or 'unknown reason'}", path=source.path
+            ) from None
+        return copy
+
+    def _make_copy(self, source: LocalSource, path: Path) -> LocalSource:
+        unfinished = path.with_suffix(_UNFINISHED)
+        try:
+            with unfinished.open("wb", buffering=0) as file:
+                for piece in self._bounded(source):
+                    _write(file.fileno(), piece)
+                # A machine that fails must not leave a complete name for incomplete bytes.
+                os.fsync(file.fileno())
+            source.check_unchanged()
+            unfinished.rename(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        return LocalSource.open(str(path.absolute()))
+
+    def _bounded(self, source: LocalSource) -> Iterator[bytes]:
+        """What *source* inflates to, room being made for it on the way."""
+        largest = min(self._budget, max(_SMALL, _LARGEST_RATIO * source.version.size))
+        inflated, with_room = 0, 0
+        for piece in inflated_pieces(source):
+            inflated += len(piece)
+            if inflated > largest:
+                raise CorruptFileError(
+                    f"it inflates to more than {largest} bytes", path=source.path
+                )
+            if inflated > with_room:
+                # What was written before is counted with the other files of the folder.
+                self._make_room(_STRIDE)
+                with_room += _STRIDE
+            yield piece
+
+    def _make_room(self, wanted: int) -> None:
+        """Evicts copies, the longest unused first, until *wanted* more bytes are within budget."""
+        copies: list[tuple[int, int, str]] = []
+        total = wanted
+        for entry in os.scandir(self._folder):
+            if not entry.name.endswith((_COPY, _UNFINISHED)):
+                continue
+            try:
+                status = entry.stat()
+            except FileNotFoundError:
+                continue
+            total += status.st_size
+            if entry.name.endswith(_COPY):
+                copies.append((status.st_atime_ns, status.st_size, entry.path))
+        for _, size, path in sorted(copies):
+            if total <= self._budget:
+                return
+            try:
+                os.unlink(path)  # noqa: PTH108 - scandir gives strings
+            except FileNotFoundError:
+                continue
+            finally:
+                total -= size
+
+    def _slot(self, name: str) -> Path:
+        return self._folder / f"lock-{int(name[:8], 16) % _SLOTS:02d}"
+
+    def _remember(self, key: str, error: CorruptFileError) -> None:
+        """So that a file that cannot be inflated is not tried again at each request."""
+        with self._broken_lock:
+            if len(self._broken) >= _REMEMBERED:
+                self._broken.clear()
+            self._broken[key] = error
+
+
+def _key(source: LocalSource) -> str:
+    version = source.version
+    text = f"{version.size} {version.modified_ns} {source.path}"
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
+
+
+def _open_if_there(path: Path) -> LocalSource | None:
+    try:
+        return LocalSource.open(str(path.absolute()))
+    except FileNotFoundError:
+        return None
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock file *path*, against threads of this process too.
+
+    Gives whether it is held; it always is where *wait* is true.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)

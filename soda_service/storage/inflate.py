@@ -1,0 +1,117 @@
+"""Compressed files, from their first byte to their last, in pieces of bounded size.
+
+Source: RFC 1952 (gzip), RFC 1951 (deflate); bzip2 as its library reads it.
+"""
+
+from __future__ import annotations
+
+import bz2
+import zlib
+from typing import TYPE_CHECKING, Final, Protocol
+
+from soda_service.errors import CorruptFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from soda_service.storage.local import LocalSource
+
+_GULP: Final = 256 * 1024
+"""Bytes of the compressed file read at once."""
+_PIECE: Final = 1024 * 1024
+"""Most bytes of one piece of what comes out."""
+_GZIP_WRAPPED: Final = 16 + zlib.MAX_WBITS
+"""Tells zlib to expect the header and the trailer of RFC 1952 and to check them."""
+
+
+class _Member(Protocol):
+    """One compressed stream; a file may hold several, one after another."""
+
+    rest: bytes
+    """What of the fed bytes lies behind the end of the stream."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end of the stream, its check sum included, has been met."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What comes out of *data*; to be exhausted before the next call."""
+
+
+class _GzipMember:
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(_GZIP_WRAPPED)
+        self.rest = b""
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        while data and not self._stream.eof:
+            yield self._stream.decompress(data, _PIECE)
+            data = self._stream.unconsumed_tail
+        self.rest = self._stream.unused_data
+
+
+class _Bzip2Member:
+    def __init__(self) -> None:
+        self._stream = bz2.BZ2Decompressor()
+        self.rest = b""
+
+    @property
+    def ended(self) -> bool:
+        return self._stream.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        yield self._stream.decompress(data, _PIECE)
+        while not self._stream.eof and not self._stream.needs_input:
+            yield self._stream.decompress(b"", _PIECE)
+        self.rest = self._stream.unused_data
+
+
+_MEMBERS: Final[dict[bytes, Callable[[], _Member]]] = {
+    b"\x1f\x8b": _GzipMember,
+    b"BZh": _Bzip2Member,
+}
+_COMPRESS: Final = b"\x1f\x9d"
+_LONGEST_MAGIC: Final = 3
+
+
+def is_compressed(beginning: bytes) -> bool:
+    """Whether a file that begins so is a compressed one; three bytes are enough."""
+    return beginning.startswith((*_MEMBERS, _COMPRESS))
+
+
+def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
+    """What the compressed file *source* holds; memory stays below a few megabytes.
+
+    Zeros and junk after the last stream are left alone, as gzip does. Raises
+    CorruptFileError where the file is damaged or truncated, or compressed in a way that is
+    not read (`.Z`); SourceUnavailableError where it cannot be read.
+    """
+    size = source.version.size
+    data = source.read(0, min(_GULP, size))
+    position = len(data)
+    while True:
+        make = next((make for magic, make in _MEMBERS.items() if data.startswith(magic)), None)
+        if make is None:
+            return
+        member = make()
+        while not member.ended:
+            if not data:
+                if position == size:
+                    raise CorruptFileError("the compressed file is truncated", path=source.path)
+                data = source.read(position, min(_GULP, size - position))
+                position += len(data)
+            try:
+                yield from member.feed(data)
+            except (zlib.error, OSError, EOFError) as error:
+                raise CorruptFileError(
+                    f"the compressed file is damaged: {error}", path=source.path
+                ) from None
+            data = member.rest
+        if len(data) < _LONGEST_MAGIC and position < size:
+            more = source.read(position, min(_GULP, size - position))
+            position += len(more)
+            data += more

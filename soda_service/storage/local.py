@@ -1,0 +1,382 @@
+"""A local file as a source, read from the page cache where that cannot block.
+
+There are two ways to the bytes. `read`, `read_into` and `read_runs` use `preadv`, which may
+block and ends in bytes or in an error. `copy_resident` copies out of a mapping of the file,
+which costs no more than the copy: ten times less than a read for each row of a small box.
+
+A mapped page that lies behind the end of a file, because the file was truncated after it was
+opened, kills the process with SIGBUS when it is touched. So the mapping is touched in one
+place only, for at most `RESIDENT_LIMIT` bytes, and immediately before that the kernel is asked
+whether the pages are in the page cache, where those behind the end of a file never are. What
+remains is a file that is truncated within the tens of microseconds of the copy: replacing
+files by renaming new ones over them, as archives should, rules that out too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from math import prod
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from soda_service.errors import (
+    ConfigurationError,
+    CorruptFileError,
+    SodaServiceError,
+    SourceUnavailableError,
+)
+from soda_service.storage.source import FileVersion
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from soda_service.storage.runs import RunGrid
+
+RESIDENT_LIMIT: Final = 1024 * 1024
+"""Most bytes that one call copies out of the mapping."""
+
+_LONG_RUN: Final = 8 * 1024
+"""Bytes of a run from which on a read for each run costs little more than the copy."""
+_WARM_GAP: Final = 4 * 1024
+"""Bytes between two runs that are copied faster than another read is called."""
+_COLD_GAP: Final = 128 * 1024
+"""Bytes between two runs that a disk reads faster than it begins anew."""
+_SPAN: Final = 2 * 1024 * 1024
+"""Most bytes that are read at once for the sake of the runs in them."""
+_ASKED_AT_ONCE: Final = 16 * 1024 * 1024
+"""Most bytes about whose pages the kernel is asked in one call, which takes microseconds."""
+_MOST_RUNS: Final = 1024
+"""Most calls of the kernel for the sake of one box."""
+_PAGE: Final = mmap.PAGESIZE
+_ITEMS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
+# The interpreter's lock is kept: these calls take a microsecond and never wait for a disk.
+_libc: Final = ctypes.PyDLL(None)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
+    *(ctypes.c_int, ctypes.c_int, ctypes.c_int64),
+)
+
+
+class LocalSource:
+    """A file on a disk of this machine, opened once; safe to use from several threads.
+
+    It must not be closed while a thread reads; `OpenFiles` sees to that.
+    """
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        """Takes the open *descriptor* over."""
+        self._descriptor = descriptor
+        self._mapping: NDArray[np.uint8] | None = None
+        self._kernel_tells: bool | None = None
+        self.path = path
+        status = os.fstat(descriptor)
+        self.version = FileVersion(status.st_size, status.st_mtime_ns)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """The file at *url*, an absolute path or a file URL.
+
+        Raises FileNotFoundError, which names no path, when nothing is there: who knows the
+        identifier makes an UnknownDatasetError of it. Raises SourceUnavailableError when it
+        cannot be opened or is no file, ConfigurationError for any other kind of URL.
+        """
+        path = local_path(url)
+        try:
+            # A pipe would otherwise wait for its writer; for a file the flag means nothing.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(errno.ENOENT, "no such file") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a path"
+            raise SourceUnavailableError(f"cannot be opened: {reason}", path=path) from None
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise SourceUnavailableError("cannot be opened: not a file", path=path)
+        return cls(descriptor, path)
+
+    def fileno(self) -> int:
+        """The descriptor, valid until `close`."""
+        return self._descriptor
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly *length* bytes from *start*; may block.
+
+        Raises CorruptFileError when the file ends before them, SourceUnavailableError when
+        they cannot be read.
+        """
+        self._check_inside(start, length)
+        try:
+            whole = os.pread(self._descriptor, length, start)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if len(whole) == length:
+            return whole
+        # One call gives at most 2 GiB, and may give less.
+        buffer = bytearray(length)
+        self.read_into(start, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fills *buffer* with the bytes from *start*; raises what `read` raises."""
+        self._check_inside(start, len(buffer))
+        done = 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._descriptor, [buffer[done:]], start + done)
+            except OSError as error:
+                raise self._unreadable(error) from None
+            if count == 0:
+                raise self._ends_before(start + len(buffer))
+            done += count
+
+    def read_runs(self, grid: RunGrid) -> memoryview:
+        """The runs of *grid*, one after another; may block.
+
+        Raises what `read` raises, and SourceUnavailableError where the file has changed
+        since it was opened.
+        """
+        self._check_inside(grid.start, grid.end - grid.start)
+        if grid.length < _LONG_RUN and (copied := self.copy_resident(grid)) is not None:
+            return memoryview(copied)
+        # Not cleared first, as a bytearray would be.
+        runs = np.empty(grid.size, np.uint8)
+        target = runs.data
+        if not grid.counts:
+            self.read_into(grid.start, target)
+        elif grid.length >= _LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
+            for number, start in enumerate(grid.starts().tolist()):
+                at = number * grid.length
+                self.read_into(start, target[at : at + grid.length])
+        else:
+            self._read_spans(grid, runs)
+        self.check_unchanged()
+        return target
+
+    def copy_resident(self, grid: RunGrid) -> bytes | None:
+        """The runs of *grid*, one after another, if they are in the page cache; never blocks.
+
+        None where a page is missing, they are more than `RESIDENT_LIMIT`, they are too much
+        scattered to ask about, or the file has changed since it was opened.
+        """
+        start, length, counts, steps, itemsize = grid
+        if (
+            grid.size > RESIDENT_LIMIT
+            or start < 0
+            or (end := grid.end) > self.version.size
+            or self._descriptor < 0
+        ):
+            return None
+        mapping = self.mapping()
+        if not self._kernel_tells:
+            return self._copy_without_waiting(grid)
+        if end - start <= _ASKED_AT_ONCE:
+            if not _pages_resident(mapping, start, end):
+                return None
+        elif not _planes_resident(mapping, grid):
+            return None
+        # Items of two, four and eight bytes are copied faster than bytes are.
+        copied = np.ndarray(
+            (*counts, length // itemsize), _ITEMS[itemsize], mapping, start, (*steps, itemsize)
+        ).tobytes()
+        return copied if self._is_unchanged() else None
+
+    def is_resident(self, start: int, length: int) -> bool:
+        """Whether these bytes are in the page cache; never blocks.
+
+        They may be evicted as soon as the answer is given. False where the kernel does not
+        say and the range is too long to try.
+        """
+        if length <= 0 or start < 0 or start + length > self.version.size:
+            return False
+        mapping = self.mapping()
+        if self._kernel_tells:
+            return _pages_resident(mapping, start, start + length)
+        return self._try_pages(start, length)
+
+    def mapping(self) -> NDArray[np.uint8]:
+        """The whole file as read-only bytes; touching it is dangerous, see the top of this file.
+
+        It outlives `close` for as long as somebody holds it.
+        """
+        if self._mapping is None:
+            size = self.version.size
+            if size:
+                try:
+                    mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
+                except (OSError, ValueError) as error:
+                    reason = getattr(error, "strerror", None) or "it has shrunk"
+                    raise SourceUnavailableError(
+                        f"cannot be mapped: {reason}", path=self.path
+                    ) from None
+                array = np.frombuffer(mapped, np.uint8)
+            else:
+                array = np.empty(0, np.uint8)
+            self._kernel_tells = _kernel_tells_residency(self._descriptor, size)
+            self._mapping = array
+        return self._mapping
+
+    def check_unchanged(self) -> None:
+        """Raises SourceUnavailableError where the file has changed since it was opened."""
+        if not self._is_unchanged():
+            raise SourceUnavailableError("the file changes while it is read", path=self.path)
+
+    def close(self) -> None:
+        """Let go of the descriptor and, once nobody holds it any more, of the mapping."""
+        descriptor, self._descriptor = self._descriptor, -1
+        self._mapping = None
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LocalSource of {self.version.size} bytes>"
+
+    def _is_unchanged(self) -> bool:
+        status = os.fstat(self._descriptor)
+        version = self.version
+        return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+
+    def _read_spans(self, grid: RunGrid, runs: NDArray[np.uint8]) -> None:
+        """Fills *runs* by reading over the gaps that are cheaper to read than to leave out."""
+        starts, length = grid.starts(), grid.length
+        target = runs.data
+        span: NDArray[np.uint8] | None = None
+        begin = 0
+        breaks = np.flatnonzero(np.diff(starts) > length + _COLD_GAP) + 1
+        for stop in [*breaks.tolist(), len(starts)]:
+            while begin < stop:
+                first = int(starts[begin])
+                fitting = int(np.searchsorted(starts, first + _SPAN - length, "right"))
+                end = max(begin + 1, min(stop, fitting))
+                here = slice(begin * length, end * length)
+                size = int(starts[end - 1]) + length - first
+                if size == (end - begin) * length:
+                    self.read_into(first, target[here])
+                else:
+                    if span is None:
+                        span = np.empty(_SPAN, np.uint8)
+                    self.read_into(first, span.data[:size])
+                    # Row i of this view is what begins at byte i of the span.
+                    rows: NDArray[np.uint8] = np.ndarray(
+                        (size - length + 1, length), np.uint8, span, 0, (1, 1)
+                    )
+                    runs[here].reshape(-1, length)[:] = rows[starts[begin:end] - first]
+                begin = end
+
+    def _copy_without_waiting(self, grid: RunGrid) -> bytes | None:
+        """`copy_resident` for a file about which the kernel tells this process nothing."""
+        if prod(grid.counts) > _MOST_RUNS:
+            return None
+        runs = bytearray(grid.size)
+        target = memoryview(runs)
+        for number, start in enumerate(grid.starts().tolist()):
+            at = number * grid.length
+            if not self._read_without_waiting(start, target[at : at + grid.length]):
+                return None
+        return bytes(runs) if self._is_unchanged() else None
+
+    def _read_without_waiting(self, start: int, buffer: memoryview) -> bool:
+        try:
+            return os.preadv(self._descriptor, [buffer], start, os.RWF_NOWAIT) == len(buffer)
+        except OSError:
+            return False
+
+    def _try_pages(self, start: int, length: int) -> bool:
+        """Reads everything where it is cheap, and says no where it is not."""
+        if length > _SPAN:
+            return False
+        return self._read_without_waiting(start, memoryview(bytearray(length)))
+
+    def _check_inside(self, start: int, length: int) -> None:
+        if start < 0 or length < 0:
+            raise ValueError(f"no such range: {length} bytes from {start}")
+        if start + length > self.version.size:
+            raise self._ends_before(start + length)
+
+    def _ends_before(self, end: int) -> CorruptFileError:
+        return CorruptFileError(
+            f"the file ends before byte {end}: it has {os.fstat(self._descriptor).st_size} bytes",
+            path=self.path,
+        )
+
+    def _unreadable(self, error: OSError) -> SodaServiceError:
+        return SourceUnavailableError(
+            f"cannot be read: {error.strerror or 'unknown reason'}", path=self.path
+        )
+
+
+def local_path(url: str) -> str:
+    """The path that *url* names. Raises ConfigurationError where it is no absolute local one."""
+    if url.startswith("/"):
+        return url
+    parts = urlsplit(url)
+    path = unquote(parts.path, errors="surrogateescape")
+    local = parts.scheme == "file" and parts.netloc in ("", "localhost")
+    if not local or not path.startswith("/") or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"only absolute paths and file URLs are supported, got a URL of scheme {parts.scheme!r}"
+        )
+    return path
+
+
+def _planes_resident(mapping: NDArray[np.uint8], grid: RunGrid) -> bool:
+    """Whether the pages are there of runs that lie in planes far apart."""
+    if len(grid.counts) < 2 or prod(grid.counts[:-1]) > _MOST_RUNS:
+        return False
+    plane = grid._replace(counts=grid.counts[-1:], steps=grid.steps[-1:])
+    reach = plane.end - plane.start
+    planes = grid._replace(counts=grid.counts[:-1], steps=grid.steps[:-1])
+    return reach <= _ASKED_AT_ONCE and all(
+        _pages_resident(mapping, start, start + reach) for start in planes.starts().tolist()
+    )
+
+
+def _pages_resident(mapping: NDArray[np.uint8], start: int, end: int) -> bool:
+    """Whether the pages of these bytes are in the page cache, as the kernel says."""
+    start -= start % _PAGE
+    count = -(-(end - start) // _PAGE)
+    states = bytearray(count)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(states))
+    if _libc.mincore(mapping.ctypes.data + start, end - start, address):
+        return False
+    # Bit 0 alone has a meaning, and Linux leaves the others zero.
+    return states.count(1) == count
+
+
+def _kernel_tells_residency(descriptor: int, size: int) -> bool:
+    """Whether `mincore` tells the truth about this file.
+
+    Since Linux 5.2 it says of every page that it is there, unless the process owns the file
+    or may write to it. A page behind the end of the file is never there: who says it is, says
+    so of all.
+    """
+    behind = -(-size // _PAGE) * _PAGE
+    address = _libc.mmap(None, _PAGE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, behind)
+    if address is None or address == ctypes.c_void_p(-1).value:
+        return False
+    state = ctypes.c_ubyte(1)
+    failed = _libc.mincore(address, _PAGE, ctypes.addressof(state))
+    _libc.munmap(address, _PAGE)
+    return not failed and not state.value & 1

@@ -1,0 +1,91 @@
+"""Runs of bytes on a regular grid: what a box of any number of dimensions is in a file."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+class RunGrid(NamedTuple):
+    """Runs of equal length that begin at regular distances; they never overlap."""
+
+    start: int
+    """First byte of the first run."""
+    length: int
+    """Bytes of a run."""
+    counts: tuple[int, ...] = ()
+    """How many runs in each dimension, the slowest first; without one there is one run."""
+    steps: tuple[int, ...] = ()
+    """Bytes from one run to the next in each dimension, descending."""
+    itemsize: int = 1
+    """Bytes of what the file counts in; it divides every other number but perhaps `start`."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all runs."""
+        return self.length * prod(self.counts)
+
+    @property
+    def end(self) -> int:
+        """One past the last byte of the last run."""
+        reach = self.length
+        for count, step in zip(self.counts, self.steps, strict=True):
+            reach += (count - 1) * step
+        return self.start + reach
+
+    def starts(self) -> NDArray[np.int64]:
+        """Where each run begins, ascending."""
+        starts = np.array([self.start], np.int64)
+        for count, step in zip(self.counts, self.steps, strict=True):
+            starts = np.add.outer(starts, np.arange(count, dtype=np.int64) * step).ravel()
+        return starts
+
+    def bands(self, band_bytes: int, *, most_runs: int) -> Iterator[RunGrid]:
+        """The same runs in grids of about *band_bytes* and at most *most_runs*, in their order.
+
+        A run longer than a band is taken apart; others stay whole.
+        """
+        if self.length > band_bytes:
+            piece = max(self.itemsize, band_bytes - band_bytes % self.itemsize)
+            for start in _each_start(self.start, self.counts, self.steps):
+                for at in range(0, self.length, piece):
+                    length = min(piece, self.length - at)
+                    yield RunGrid(start + at, length, itemsize=self.itemsize)
+            return
+        # Dimensions from `inner` on go whole into a band, the one before it in parts.
+        most = max(1, min(band_bytes // self.length, most_runs))
+        inner, runs = len(self.counts), 1
+        while inner and runs * self.counts[inner - 1] <= most:
+            inner -= 1
+            runs *= self.counts[inner]
+        if not inner:
+            yield self
+            return
+        count, step = self.counts[inner - 1], self.steps[inner - 1]
+        pieces = -(-count // (most // runs))
+        edges = [count * number // pieces for number in range(pieces + 1)]
+        outer = slice(0, inner - 1)
+        for start in _each_start(self.start, self.counts[outer], self.steps[outer]):
+            for first, last in pairwise(edges):
+                yield self._replace(
+                    start=start + first * step,
+                    counts=(last - first, *self.counts[inner:]),
+                    steps=self.steps[inner - 1 :],
+                )
+
+
+def _each_start(start: int, counts: tuple[int, ...], steps: tuple[int, ...]) -> Iterator[int]:
+    """Where each run begins, however many they are."""
+    if not counts:
+        yield start
+        return
+    for number in range(counts[0]):
+        yield from _each_start(start + number * steps[0], counts[1:], steps[1:])

@@ -1,0 +1,237 @@
+"""Documents: templates of `votable_templates/`, filled and with rows streamed in.
+
+A template is a complete, valid XML document in which `{name}` stands, in text and in
+attributes, for what is not known before a request. It is parsed once; filling works on
+the parsed tree, so that no value can break out of the place it was put in. Comments are
+for the operator and are left out of what is sent.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from lxml import etree
+
+from soda_service.config import resource_path
+from soda_service.errors import ConfigurationError
+from soda_service.votable.table import Field, clean, row_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from lxml.etree import _Element as Element
+
+    from soda_service.votable.table import Value
+
+NAMESPACE: Final = "http://www.ivoa.net/xml/VOTable/v1.3"
+"""Of VOTable 1.3, 1.4 and 1.5 alike."""
+
+MEDIA_TYPE: Final = "application/x-votable+xml"
+
+
+class Status(StrEnum):
+    """Values of QUERY_STATUS (DALI 1.1 §4.4)."""
+
+    OK = "OK"
+    OVERFLOW = "OVERFLOW"
+    ERROR = "ERROR"
+
+
+class Template:
+    """One file of `votable_templates/`, parsed."""
+
+    def __init__(self, name: str, xml: bytes) -> None:
+        self.name = name
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True)
+        try:
+            self._root = etree.fromstring(xml, parser)
+        except etree.XMLSyntaxError as error:
+            raise ConfigurationError(f"template {name} is not XML: {error}") from None
+        self._slots = tuple(_slots_of(self._root))
+        self.fields = tuple(_field_of(field) for field in self._root.iter(votable("FIELD")))
+
+    def copy(self) -> Element:
+        """The document with its placeholders."""
+        return deepcopy(self._root)
+
+    def fill(self, values: Mapping[str, str]) -> Element:
+        """A copy with every `{name}` replaced; names that the template lacks are ignored.
+
+        Raises ConfigurationError where the template names what *values* lack.
+        """
+        root = deepcopy(self._root)
+        elements = tuple(root.iter(etree.Element))
+        for slot in self._slots:
+            slot.fill(elements[slot.element], values, self.name)
+        return root
+
+    def fill_piece(self, piece: Element, values: Mapping[str, str]) -> None:
+        """The same in place, for an element of a copy: one that stands for many, say."""
+        elements = tuple(piece.iter(etree.Element))
+        for slot in _slots_of(piece):
+            slot.fill(elements[slot.element], values, self.name)
+
+
+@cache
+def load_template(name: str) -> Template:
+    """The template in the file *name*; read once in the life of a process.
+
+    Raises ConfigurationError when it is missing or not well-formed.
+    """
+    path = resource_path("votable_templates") / name
+    try:
+        return Template(name, path.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read template {path}: {error.strerror}") from None
+
+
+def render(root: Element) -> bytes:
+    """The whole document *root* as it stands, in ASCII."""
+    return etree.tostring(root, encoding="US-ASCII", xml_declaration=True) + b"\n"
+
+
+def votable_chunks(
+    root: Element,
+    fields: Sequence[Field],
+    rows: Iterable[Sequence[Value]],
+    *,
+    limit: int | None = None,
+    explain: Callable[[Exception], str],
+) -> Iterator[bytes]:
+    """The document *root* with *rows* in its empty TABLEDATA, in chunks, in bounded memory.
+
+    At most *limit* rows are written; where there was another, QUERY_STATUS OVERFLOW
+    follows the table. Where *rows* fail on the way, QUERY_STATUS ERROR follows it with
+    what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
+    """
+    head, between, tail = _around_rows(root)
+    source = _Rows(rows, limit)
+    yield head
+    yield from row_chunks(fields, source)
+    if source.failure is not None:
+        yield between + _status_info(Status.ERROR, explain(source.failure)) + tail
+    elif source.overflows:
+        yield between + _status_info(Status.OVERFLOW) + tail
+    else:
+        yield between + tail
+
+
+def error_document(fault: str, message: str) -> bytes:
+    """A document that says nothing but the error (DALI 1.1 §4.4.2).
+
+    *fault* is the label that the protocol puts first, `UsageFault` for instance.
+    """
+    return render(load_template("error.xml").fill({"fault": fault, "message": message}))
+
+
+def set_status(root: Element, status: Status) -> None:
+    """Let the QUERY_STATUS before the table say *status* (DALI 1.1 §4.4.1)."""
+    info = root.find(f"{votable('RESOURCE')}/{votable('INFO')}[@name='QUERY_STATUS']")
+    if info is None:
+        raise ConfigurationError("a template with a table has no INFO named QUERY_STATUS")
+    info.set("value", status)
+
+
+def votable(tag: str) -> str:
+    """The qualified name of a VOTable element."""
+    return f"{{{NAMESPACE}}}{tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A place in a template that holds placeholders."""
+
+    element: int
+    """In document order."""
+    attribute: str | None
+    """None for text."""
+    is_tail: bool
+    text: str
+
+    def fill(self, element: Element, values: Mapping[str, str], template: str) -> None:
+        try:
+            text = _PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
+        except KeyError as error:
+            raise ConfigurationError(
+                f"template {template}: nothing is known as {{{error.args[0]}}}"
+            ) from None
+        text = clean(text)
+        if self.attribute is not None:
+            element.set(self.attribute, text)
+        elif self.is_tail:
+            element.tail = text
+        else:
+            element.text = text
+
+
+class _Rows:
+    """Rows up to a limit, which remembers what stopped it."""
+
+    def __init__(self, rows: Iterable[Sequence[Value]], limit: int | None) -> None:
+        self._rows = rows
+        self._limit = limit
+        self.overflows = False
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[Sequence[Value]]:
+        try:
+            for count, row in enumerate(self._rows):
+                if count == self._limit:
+                    self.overflows = True
+                    return
+                yield row
+        except Exception as error:  # noqa: BLE001 - the answer has begun: it must end well-formed
+            self.failure = error
+
+
+def _slots_of(root: Element) -> Iterator[_Slot]:
+    for number, element in enumerate(root.iter(etree.Element)):
+        for attribute in map(str, element.attrib):
+            text = element.get(attribute, "")
+            if _PLACEHOLDER.search(text):
+                yield _Slot(number, attribute, is_tail=False, text=text)
+        if element.text and _PLACEHOLDER.search(element.text):
+            yield _Slot(number, None, is_tail=False, text=element.text)
+        if element.tail and _PLACEHOLDER.search(element.tail):
+            yield _Slot(number, None, is_tail=True, text=element.tail)
+
+
+def _field_of(element: Element) -> Field:
+    try:
+        return Field(
+            name=str(element.attrib["name"]),
+            datatype=str(element.attrib["datatype"]),
+            arraysize=element.get("arraysize"),
+            unit=element.get("unit"),
+            ucd=element.get("ucd"),
+            utype=element.get("utype"),
+            xtype=element.get("xtype"),
+            description=element.findtext(votable("DESCRIPTION")),
+            id=element.get("ID"),
+        )
+    except KeyError as error:
+        raise ConfigurationError(f"a FIELD lacks its {error.args[0]}") from None
+
+
+def _around_rows(root: Element) -> tuple[bytes, bytes, bytes]:
+    """What stands before the rows, between them and the end of the table, and after it."""
+    document = render(root)
+    head, found, rest = document.partition(b"<TABLEDATA/>")
+    if not found or b"<TABLEDATA/>" in rest:
+        raise ConfigurationError("a template with rows needs exactly one empty <TABLEDATA/>")
+    between, end, tail = rest.partition(b"</TABLE>")
+    return head + b"<TABLEDATA>\n", b"</TABLEDATA>" + between + end, tail
+
+
+def _status_info(status: Status, message: str = "") -> bytes:
+    info = etree.Element("INFO", {"name": "QUERY_STATUS", "value": status})
+    info.text = clean(message) or None
+    return b"\n    " + etree.tostring(info, encoding="US-ASCII")
+
+
+_PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")

@@ -1,0 +1,41 @@
+"""DataLink 1.1 {links}."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from soda_service.discovery import datalink
+from soda_service.discovery.obscore import LINKS_MEDIA_TYPE
+from soda_service.votable.document import MEDIA_TYPE
+from soda_service.web.middleware import RUN_ID_KEY
+from soda_service.web.params import read_params
+from soda_service.web.responses import send_document
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from soda_service.web.services import Services
+
+
+class LinksEndpoint:
+    """Answers what goes with datasets; an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Find the links in a thread, and send them."""
+        services: Services = scope["state"]["services"]
+        params = await read_params(scope, receive, limit=services.settings.request_bytes)
+        scope[RUN_ID_KEY] = params.run_id
+        asked = params.links()
+        chunks = await services.threads.call(
+            datalink.answer,
+            asked.identifiers,
+            resolver=services.resolver,
+            store=services.store,
+            urls=services.urls.of(scope),
+            settings=services.settings,
+        )
+        # The asked type may gain a parameter (DALI 1.1 §3.4.3); text/xml has none of ours.
+        asked_for = asked.media_type
+        media_type = LINKS_MEDIA_TYPE if asked_for in {None, MEDIA_TYPE} else str(asked_for)
+        headers = [(b"content-type", media_type.encode("ascii"))]
+        await send_document(scope, receive, send, headers, chunks, services.threads)

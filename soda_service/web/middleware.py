@@ -1,0 +1,190 @@
+"""Middleware: what happens to every request, as plain ASGI.
+
+From the outside in: `RequestLog`, `Cors`, `Failures`. Each wraps `send` at most once, and
+none of them touches a body.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+from soda_service.web.errors import error_response
+from soda_service.web.log import request_id
+from soda_service.web.params import ClientGoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from soda_service.web.log import AccessLog
+    from soda_service.web.urls import Proxies
+
+RUN_ID_KEY: Final = "soda_service.run_id"
+"""In the scope of a request whose client gave a RUNID."""
+
+_LOGGED_LENGTH: Final = 1000
+
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
+
+_EXPOSED: Final = (
+    b"Content-Length, Content-Disposition, Content-Range, Accept-Ranges, ETag, Last-Modified, "
+    b"Retry-After, X-Request-ID"
+)
+_METHODS: Final = b"GET, HEAD, POST, OPTIONS"
+_DAY: Final = b"86400"
+_HEADER_NAMES: Final = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1000}").fullmatch
+
+
+class RequestLog:
+    """Gives every request an id, echoes it, and writes one line when the answer is out."""
+
+    def __init__(self, app: ASGIApp, proxies: Proxies, log: AccessLog) -> None:
+        self._app = app
+        self._proxies = proxies
+        self._log = log
+        # Ids of one process are numbered; the beginning tells processes apart.
+        self._prefix = os.urandom(5).hex().encode("ascii")
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        given = _header(scope, b"x-request-id")
+        identifier = given if given is not None and _SANE_ID(given) else self._new_id()
+        request_id.set(identifier.decode("ascii"))
+        status = sent = 0
+
+        def note(message: Message) -> Awaitable[None]:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identifier)]
+            else:
+                sent += len(message.get("body", b""))
+            return send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            if self._log.is_open:
+                self._write(scope, status, sent, time.perf_counter() - started)
+
+    def _write(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
+        target = scope["raw_path"][:_LOGGED_LENGTH].decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"][:_LOGGED_LENGTH].decode("latin-1")
+        self._log.write(
+            client=self._proxies.client(scope),
+            method=scope["method"],
+            target=target,
+            status=status,
+            size=sent,
+            milliseconds=seconds * 1000,
+            run_id=scope.get(RUN_ID_KEY),
+        )
+
+    def _new_id(self) -> bytes:
+        return b"%s%06x" % (self._prefix, next(self._numbers))
+
+
+class Cors:
+    """Lets pages of other origins read the answers, errors included (Fetch §3.2)."""
+
+    def __init__(self, app: ASGIApp, origins: tuple[str, ...]) -> None:
+        self._app = app
+        self._anyone = "*" in origins
+        self._origins = frozenset(origin.encode("latin-1") for origin in origins)
+        self._for_anyone = [
+            (b"access-control-allow-origin", b"*"),
+            (b"access-control-expose-headers", _EXPOSED),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        added = self._for_anyone if self._anyone else self._for_origin(scope)
+
+        def add(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *added]
+            return send(message)
+
+        if scope["method"] == "OPTIONS":
+            await _answer_options(scope, add)
+        else:
+            await self._app(scope, receive, add)
+
+    def _for_origin(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        vary = (b"vary", b"Origin")
+        origin = _header(scope, b"origin")
+        if origin is None or origin not in self._origins:
+            return [vary]
+        return [
+            vary,
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _EXPOSED),
+        ]
+
+
+async def _answer_options(scope: Scope, send: Send) -> None:
+    """A preflight, or the question what may be asked here; the answer is the same everywhere."""
+    headers = [
+        (b"allow", _METHODS),
+        (b"access-control-allow-methods", _METHODS),
+        (b"access-control-max-age", _DAY),
+        (b"content-length", b"0"),
+    ]
+    asked = _header(scope, b"access-control-request-headers")
+    if asked is not None and _HEADER_NAMES(asked):
+        # Said name by name, because `*` would leave out Authorization.
+        headers.append((b"access-control-allow-headers", asked))
+        headers.append((b"vary", b"Access-Control-Request-Headers"))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
+class Failures:
+    """Answers what nobody planned, where nothing has been sent yet.
+
+    Once an answer has begun there is only one honest thing left: to break the connection,
+    which the server does with what is raised here.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        started = False
+
+        def note(message: Message) -> Awaitable[None]:
+            nonlocal started
+            started = True
+            return send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        except ClientGoneError:
+            return
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            await error_response(error, scope)(scope, receive, send)
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return None

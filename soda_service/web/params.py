@@ -1,0 +1,482 @@
+"""Parameters: the only place that knows their names.
+
+Names are compared without regard to ASCII case (DALI 1.1 §3.1), a blank value is an absent
+one, and values that are repeated letter for letter count once. Whatever text comes, the
+outcome is a value or a UsageError.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+from urllib.parse import quote, unquote_to_bytes, urlencode
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from soda_service.catalog.query import CatalogQuery
+from soda_service.cutout.request import CutoutRequest
+from soda_service.errors import MultiValuedParamNotSupported, UsageError
+from soda_service.geometry.dali import (
+    format_circle,
+    parse_circle,
+    parse_integer,
+    parse_interval,
+    parse_pol,
+    parse_polygon,
+    parse_pos,
+    parse_range,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable
+
+    from starlette.types import Receive, Scope
+
+    from soda_service.geometry.shapes import Circle, Interval, Shape
+
+MAX_PARAMETERS: Final = 10_000
+"""A request with more of them is refused: splitting them would hold up the others."""
+
+_ECHOED: Final = 100
+_ECHOED_LENGTH: Final = 500
+
+_ID: Final = "ID"
+_CIRCLE: Final = "CIRCLE"
+_POLYGON: Final = "POLYGON"
+_POS: Final = "POS"
+_RANGE: Final = "RANGE"
+_BAND: Final = "BAND"
+_TIME: Final = "TIME"
+_POL: Final = "POL"
+_DETAIL: Final = "CUTOUTDETAIL"
+_CHECKSUM: Final = "CHECKSUM"
+_CALIB: Final = "CALIB"
+_FORMAT: Final = "FORMAT"
+_RESPONSEFORMAT: Final = "RESPONSEFORMAT"
+_MAXREC: Final = "MAXREC"
+_RUNID: Final = "RUNID"
+
+_INTERVALS: Final = (_BAND, _TIME, "FOV", "SPATRES", "SPECRP", "EXPTIME", "TIMERES")
+_TEXTS: Final = (_ID, "COLLECTION", "FACILITY", "INSTRUMENT", "DPTYPE", "TARGET", _FORMAT)
+
+_TAKEN_EVERYWHERE = frozenset({_RUNID, "REQUEST", "VERSION"})
+"""What DALI lets a client send to any service, and what versions before the standards had."""
+
+SODA_PARAMETERS: Final = _TAKEN_EVERYWHERE | {
+    _ID, _CIRCLE, _POLYGON, _POS, _RANGE, _BAND, _TIME, _POL, _DETAIL, _CHECKSUM,
+    _FORMAT, _RESPONSEFORMAT,
+}  # fmt: skip
+SIA_PARAMETERS: Final = _TAKEN_EVERYWHERE | {
+    *_INTERVALS, *_TEXTS, _POS, _POL, _CALIB, _MAXREC, _RESPONSEFORMAT,
+}  # fmt: skip
+LINKS_PARAMETERS: Final = _TAKEN_EVERYWHERE | {_ID, _RESPONSEFORMAT}
+
+_Value = TypeVar("_Value")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CutoutParams:
+    """What a request to SODA {sync} says."""
+
+    request: CutoutRequest
+    media_type: str | None
+    """The name for FITS that was asked for (DALI 1.1 §3.4.3), if any was."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParams:
+    """What a request to SIA 2.0 {query} says."""
+
+    query: CatalogQuery
+    maxrec: int | None
+    media_type: str | None
+    """The name for VOTable that was asked for, if any was."""
+    echo: tuple[tuple[str, str], ...]
+    """Names and values, for the answer to say again (DALI 1.1 §4.4.3); not more than a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinksParams:
+    """What a request to DataLink {links} says."""
+
+    identifiers: tuple[str, ...]
+    media_type: str | None
+    """The name for VOTable that was asked for, if any was."""
+
+
+class Params:
+    """The parameters of one request under their folded names."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, encoded: bytes, parts: Iterable[tuple[str, str]] = ()) -> None:
+        """From what is urlencoded, and from the parts of a multipart body."""
+        self._values = _split(encoded)
+        for name, value in parts:
+            if value:
+                key = name.encode("utf-8", "replace").upper().decode()
+                self._values.setdefault(key, []).append(value)
+
+    @property
+    def run_id(self) -> str | None:
+        """What the client calls its run, for the log (DALI 1.1 §3.4.6)."""
+        values = self._values.get(_RUNID)
+        return _lenient_text(values[0])[:64] if values else None
+
+    @property
+    def wants_text_table(self) -> bool:
+        """Whether the answer was asked for as a table of text: its errors are text too."""
+        values = self._values.get(_RESPONSEFORMAT, ())
+        return any(_media_type(_lenient_text(value)) in _TEXT_TABLES for value in values)
+
+    def cutout(self) -> CutoutParams:
+        """What SODA 1.0 §3 makes of them."""
+        values = self._values
+        if not values.keys() <= SODA_PARAMETERS:
+            self._note_unknown(SODA_PARAMETERS)
+        identifier = self._one(_ID)
+        if identifier is None:
+            raise UsageError(
+                f"{_ID} is missing: it says which dataset to cut, "
+                f"{_CIRCLE}, {_POLYGON} or {_POS} what of it"
+            )
+        # Looking first for what is rarely there keeps the common request quick.
+        request = CutoutRequest(
+            identifier=identifier,
+            shape=self._shape(),
+            band=self._interval(_BAND) if _BAND in values else None,
+            time=self._interval(_TIME) if _TIME in values else None,
+            pol=self._pol() if _POL in values else (),
+            detail=self._one(_DETAIL) if _DETAIL in values else None,
+            checksums=_CHECKSUM in values and self._boolean(_CHECKSUM),
+        )
+        formats = _FORMAT in values or _RESPONSEFORMAT in values
+        return CutoutParams(request, self._fits_format() if formats else None)
+
+    def query(self) -> QueryParams:
+        """What SIA 2.0 §2.1 makes of them."""
+        self._note_unknown(SIA_PARAMETERS)
+        media_type = self._votable_format()
+        bands, times, fov, spatres, specrp, exptime, timeres = map(self._intervals, _INTERVALS)
+        ids, collections, facilities, instruments, dptypes, targets, formats = map(
+            self._all, _TEXTS
+        )
+        query = CatalogQuery(
+            shapes=tuple(parse_pos(text, allow_point=True) for text in self._all(_POS)),
+            bands=bands,
+            times=times,
+            pols=self._pol(),
+            fov=fov,
+            spatres=spatres,
+            specrp=specrp,
+            exptime=exptime,
+            timeres=timeres,
+            ids=ids,
+            collections=collections,
+            facilities=facilities,
+            instruments=instruments,
+            dptypes=dptypes,
+            calibs=tuple(map(_calib, self._all(_CALIB))),
+            targets=targets,
+            formats=formats,
+        )
+        return QueryParams(query, self._maxrec(), media_type, self._echo(SIA_PARAMETERS))
+
+    def links(self) -> LinksParams:
+        """What DataLink 1.1 §2.1 makes of them."""
+        self._note_unknown(LINKS_PARAMETERS)
+        return LinksParams(self._all(_ID), self._votable_format())
+
+    def _echo(self, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
+        names = [name for name in self._values if name in known]
+        said = ((name, text[:_ECHOED_LENGTH]) for name in names for text in self._all(name))
+        return tuple(islice(said, _ECHOED))
+
+    def _note_unknown(self, known: frozenset[str]) -> None:
+        """No standard asks to refuse what it does not name; the operator may want to know."""
+        unknown = sorted(self._values.keys() - known)
+        if unknown:
+            names = ", ".join(ascii(name[:40]) for name in unknown[:10])
+            _log.info("%d unknown parameters ignored: %s", len(unknown), names)
+
+    def _all(self, name: str) -> tuple[str, ...]:
+        """The different values of *name*."""
+        values = self._values.get(name)
+        if values is None:
+            return ()
+        if len(values) == 1:
+            text = _text(name, values[0])
+            return (text,) if text else ()
+        return tuple(dict.fromkeys(text for value in values if (text := _text(name, value))))
+
+    def _one(self, name: str) -> str | None:
+        """The value of *name*; raises MultiValuedParamNotSupported where there are several."""
+        texts = self._all(name)
+        if len(texts) > 1:
+            raise MultiValuedParamNotSupported(
+                f"{name} takes one value, got {len(texts)} different ones"
+            )
+        return texts[0] if texts else None
+
+    def _shape(self) -> Shape | None:
+        """The one shape that was asked for, however it was spelt."""
+        given = [
+            (name, text) for name in self._values if name in _SHAPES for text in self._all(name)
+        ]
+        if not given:
+            return None
+        if len(given) > 1:
+            names = ", ".join(dict.fromkeys(name for name, _ in given))
+            raise MultiValuedParamNotSupported(f"one shape is taken, got {len(given)} ({names})")
+        name, text = given[0]
+        return _SHAPES[name](text)
+
+    def _interval(self, name: str) -> Interval | None:
+        text = self._one(name)
+        return None if text is None else _named(name, parse_interval, text)
+
+    def _intervals(self, name: str) -> tuple[Interval, ...]:
+        return tuple(_named(name, parse_interval, text) for text in self._all(name))
+
+    def _pol(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(parse_pol, self._all(_POL))))
+
+    def _boolean(self, name: str) -> bool:
+        """DALI 1.1 §3.3.2."""
+        text = self._one(name)
+        if text is None:
+            return False
+        value = _BOOLEANS.get(text.strip().lower())
+        if value is None:
+            raise UsageError(f"{name} is 0, 1, true or false, got {text[:100]!r}")
+        return value
+
+    def _fits_format(self) -> str | None:
+        media_type = None
+        for name in (_FORMAT, _RESPONSEFORMAT):
+            text = self._one(name)
+            if text is not None:
+                media_type = _FITS.get(_media_type(text))
+                if media_type is None:
+                    raise UsageError(
+                        f"{name} is application/fits or image/fits, got {text[:100]!r}"
+                    )
+        return media_type
+
+    def _votable_format(self) -> str | None:
+        text = self._one(_RESPONSEFORMAT)
+        if text is None:
+            return None
+        media_type = _VOTABLE.get(_media_type(text))
+        # DALI 1.1 §3.4.3: parameters of a media type that was asked for must be honoured.
+        serialization = text.lower().partition("serialization=")[2].strip(' "')
+        if media_type is None or serialization not in {"", "tabledata"}:
+            raise UsageError(
+                f"{_RESPONSEFORMAT} is votable or application/x-votable+xml (as TABLEDATA), "
+                f"got {text[:100]!r}"
+            )
+        return media_type
+
+    def _maxrec(self) -> int | None:
+        """DALI 1.1 §3.4.4."""
+        text = self._one(_MAXREC)
+        if text is None:
+            return None
+        number = _named(_MAXREC, parse_integer, text)
+        if number < 0:
+            raise UsageError(f"{_MAXREC} is not negative, got {text[:100]!r}")
+        return number
+
+
+async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
+    """The parameters in the query string and, for POST, in the body.
+
+    A body of more than *limit* bytes is HTTPException 413, as soon as that is known.
+    """
+    query: bytes = scope["query_string"]
+    if len(query) > limit:
+        raise HTTPException(414, f"the query string is longer than {limit} bytes")
+    if scope["method"] != "POST":
+        return Params(query)
+    headers = Headers(scope=scope)
+    body = await _read_body(headers, receive, limit)
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not body:
+        return Params(query)
+    if content_type == "application/x-www-form-urlencoded":
+        return Params(query + b"&" + body)
+    if content_type == "multipart/form-data":
+        return Params(query, await _read_parts(headers, body))
+    raise UsageError(
+        "a body is application/x-www-form-urlencoded or multipart/form-data, "
+        f"got {content_type[:100]!r}"
+    )
+
+
+def links_query(identifier: str) -> str:
+    """The query string that asks {links} for one dataset."""
+    return f"{_ID}={quote(identifier, safe='')}"
+
+
+def cutout_parameters(
+    identifier: str, *, circle: Circle | None, detail: str | None
+) -> tuple[tuple[str, str], ...]:
+    """What asks {sync} for a cutout, as names and values."""
+    given = [(_ID, identifier)]
+    if circle is not None:
+        given.append((_CIRCLE, format_circle(circle)))
+    if detail is not None:
+        given.append((_DETAIL, detail))
+    return tuple(given)
+
+
+def cutout_query(identifier: str, *, circle: Circle | None, detail: str | None) -> str:
+    """The same as a query string."""
+    given = cutout_parameters(identifier, circle=circle, detail=detail)
+    return urlencode(given, quote_via=quote, safe="")
+
+
+def position_query(circle: Circle) -> str:
+    """The query string that asks SIA 2.0 {query} what shows a place."""
+    return f"{_POS}={quote(f'{_CIRCLE} {format_circle(circle)}', safe='')}"
+
+
+_Raw = bytes | str
+"""A value as it came: still urlencoded, or text already."""
+
+
+def _split(encoded: bytes) -> dict[str, list[_Raw]]:
+    """The values that are not empty, under folded names; values are decoded when asked for."""
+    if len(encoded) > MAX_PARAMETERS and encoded.count(b"&") >= MAX_PARAMETERS:
+        raise UsageError(f"a request has at most {MAX_PARAMETERS} parameters")
+    values: dict[str, list[_Raw]] = {}
+    for part in encoded.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if value:
+            key = _SPELT.get(name) or _fold(name)
+            if key in values:
+                values[key].append(value)
+            else:
+                values[key] = [value]
+    return values
+
+
+def _fold(name: bytes) -> str:
+    decoded = unquote_to_bytes(name.replace(b"+", b" "))
+    return decoded.upper().decode("utf-8", "replace")
+
+
+def _text(name: str, raw: _Raw) -> str:
+    """The value, empty where it is blank. Raises UsageError where it is not UTF-8."""
+    if isinstance(raw, bytes):
+        if b"+" in raw:
+            raw = raw.replace(b"+", b" ")
+        if b"%" in raw:
+            raw = unquote_to_bytes(raw)
+        try:
+            raw = raw.decode()
+        except UnicodeDecodeError:
+            raise UsageError(f"{name} is not UTF-8") from None
+    return "" if raw.isspace() else raw
+
+
+def _lenient_text(raw: _Raw) -> str:
+    return raw if isinstance(raw, str) else unquote_to_bytes(raw).decode("utf-8", "replace")
+
+
+def _named(name: str, parse: Callable[[str], _Value], text: str) -> _Value:
+    """What *parse* makes of *text*; its refusal says which parameter it was."""
+    try:
+        return parse(text)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None
+
+
+def _calib(text: str) -> int:
+    """SIA 2.0 §2.1.15, with the levels of ObsCore 1.1."""
+    level = _named(_CALIB, parse_integer, text)
+    if not 0 <= level <= 4:
+        raise UsageError(f"{_CALIB} is a whole number from 0 to 4, got {text[:100]!r}")
+    return level
+
+
+def _media_type(text: str) -> str:
+    return text.partition(";")[0].strip().lower()
+
+
+async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    refusal = HTTPException(413, f"the body is longer than {limit} bytes")
+    if int(headers.get("content-length", "0")) > limit:
+        raise refusal
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise refusal
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _read_parts(headers: Headers, body: bytes) -> list[tuple[str, str]]:
+    """The parts of a multipart body that are not files."""
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(
+        headers, stream(), max_files=10, max_fields=MAX_PARAMETERS, max_part_size=len(body)
+    )
+    try:
+        form = await parser.parse()
+    except (MultiPartException, UnicodeError, KeyError, ValueError) as error:
+        # Headers of parts are the client's: a charset of `punycode` gives UnicodeError.
+        raise UsageError(f"the multipart body cannot be read: {str(error)[:100]}") from None
+    try:
+        return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    finally:
+        await form.close()
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was whole; nobody is there to be answered."""
+
+
+_SHAPES: Final[dict[str, Callable[[str], Shape]]] = {
+    _CIRCLE: parse_circle,
+    _POLYGON: parse_polygon,
+    _POS: parse_pos,
+    # SODA 1.0 has it inside POS only; Aladin Lite sends it as it sends CIRCLE.
+    _RANGE: parse_range,
+}
+
+_SPELT: Final = {
+    spelling.encode(): name
+    for name in SODA_PARAMETERS | SIA_PARAMETERS
+    for spelling in (name, name.lower(), name.title())
+}
+"""The common spellings of names: looking them up is quicker than folding."""
+
+_BOOLEANS: Final = {"0": False, "1": True, "false": False, "true": True}
+
+_FITS: Final = {
+    "application/fits": "application/fits",
+    "image/fits": "image/fits",
+    "fits": "application/fits",
+}
+
+_VOTABLE: Final = {
+    "votable": "application/x-votable+xml",
+    "application/x-votable+xml": "application/x-votable+xml",
+    "text/xml": "text/xml",
+}
+
+_TEXT_TABLES: Final = frozenset({"csv", "text/csv", "tsv", "text/tab-separated-values"})

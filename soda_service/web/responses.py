@@ -1,0 +1,222 @@
+"""Responses: headers, conditions, and bodies that are made in threads band by band."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from soda_service.web.threads import Threads
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_GATHERED_BYTES: Final = 256 * 1024
+"""A document up to about this size is sent in one piece, with its length."""
+
+_PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9._+-]+").fullmatch
+_ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
+
+
+class BrokenAnswerError(Exception):
+    """An answer that has begun cannot be finished; the connection must be broken."""
+
+
+async def send_whole(
+    scope: Scope, send: Send, headers: RawHeaders, body: bytes, *, status: int = 200
+) -> None:
+    """Send *body* in one piece; for HEAD, all but it."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if scope["method"] == "HEAD":
+        body = b""
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_empty(send: Send, status: int, headers: RawHeaders) -> None:
+    """Send a status that has no body and no headers that describe one (204, 304)."""
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
+async def send_head(send: Send, headers: RawHeaders, length: int, *, status: int = 200) -> None:
+    """Answer HEAD to what would have *length* bytes."""
+    headers.append((b"content-length", b"%d" % length))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body"})
+
+
+async def send_bands(
+    receive: Receive,
+    send: Send,
+    headers: RawHeaders,
+    bands: Iterator[bytes],
+    *,
+    length: int,
+    threads: Threads,
+    status: int = 200,
+) -> None:
+    """Send *bands*, which block and are *length* bytes in all.
+
+    The first band is there before the status is sent, so that what fails at once fails
+    properly. While a band goes out the next is made, and no more than that. Whatever happens,
+    the iterator is closed. Raises BrokenAnswerError where it does not keep to its length.
+    """
+    try:
+        band: bytes | None = await threads.call(next, bands, None)
+        headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if band is not None and len(band) == length:
+            await send({"type": "http.response.body", "body": band})
+        else:
+            await _send_rest(receive, send, band, bands, length, threads)
+    finally:
+        await threads.submit(_close, bands)
+
+
+async def _send_rest(
+    receive: Receive,
+    send: Send,
+    band: bytes | None,
+    bands: Iterator[bytes],
+    rest: int,
+    threads: Threads,
+) -> None:
+    """Send *band* and what follows it, *rest* bytes in all, unless the client goes away."""
+    gone = asyncio.ensure_future(_disconnected(receive))
+    ahead: asyncio.Future[bytes | None] | None = None
+    try:
+        while not gone.done():
+            size = len(band) if band is not None else 0
+            if band is None or not 0 < size <= rest:
+                raise BrokenAnswerError(f"{rest} bytes were still to come, got {size}")
+            rest -= size
+            if rest == 0:
+                await send({"type": "http.response.body", "body": band})
+                return
+            ahead = threads.submit(next, bands, None)
+            await send({"type": "http.response.body", "body": band, "more_body": True})
+            band = await ahead
+            ahead = None
+    finally:
+        gone.cancel()
+        if ahead is not None:
+            # An iterator that is at work in its thread cannot be closed.
+            await asyncio.wait([ahead])
+            ahead.exception()
+
+
+async def send_document(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: RawHeaders,
+    chunks: Iterator[bytes],
+    threads: Threads,
+) -> None:
+    """Send a document of unknown length whose *chunks* block.
+
+    A short one is sent whole with its length; of a long one no more than two chunks are in memory.
+    """
+    try:
+        head, is_whole = await threads.call(_gather, chunks)
+        if is_whole:
+            await send_whole(scope, send, headers, head)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        await _send_chunks(receive, send, head, chunks, threads)
+    finally:
+        await threads.submit(_close, chunks)
+
+
+async def _send_chunks(
+    receive: Receive, send: Send, head: bytes, chunks: Iterator[bytes], threads: Threads
+) -> None:
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        chunk: bytes | None = head
+        while chunk is not None and not gone.done():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = await threads.submit(next, chunks, None)
+        await send({"type": "http.response.body"})
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _gather(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The beginning of the document, and whether it is all of it."""
+    gathered: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        size += len(chunk)
+        if size >= _GATHERED_BYTES:
+            return b"".join(gathered), False
+    return b"".join(gathered), True
+
+
+def _close(bands: Iterable[bytes]) -> None:
+    """Let a generator give back what it holds; other iterators hold nothing."""
+    close = getattr(bands, "close", None)
+    if close is not None:
+        close()
+
+
+def is_unmodified(scope: Scope, *, etag: bytes, modified_ns: int) -> bool:
+    """Whether the client already has this version (RFC 9110 §13.1.2, §13.1.3): then it is 304."""
+    since = None
+    for name, value in scope["headers"]:
+        if name == b"if-none-match":
+            return names_etag(value, etag)
+        if name == b"if-modified-since":
+            since = value
+    if since is None:
+        return False
+    seconds = parse_http_date(since)
+    return seconds is not None and modified_ns // 1_000_000_000 <= seconds
+
+
+def names_etag(value: bytes, etag: bytes) -> bool:
+    """Whether the list *value* has *etag*, weak or strong, or is `*`."""
+    if value.strip() == b"*":
+        return True
+    tags = _ETAG.findall(value.decode("latin-1"))
+    return etag.decode("latin-1") in {tag.removeprefix("W/") for tag in tags}
+
+
+@lru_cache(maxsize=4096)
+def http_date(modified_ns: int) -> bytes:
+    """The second in which something was modified (RFC 9110 §5.6.7)."""
+    return formatdate(modified_ns // 1_000_000_000, usegmt=True).encode("ascii")
+
+
+def parse_http_date(value: bytes) -> int | None:
+    """Seconds since 1970, or None where *value* is not a date."""
+    try:
+        return int(parsedate_to_datetime(value.decode("latin-1")).timestamp())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def content_disposition(kind: str, filename: str) -> bytes:
+    """`attachment` or `inline` under a name (RFC 6266)."""
+    if _PLAIN_FILENAME(filename):
+        return f'{kind}; filename="{filename}"'.encode("ascii")
+    plain = re.sub(r"[^A-Za-z0-9._+-]", "_", filename)
+    encoded = quote(filename.encode("utf-8", "replace"), safe="")
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{encoded}".encode("ascii")

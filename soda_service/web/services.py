@@ -1,0 +1,55 @@
+"""The services that endpoints work with, made once for each process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from soda_service.web.threads import Threads
+from soda_service.web.urls import Proxies, UrlsFactory
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from soda_service.catalog.resolver import Resolver
+    from soda_service.catalog.store import CatalogStore
+    from soda_service.config import Settings
+    from soda_service.cutout.cutter import Cutter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What requests share."""
+
+    settings: Settings
+    store: CatalogStore
+    resolver: Resolver
+    cutter: Cutter
+    urls: UrlsFactory
+    threads: Threads
+    up_since: datetime
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The services that *settings* describe; opens the catalog."""
+        from soda_service.catalog.resolver import Resolver
+        from soda_service.catalog.store import CatalogStore
+        from soda_service.cutout.cutter import Cutter
+
+        store = CatalogStore(settings)
+        resolver = Resolver(store, settings)
+        return cls(
+            settings=settings,
+            store=store,
+            resolver=resolver,
+            cutter=Cutter(resolver, settings),
+            urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
+            threads=Threads(settings.threads),
+            up_since=datetime.now(UTC),
+        )
+
+    def close(self) -> None:
+        """Let go of threads and files."""
+        self.threads.close()
+        self.store.close()

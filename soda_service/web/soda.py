@@ -1,0 +1,93 @@
+"""SODA 1.0 {sync}: the hot path, and `/soda/examples`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from soda_service.cutout.plan import CutoutPlan, Quickness
+from soda_service.errors import UsageError
+from soda_service.web.middleware import RUN_ID_KEY
+from soda_service.web.params import Params, read_params
+from soda_service.web.responses import (
+    content_disposition,
+    http_date,
+    is_unmodified,
+    send_bands,
+    send_empty,
+    send_head,
+    send_whole,
+)
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from soda_service.web.responses import RawHeaders
+    from soda_service.web.services import Services
+
+# FITS is never compressed behind the client's back, here or by a proxy: the length that is
+# promised is that of the file.
+_NO_TRANSFORM: Final = (b"cache-control", b"no-transform")
+
+
+class SyncEndpoint:
+    """Answers a request for one cutout; an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Plan, and if there is anything to send, send it."""
+        services: Services = scope["state"]["services"]
+        limit = services.settings.request_bytes
+        if scope["method"] == "POST" or len(scope["query_string"]) > limit:
+            params = await read_params(scope, receive, limit=limit)
+        else:
+            params = Params(scope["query_string"])
+        asked = params.cutout()
+        if (run_id := params.run_id) is not None:
+            scope[RUN_ID_KEY] = run_id
+        cutter = services.cutter
+        plan = cutter.plan_quickly(asked.request)
+        if isinstance(plan, Quickness):
+            plan = await services.threads.call(cutter.plan, asked.request)
+        if plan is None:
+            # SODA 1.0 §5.1: no pixels is 204, not an error.
+            await send_empty(send, 204, [])
+            return
+        if plan.size > services.settings.cutout_bytes:
+            raise UsageError(
+                f"the cutout would have {plan.size} bytes, "
+                f"and at most {services.settings.cutout_bytes} are sent; ask for less of the sky"
+            )
+        await _send(scope, receive, send, plan, asked.media_type, services)
+
+
+async def _send(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    plan: CutoutPlan,
+    media_type: str | None,
+    services: Services,
+) -> None:
+    etag = plan.etag.encode("ascii")
+    headers: RawHeaders = [
+        (b"etag", etag),
+        (b"last-modified", http_date(plan.modified_ns)),
+        _NO_TRANSFORM,
+    ]
+    if scope["method"] != "POST" and is_unmodified(scope, etag=etag, modified_ns=plan.modified_ns):
+        await send_empty(send, 304, headers)
+        return
+    content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
+    headers.append((b"content-type", content_type.encode("ascii")))
+    headers.append((b"content-disposition", content_disposition("attachment", plan.filename)))
+    if scope["method"] == "HEAD":
+        await send_head(send, headers, plan.size)
+        return
+    whole = services.cutter.cut_resident(plan)
+    if whole is not None:
+        await send_whole(scope, send, headers, whole)
+        return
+    bands = iter(services.cutter.cut(plan))
+    await send_bands(receive, send, headers, bands, length=plan.size, threads=services.threads)
+
+
+_FITS: Final = frozenset({"application/fits", "image/fits"})

@@ -1,0 +1,103 @@
+"""VOSI 1.1 documents, the DALI examples, and the liveness check."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from soda_service.discovery import vosi
+from soda_service.web.params import cutout_parameters
+from soda_service.web.responses import http_date, send_whole
+from soda_service.web.showcase import showpieces
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from soda_service.discovery.urls import Service
+    from soda_service.web.services import Services
+    from soda_service.web.urls import SiteUrls
+
+_SYNC_CAPABILITY: Final = "ivo://ivoa.net/std/SODA#sync-1.0"
+
+_log = logging.getLogger(__name__)
+
+
+class CapabilitiesEndpoint:
+    """Says what a service can do; an ASGI application."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the document; it last changed when this process read its templates."""
+        del receive
+        services: Services = scope["state"]["services"]
+        body = vosi.capabilities(self._service, services.urls.of(scope))
+        since = int(services.up_since.timestamp()) * 1_000_000_000
+        headers = [
+            (b"content-type", vosi.MEDIA_TYPE.encode("ascii")),
+            (b"last-modified", http_date(since)),
+        ]
+        await send_whole(scope, send, headers, body)
+
+
+class AvailabilityEndpoint:
+    """Says whether the service works, having tried it; an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask the catalog something, and send the document."""
+        del receive
+        services: Services = scope["state"]["services"]
+        try:
+            count = await services.threads.call(services.store.count)
+        except Exception:  # noqa: BLE001 - VOSI 1.1 §3.2: whatever is wrong is the answer
+            _log.warning("the catalog does not answer", exc_info=True)
+            is_available, note = False, "The catalog does not answer."
+        else:
+            is_available, note = True, f"{count} datasets can be found and cut."
+        body = vosi.availability(
+            is_available=is_available, up_since=services.up_since, notes=[note]
+        )
+        headers = [(b"content-type", vosi.MEDIA_TYPE.encode("ascii"))]
+        await send_whole(scope, send, headers, body)
+
+
+class ExamplesEndpoint:
+    """Sends examples of cutouts that work; an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Make them of what the catalog holds now."""
+        del receive
+        services: Services = scope["state"]["services"]
+        urls = services.urls.of(scope)
+        body = await services.threads.call(_examples, services, urls)
+        headers = [(b"content-type", vosi.EXAMPLES_MEDIA_TYPE.encode("ascii"))]
+        await send_whole(scope, send, headers, body)
+
+
+class HealthEndpoint:
+    """Says that this process answers, and asks nothing of anybody; an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send two letters."""
+        del receive
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+        await send_whole(scope, send, headers, b"ok\n")
+
+
+def _examples(services: Services, urls: SiteUrls) -> bytes:
+    examples = [
+        vosi.Example(
+            id=f"cutout-{number}",
+            name=f"A circle out of {one.collection.title}",
+            description=(
+                f"Every image of one dataset of the collection {one.collection.name}, "
+                f"cut to what lies within {one.circle.radius} degrees of its middle."
+            ),
+            capability=_SYNC_CAPABILITY,
+            parameters=cutout_parameters(one.identifier, circle=one.circle, detail=None),
+            url=urls.sync(one.identifier, circle=one.circle),
+        )
+        for number, one in enumerate(showpieces(services), start=1)
+    ]
+    return vosi.examples(examples, urls=urls, settings=services.settings)

@@ -1,0 +1,455 @@
+"""Ingest over real files: what is found, what is left out, and what happens the next time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
+
+from soda_service.catalog import crew, ingest as ingest_module
+from soda_service.catalog.ingest import index_file, ingest
+from soda_service.catalog.query import CatalogQuery
+from soda_service.catalog.store import CatalogStore
+from soda_service.config import CollectionConfig, CollectionsFile
+from soda_service.errors import CorruptFileError, UnknownDatasetError, UsageError
+from soda_service.geometry.shapes import Circle
+
+if TYPE_CHECKING:
+    from conftest import Archive
+
+SOUND = [name for name in FAMILIES if name not in DAMAGED_FAMILIES]
+
+
+def test_the_zoo_is_ingested_and_its_damaged_files_are_named(archive: Archive) -> None:
+    for name in FAMILIES:
+        archive.add(name, below="damaged" if name in DAMAGED_FAMILIES else "sound")
+    report = archive.ingest()
+    failed = {Path(path).name.partition(".")[0] for path, _ in report.failed}
+    # What lies in the tiles, and not in the headers, is seen when it is read.
+    assert failed == set(DAMAGED_FAMILIES) - {"tiles_outside_the_heap"}
+    assert all(reason.strip() for _, reason in report.failed)
+    assert report.added == len(FAMILIES) - len(failed)
+    again = archive.ingest()
+    assert (again.added, again.changed, again.removed) == (0, 0, 0)
+    assert again.unchanged == report.added
+    assert sorted(again.failed) == sorted(report.failed)
+
+
+def test_identifiers_come_from_paths(archive: Archive) -> None:
+    archive.add("tan", "a b/ü", "odd name+&=#%?;1.fits")
+    archive.add("tan_sip", "plain", "2006:04:13.fits")
+    archive.ingest()
+    assert set(archive.rows()) == {
+        "a%20b/%C3%BC/odd%20name%2B%26%3D%23%25%3F%3B1.fits",
+        "plain/2006:04:13.fits",
+    }
+    for row in archive.rows().values():
+        assert row.obs_publisher_did.startswith("ivo://archive.example/archive?")
+        assert row.obs_publisher_did.isascii()
+        upper = archive.store.get(row.obs_publisher_did.upper())
+        assert upper is not None
+        assert upper.publisher_did == row.obs_publisher_did
+
+
+def test_changed_vanished_and_new_files_are_noticed(archive: Archive) -> None:
+    kept, changed, gone = (archive.add("tan", "sub", f"{name}.fits") for name in "abc")
+    archive.ingest()
+    identifiers = set(archive.rows())
+    changed.write_bytes(FAMILIES["mef"]())
+    gone.unlink()
+    archive.add("fk4", name="d.fits")
+    report = archive.ingest()
+    assert (report.added, report.changed, report.unchanged, report.removed) == (1, 1, 1, 1)
+    assert not report.failed
+    rows = archive.rows()
+    assert set(rows) == identifiers - {"sub/c.fits"} | {"d.fits"}
+    dataset = archive.store.get(rows["sub/b.fits"].obs_publisher_did)
+    assert dataset is not None
+    assert len(dataset.hdus) > 1
+    assert dataset.version.size == changed.stat().st_size
+    assert kept.exists()
+
+
+def test_a_touched_file_is_read_again(archive: Archive) -> None:
+    path = archive.add("tan")
+    archive.ingest()
+    os.utime(path, ns=(1, 1))
+    assert archive.ingest().changed == 1
+    assert archive.ingest().unchanged == 1
+
+
+def test_a_file_that_breaks_leaves_the_catalog(archive: Archive) -> None:
+    path = archive.add("tan")
+    archive.ingest()
+    path.write_bytes(path.read_bytes()[:4000])
+    report = archive.ingest()
+    assert [Path(name) for name, _ in report.failed] == [path]
+    assert report.removed == 1
+    assert not archive.rows()
+
+
+def test_only_what_lies_below_the_paths_given_is_removed(archive: Archive) -> None:
+    one, other = archive.add("tan", "one"), archive.add("tan", "one0")
+    archive.ingest()
+    one.unlink()
+    other.unlink()
+    assert archive.ingest(archive.folder / "one").removed == 1
+    assert set(archive.rows()) == {"one0/tan.fits"}
+
+
+def test_paths_that_are_not_there(archive: Archive) -> None:
+    path = archive.add("tan")
+    archive.add("fk5", "folder")
+    archive.ingest()
+    path.unlink()
+    missing = archive.folder / "nothing"
+    report = archive.ingest(path, missing)
+    assert sorted(report.failed) == [
+        (str(missing), "no such file or folder"),
+        (str(path), "no such file or folder"),
+    ]
+    assert report.removed == 1
+    assert set(archive.rows()) == {"folder/fk5.fits"}
+
+
+def test_what_cannot_be_read_now_keeps_its_rows(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.add("tan", "closed")
+    archive.add("fk5", "open")
+    archive.ingest()
+    (archive.folder / "open" / "fk5.fits").unlink()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report = archive.ingest()
+    assert report.failed == [
+        (str(archive.folder / "closed"), "cannot be listed: Permission denied")
+    ]
+    assert report.removed == 1
+    assert set(archive.rows()) == {"closed/tan.fits"}
+
+
+def test_links_are_followed_once(archive: Archive, tmp_path: Path) -> None:
+    archive.add("tan", "real")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    write_family("fk5", outside)
+    (archive.folder / "real" / "loop").symlink_to(archive.folder)
+    (archive.folder / "again").symlink_to(archive.folder / "real")
+    (archive.folder / "away").symlink_to(outside)
+    (archive.folder / "file.fits").symlink_to(outside / "fk5.fits")
+    (archive.folder / "broken.fits").symlink_to(tmp_path / "nowhere.fits")
+    report = archive.ingest()
+    assert set(archive.rows()) == {"real/tan.fits", "away/fk5.fits", "file.fits"}
+    assert [Path(path).name for path, _ in report.failed] == ["broken.fits"]
+
+
+def test_odd_directory_entries_are_harmless(archive: Archive) -> None:
+    archive.add("tan", ".hidden")
+    archive.add("tan", name="._tan.fits")
+    archive.add("tan", name="notes.txt")
+    archive.add("tan", name="UPPER.FITS")
+    os.mkfifo(archive.folder / "pipe.fits")
+    (archive.folder / "folder.fits").mkdir()
+    Path(os.fsdecode(os.fsencode(archive.folder) + b"/latin\xe9.fits")).write_bytes(b"")
+    report = archive.ingest()
+    assert set(archive.rows()) == {"UPPER.FITS"}
+    assert sorted(reason for _, reason in report.failed) == [
+        "its name is not UTF-8", "not a regular file",
+    ]  # fmt: skip
+    for path, _ in report.failed:
+        path.encode()  # can be printed
+
+
+def test_a_file_given_by_name_needs_no_suffix(archive: Archive) -> None:
+    path = archive.add("tan", name="image.dat")
+    assert archive.ingest(path).added == 1
+    assert set(archive.rows()) == {"image.dat"}
+
+
+def test_identifiers_that_differ_in_case_only_are_refused(archive: Archive) -> None:
+    archive.add("tan", name="m31.fits")
+    archive.ingest()
+    archive.add("fk5", name="M31.fits")
+    report = archive.ingest()
+    (failure,) = report.failed
+    assert failure[0].endswith("M31.fits")
+    assert "m31.fits" in failure[1]
+    assert set(archive.rows()) == {"m31.fits"}
+
+
+def with_collection(archive: Archive, name: str, **settings: object) -> None:
+    config = CollectionConfig.model_validate(settings)
+    archive.collections = CollectionsFile(
+        **{**archive.collections.model_dump(), "collections": {name: config}}
+    )
+
+
+def test_a_template_names_datasets_wherever_they_lie(archive: Archive) -> None:
+    with_collection(archive, "named", root="archive", publisher_did="{OBJECT}/{NAXIS1}")
+    path = archive.add("much_metadata")
+    unnamed = archive.add("tan")
+    report = archive.ingest()
+    assert [Path(name) for name, _ in report.failed] == [unnamed]
+    assert "OBJECT" in report.failed[0][1]
+    (before,) = archive.rows()
+    path.rename(path.with_name("elsewhere.fits"))
+    report = archive.ingest()
+    assert (report.added, report.changed, report.removed) == (0, 1, 0)
+    (after,) = archive.rows()
+    assert before == after
+
+
+def test_collections_are_told_by_root_then_by_name(archive: Archive) -> None:
+    with_collection(archive, "Configured", root="archive/in/there", title="A title")
+    archive.add("tan", "in/there/deep")
+    archive.add("tan", "in/here")
+    archive.ingest()
+    assert {row.obs_publisher_did for row in archive.rows().values()} == {
+        "ivo://archive.example/Configured?deep/tan.fits",
+        "ivo://archive.example/archive?in/here/tan.fits",
+    }
+    # A part of what was ingested before keeps its identifiers.
+    assert archive.ingest(archive.folder / "in" / "here").unchanged == 1
+    assert archive.ingest(archive.folder / "in" / "here" / "tan.fits").unchanged == 1
+    assert archive.ingest(archive.folder, collection="configured").changed == 1
+    summary = {one.name: (one.title, one.count) for one in archive.store.collections()}
+    assert summary == {"Configured": ("A title", 2)}
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a\nb", "x" * 101])
+def test_impossible_names_of_collections(archive: Archive, name: str) -> None:
+    with pytest.raises(UsageError):
+        archive.ingest(collection=name)
+
+
+def test_changed_settings_are_applied_to_files_that_did_not_change(archive: Archive) -> None:
+    archive.add("tan")
+    archive.ingest()
+    with_collection(archive, "archive", root="archive", constants={"target_name": "M 31"})
+    assert archive.ingest().changed == 1
+    assert archive.rows()["tan.fits"].target_name == "M 31"
+    with_collection(
+        archive, "archive", root="archive", title="New", constants={"target_name": "M 31"}
+    )
+    assert archive.ingest().unchanged == 1
+    (summary,) = archive.store.collections()
+    assert summary.title == "New"
+
+
+def test_the_cache_is_not_scanned(archive: Archive, tmp_path: Path) -> None:
+    archive.settings = archive.settings.model_copy(update={"cache_dir": archive.folder / "cache"})
+    archive.add("tan", "cache")
+    archive.add("tan", "other")
+    archive.ingest()
+    assert set(archive.rows()) == {"other/tan.fits"}
+
+
+def test_a_file_that_kills_its_reader_is_named_and_the_rest_goes_on(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for number in range(12):
+        archive.add("tan", name=f"n{number:02}.fits")
+    archive.add("tan", name="deadly.fits")
+    # What astropy's C code did to such a process: a signal that nobody can handle.
+    patch = tmp_path / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(
+        "import os, signal\n"
+        "import soda_service.catalog.headersource as source\n"
+        "class Deadly(source.HeaderSource):\n"
+        "    def __init__(self, path, **options):\n"
+        "        if path.endswith('deadly.fits'):\n"
+        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "        super().__init__(path, **options)\n"
+        "source.HeaderSource = Deadly\n"
+    )
+    monkeypatch.syspath_prepend(str(patch))
+    report = archive.ingest()
+    ((path, reason),) = report.failed
+    assert path.endswith("deadly.fits")
+    assert "SIGSEGV" in reason
+    assert report.added == 12
+
+
+def test_a_file_that_takes_too_long_is_given_up(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive.add("tan", name="endless.fits")
+    archive.add("tan", name="quick.fits")
+    patch = tmp_path / "patch"
+    patch.mkdir()
+    (patch / "sitecustomize.py").write_text(
+        "import time\n"
+        "import soda_service.catalog.headersource as source\n"
+        "class Endless(source.HeaderSource):\n"
+        "    def __init__(self, path, **options):\n"
+        "        if path.endswith('endless.fits'):\n"
+        "            time.sleep(3600)\n"
+        "        super().__init__(path, **options)\n"
+        "source.HeaderSource = Endless\n"
+    )
+    monkeypatch.syspath_prepend(str(patch))
+    monkeypatch.setattr(crew, "FILE_SECONDS", 8.0)
+    report = archive.ingest()
+    ((path, reason),) = report.failed
+    assert path.endswith("endless.fits")
+    assert "took over" in reason
+    assert set(archive.rows()) == {"quick.fits"}
+
+
+def test_progress_counts_what_lasts(archive: Archive) -> None:
+    for number in range(7):
+        archive.add("tan", name=f"n{number}.fits")
+    told: list[tuple[int, int | None, int]] = []
+
+    def progress(done: int, total: int | None, current: str) -> None:
+        assert current.startswith(str(archive.folder))
+        told.append((done, total, archive.store.count()))
+
+    ingest([archive.folder], archive.settings, archive.collections, workers=1, progress=progress)
+    assert told[-1] == (7, 7, 7)
+    assert all(done <= count for done, _, count in told)
+
+
+def test_the_service_reads_while_ingest_writes(archive: Archive) -> None:
+    archive.add("tan", name="first.fits")
+    archive.ingest()
+    reader = archive.store.find(CatalogQuery(shapes=(Circle(150.1, 2.2, 1.0),)), 10)
+    first = next(reader)
+    for number in range(5):
+        archive.add("tan", name=f"later{number}.fits")
+    (archive.folder / "first.fits").unlink()
+    report = archive.ingest()  # neither waits for the other
+    assert (report.added, report.removed) == (5, 1)
+    assert list(reader) == []  # one state from the first step to the last
+    assert first.obs_id == "first"
+    assert len(archive.rows()) == 5
+
+
+_INGEST = """
+import sys
+from pathlib import Path
+from soda_service.catalog import ingest
+from soda_service.config import CollectionsFile, Settings
+ingest._BATCH = 5
+def progress(done, total, current):
+    print(done, flush=True)
+ingest.ingest([Path(sys.argv[1])], Settings(catalog=sys.argv[2], authority="archive.example"),
+              CollectionsFile(), workers=2, progress=progress)
+"""
+
+
+def test_a_killed_ingest_loses_nothing_that_it_told_of(archive: Archive) -> None:
+    for number in range(200):
+        archive.add("tan", f"f{number % 7}", f"n{number:03}.fits")
+    command = [sys.executable, "-c", _INGEST, str(archive.folder), archive.settings.catalog]
+    done = 0
+    for aim in (10, 60, 120):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                done = int(line)
+                if done >= aim:
+                    break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        rows = archive.rows()
+        assert len(rows) >= done >= aim
+        for row in rows.values():
+            dataset = archive.store.get(row.obs_publisher_did)
+            assert dataset is not None
+            assert dataset.hdus
+        everywhere = CatalogQuery(shapes=(Circle(150.1, 2.2, 1.0),))
+        assert len(list(archive.store.find(everywhere, 1000))) == len(rows)
+    report = ingest([archive.folder], archive.settings, CollectionsFile(), workers=2)
+    assert report.added + report.unchanged == 200
+    assert not report.failed
+    assert len(archive.rows()) == 200
+
+
+def test_two_ingests_at_once_agree(archive: Archive) -> None:
+    for number in range(30):
+        archive.add("tan", name=f"n{number:03}.fits")
+    command = [sys.executable, "-c", _INGEST, str(archive.folder), archive.settings.catalog]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert len(archive.rows()) == 30
+
+
+def test_workers_end_with_their_master(archive: Archive) -> None:
+    archive.add("tan")
+    script = (
+        "import os, sys; from soda_service.catalog.crew import _Worker;"
+        "worker = _Worker(); worker.connection.poll(60);"
+        "print(worker._process.pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as master:
+        assert master.stdout is not None
+        worker = int(master.stdout.readline())
+        master.kill()
+    end = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
+        if " Z " in Path(f"/proc/{worker}/stat").read_text():
+            break
+        time.sleep(0.05)
+    else:
+        assert not Path(f"/proc/{worker}").exists()
+
+
+def test_memory_does_not_grow_with_the_number_of_files(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By counting: how many files are between having been found and having been written."""
+    for name, limit in (("_AHEAD", 20), ("_LOOKED_UP", 10), ("_BATCH", 5)):
+        monkeypatch.setattr(ingest_module, name, limit)
+    for number in range(300):
+        archive.add("tan", f"f{number % 5}", f"n{number:03}.fits")
+    found = written = most = 0
+    from_walk = ingest_module.Walk.files
+    to_store = CatalogStore.write
+
+    def counted_files(self: object, given: str) -> object:
+        nonlocal found
+        for file in from_walk(self, given):  # type: ignore[arg-type]
+            found += 1
+            yield file
+
+    def counted_write(self: CatalogStore, datasets: list[object], scan: int) -> object:
+        nonlocal written, most
+        most = max(most, found - written)
+        written += len(datasets)
+        return to_store(self, datasets, scan)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ingest_module.Walk, "files", counted_files)
+    monkeypatch.setattr(CatalogStore, "write", counted_write)
+    assert archive.ingest().added == 300
+    assert most <= 20 + 10 + 2 * 3 + 5
+
+
+def test_index_file_needs_no_catalog(archive: Archive) -> None:
+    path = archive.add("mef")
+    dataset = index_file(path, archive.settings, archive.collections)
+    assert dataset.publisher_did == "ivo://archive.example/archive?mef.fits"
+    assert not archive.settings.catalog_path.exists()
+    with pytest.raises(UnknownDatasetError):
+        index_file(path.with_name("none.fits"), archive.settings, archive.collections)
+    with pytest.raises(CorruptFileError) as caught:
+        index_file(archive.add("truncated_data"), archive.settings, archive.collections)
+    assert caught.value.path.endswith("truncated_data.fits")
+    assert str(archive.folder) not in str(caught.value)

@@ -1,0 +1,23 @@
+"""Options and fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.golden import Golden
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update-golden` writes the golden files anew instead of comparing with them."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="write tests/golden anew from what is seen"
+    )
+
+
+@pytest.fixture
+def golden(pytestconfig: pytest.Config) -> Golden:
+    """The golden files, to compare documents with."""
+    return Golden(
+        Path(__file__).parent / "golden", is_updating=pytestconfig.getoption("--update-golden")
+    )

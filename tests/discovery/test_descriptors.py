@@ -1,0 +1,28 @@
+"""Example circles: small, and in the middle of the data."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, strategies as st
+
+from soda_service.discovery.descriptors import example_circle
+from soda_service.geometry.dali import format_circle, parse_circle
+from soda_service.geometry.shapes import Polygon
+from soda_service.geometry.sphere import contains
+from soda_service.geometry.vectors import lon_lat, unit_vectors
+
+
+@given(st.floats(0, 360, exclude_max=True), st.floats(-90, 90), st.floats(1e-4, 20))
+def test_the_example_is_inside_a_square(lon: float, lat: float, size: float) -> None:
+    """Across right ascension 0 and at the poles too."""
+    ring = np.radians(size) * np.array([(1.0, 1.0), (-1.0, 1.0), (-1.0, -1.0), (1.0, -1.0)])
+    towards = unit_vectors([lon], [lat])[:, 0]
+    east = np.array([-np.sin(np.radians(lon)), np.cos(np.radians(lon)), 0.0])
+    corners = towards[:, None] + np.outer(east, ring[:, 0])
+    corners += np.outer(np.cross(towards, east), ring[:, 1])
+    lons, lats = lon_lat(corners / np.linalg.norm(corners, axis=0))
+    square = Polygon(tuple(zip(lons.tolist(), lats.tolist(), strict=True)))
+    circle = example_circle(square)
+    assert 0 < circle.radius < size / 5
+    assert contains(square, unit_vectors([circle.lon], [circle.lat])).all()
+    assert parse_circle(format_circle(circle)) == circle

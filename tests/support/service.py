@@ -1,0 +1,113 @@
+"""A live server in this process: uvicorn in a thread, on a free port of the loopback."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+import httpx2
+import uvicorn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from starlette.types import ASGIApp
+
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveService:
+    """A service that answers at *base*."""
+
+    base: str
+    """Without a slash at the end."""
+    client: httpx2.Client = field(repr=False)
+    """Keeps its connection; follows no redirects."""
+
+    @property
+    def port(self) -> int:
+        """On 127.0.0.1."""
+        return int(self.base.rpartition(":")[2])
+
+    def url(self, path: str, **parameters: object) -> str:
+        """The absolute URL of *path*; a parameter given as a list is repeated."""
+        query = urlencode(parameters, doseq=True, quote_via=quote)
+        return f"{self.base}{path}" + (f"?{query}" if query else "")
+
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None, **parameters: object
+    ) -> httpx2.Response:
+        """The answer to a GET."""
+        return self.client.get(self.url(path, **parameters), headers=headers)
+
+    def head(
+        self, path: str, headers: Mapping[str, str] | None = None, **parameters: object
+    ) -> httpx2.Response:
+        """The answer to a HEAD."""
+        return self.client.head(self.url(path, **parameters), headers=headers)
+
+    def raw(
+        self, method: str, target: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers (small letters) and body of a request sent to the letter.
+
+        *target* goes out as it stands: no client tidies its dots, slashes and percent signs.
+        """
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            response = connection.getresponse()
+            named = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, named, response.read()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[LiveService]:
+    """*app* behind a real socket, ended with the block."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    try:
+        _wait_until_started(server, thread)
+        base = f"http://127.0.0.1:{port}"
+        with httpx2.Client(timeout=60, trust_env=False) as client:
+            yield LiveService(base=base, client=client)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
+    assert not thread.is_alive(), "the server did not stop"
+
+
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+    end = time.monotonic() + _START_SECONDS
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > end:
+            raise RuntimeError("the server did not start; its log says why")
+        time.sleep(0.01)

@@ -1,0 +1,349 @@
+"""Parameters: any text is a value or a UsageError."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from soda_service.errors import MultiValuedParamNotSupported, UsageError
+from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
+from soda_service.web.params import (
+    LINKS_PARAMETERS,
+    MAX_PARAMETERS,
+    SIA_PARAMETERS,
+    SODA_PARAMETERS,
+    Params,
+    cutout_query,
+    links_query,
+)
+
+if TYPE_CHECKING:
+    from soda_service.cutout.request import CutoutRequest
+
+DID = "ivo://demo.invalid/visits?a b/c+d&e=é.fits"
+
+
+def cutout(query: str | bytes) -> CutoutRequest:
+    encoded = query if isinstance(query, bytes) else query.encode()
+    return Params(encoded).cutout().request
+
+
+class TestNamesAndValues:
+    """What holds for every protocol."""
+
+    @pytest.mark.parametrize("name", ["ID", "id", "Id", "iD", "%49D", "i%64"])
+    def test_names_are_compared_without_regard_to_case(self, name: str) -> None:
+        """However it is spelt and encoded, ID is ID."""
+        assert cutout(f"{name}=x").identifier == "x"
+
+    @pytest.mark.parametrize("quoting", [quote, quote_plus])
+    def test_values_are_percent_encoded_utf8(self, quoting: object) -> None:
+        """A publisher DID of blanks, plus signs, ampersands and accents arrives whole."""
+        assert callable(quoting)
+        assert cutout(f"ID={quoting(DID, safe='')}").identifier == DID
+
+    def test_raw_utf8_is_read_too(self) -> None:
+        """Clients that do not encode at all are understood where that is unambiguous."""
+        assert cutout("ID=ivo://x/y?é".encode()).identifier == "ivo://x/y?é"
+
+    @pytest.mark.parametrize("blank", ["", "+", "%20%09", "%0A"])
+    def test_a_blank_value_is_absent(self, blank: str) -> None:
+        """Aladin sends `TIME=&BAND=&POL=`."""
+        request = cutout(f"ID=x&TIME={blank}&BAND={blank}&POL={blank}&CIRCLE={blank}")
+        assert (request.time, request.band, request.pol, request.shape) == (None, None, (), None)
+
+    def test_a_name_alone_is_absent(self) -> None:
+        """Neither `BAND` without `=` nor empty pieces are values."""
+        assert cutout("&&ID=x&BAND&&=&=3&").band is None
+
+    def test_identical_values_count_once(self) -> None:
+        """A document of several IDs makes pyvo repeat them."""
+        assert cutout("ID=x&ID=x&id=x").identifier == "x"
+
+    def test_different_values_of_one_are_refused(self) -> None:
+        """Never the first, never the last."""
+        with pytest.raises(MultiValuedParamNotSupported, match="ID"):
+            cutout("ID=x&ID=y")
+
+    @pytest.mark.parametrize("value", [b"%FF%FE", b"\xff\xfe", b"a%C3", b"%ED%A0%80"])
+    def test_what_is_not_utf8_is_refused(self, value: bytes) -> None:
+        """Lone surrogates and broken sequences never become text."""
+        with pytest.raises(UsageError, match="ID is not UTF-8"):
+            cutout(b"ID=" + value)
+
+    def test_hostile_bytes_where_nobody_looks_are_ignored(self) -> None:
+        """An unknown parameter may hold anything."""
+        assert cutout(b"ID=x&%FF=%FF&r=0.1&\xff\xfe=1").identifier == "x"
+
+    def test_a_flood_of_parameters_is_refused(self) -> None:
+        """Splitting them would hold up everybody else."""
+        with pytest.raises(UsageError, match="at most"):
+            Params(b"ID=x&" * (MAX_PARAMETERS + 1))
+
+    def test_run_id_is_for_the_log(self) -> None:
+        """At most 64 characters of it (DALI 1.1 §3.4.6)."""
+        assert Params(b"RUNID=" + b"a" * 100).run_id == "a" * 64
+        assert Params(b"ID=x").run_id is None
+
+    def test_parts_of_a_form_stand_beside_the_query(self) -> None:
+        """The parts of a multipart body are text already: nothing is decoded twice."""
+        request = Params(b"ID=x", [("circle", "1 2 3"), ("Pol", "I"), ("POL", "")]).cutout().request
+        assert request.shape == Circle(1, 2, 3)
+        assert request.pol == ("I",)
+        assert Params(b"", [("ID", "a%20b+c")]).cutout().request.identifier == "a%20b+c"
+
+
+class TestCutouts:
+    """SODA 1.0 §3."""
+
+    @pytest.mark.parametrize(
+        ("text", "shape"),
+        [
+            ("CIRCLE=1 2 3", Circle(1, 2, 3)),
+            ("POS=circle 1 2 3", Circle(1, 2, 3)),
+            ("POLYGON=1 1 2 1 2 2", Polygon(((1, 1), (2, 1), (2, 2)))),
+            ("POS=POLYGON 1 1 2 1 2 2", Polygon(((1, 1), (2, 1), (2, 2)))),
+            ("POS=RANGE 1 2 3 4", Range(1, 2, 3, 4)),
+            ("RANGE=1 2 3 4", Range(1, 2, 3, 4)),
+        ],
+    )
+    def test_shapes(self, text: str, shape: object) -> None:
+        """Each spelling of a shape is that shape."""
+        name, _, value = text.partition("=")
+        assert cutout("ID=x&" + urlencode({name: value})).shape == shape
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "CIRCLE=1+2+3&CIRCLE=1+2+4",
+            "CIRCLE=1+2+3&POS=CIRCLE+1+2+3",
+            "CIRCLE=1+2+3&POLYGON=1+1+2+1+2+2",
+            "POS=CIRCLE+1+2+3&POS=RANGE+1+2+3+4",
+            "RANGE=1+2+3+4&POS=RANGE+1+2+3+4",
+            "BAND=1+2&BAND=1+3",
+            "TIME=1+2&TIME=1+3",
+            "CUTOUTDETAIL=a&CUTOUTDETAIL=b",
+            "RESPONSEFORMAT=fits&RESPONSEFORMAT=image/fits",
+        ],
+    )
+    def test_one_of_each_axis(self, query: str) -> None:
+        """SODA 1.0 §3.1: what is not supported is said, never silently chosen."""
+        with pytest.raises(MultiValuedParamNotSupported):
+            cutout("ID=x&" + query)
+
+    @pytest.mark.parametrize("query", ["", "CIRCLE=1+2+3", "ID=", "ID=+", "identifier=x"])
+    def test_id_is_needed(self, query: str) -> None:
+        """The bare sync URL explains itself."""
+        with pytest.raises(UsageError, match="ID is missing"):
+            cutout(query)
+
+    @pytest.mark.parametrize(
+        ("text", "interval"),
+        [
+            ("300 +Inf", Interval(300, math.inf)),
+            ("300  Inf", Interval(300, math.inf)),
+            ("-inf 5e-7", Interval(-math.inf, 5e-7)),
+            ("5", Interval(5, 5)),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["BAND", "TIME"])
+    def test_open_intervals_with_or_without_their_plus(
+        self, name: str, text: str, interval: Interval
+    ) -> None:
+        """A raw `+` in a query string is a blank; the sign is not missed."""
+        for encoded in (quote(text), text.replace(" ", "%20"), text.replace(" ", "+")):
+            request = cutout(f"ID=x&{name}={encoded}")
+            assert {"BAND": request.band, "TIME": request.time}[name] == interval
+
+    def test_several_polarizations_are_one_filter(self) -> None:
+        """SODA 1.0 §3.3.6."""
+        assert cutout("ID=x&POL=i&POL=Q&POL=I").pol == ("I", "Q")
+
+    @pytest.mark.parametrize(
+        ("text", "expected"), [("1", True), ("true", True), ("TRUE", True), ("0", False), ("", False)]
+    )
+    def test_checksum_is_a_boolean(self, text: str, expected: bool) -> None:  # noqa: FBT001 - data
+        """DALI 1.1 §3.3.2."""
+        assert cutout(f"ID=x&CHECKSUM={text}").checksums is expected
+
+    @pytest.mark.parametrize(
+        ("query", "media_type"),
+        [
+            ("", None),
+            ("RESPONSEFORMAT=fits", "application/fits"),
+            ("RESPONSEFORMAT=application/fits", "application/fits"),
+            ("RESPONSEFORMAT=image/fits", "image/fits"),
+            ("FORMAT=IMAGE/FITS%3B+x=1", "image/fits"),
+        ],
+    )
+    def test_fits_by_its_names(self, query: str, media_type: str | None) -> None:
+        """The asked spelling is the one that is sent (DALI 1.1 §3.4.3)."""
+        assert Params(f"ID=x&{query}".encode()).cutout().media_type == media_type
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "CIRCLE=1+2", "CIRCLE=CIRCLE+1+2+3", "CIRCLE=nan+2+3", "CIRCLE=1+2+-1", "CIRCLE=1+2+0",
+            "CIRCLE=1+2+181", "CIRCLE=1+91+1", "CIRCLE=1_0+2+3", "CIRCLE=١+2+3",
+            "POLYGON=1+2+3+4", "POLYGON=1+2+3+4+5", "POS=BOX+1+2+3+4", "POS=1+2+3", "RANGE=1+2+3",
+            "BAND=2+1", "BAND=nan", "BAND=1+2+3", "TIME=2024-01-01", "POL=Z", "POL=I,Q",
+            "CHECKSUM=yes", "RESPONSEFORMAT=png", "FORMAT=application/zip", "RESPONSEFORMAT=votable",
+        ],
+    )  # fmt: skip
+    def test_nonsense_is_a_usage_error(self, query: str) -> None:
+        """Malformed, infinite, negative, huge, and other alphabets."""
+        with pytest.raises(UsageError):
+            cutout("ID=x&" + query)
+
+    def test_the_parameter_that_was_wrong_is_named(self) -> None:
+        """Of two intervals in a request the message says which."""
+        with pytest.raises(UsageError, match="TIME.*'later'"):
+            cutout("ID=x&BAND=1+2&TIME=later")
+
+
+class TestQueries:
+    """SIA 2.0 §2.1."""
+
+    def test_no_parameters_are_a_query(self) -> None:
+        """It finds everything."""
+        asked = Params(b"").query()
+        assert asked.maxrec is None
+        assert asked.query == type(asked.query)()
+
+    def test_every_parameter_reaches_its_constraint(self) -> None:
+        """All nineteen, each with two values where it may have several."""
+        given_values = [
+            ("POS", "CIRCLE 1 2 0"), ("POS", "RANGE 1 2 3 4"), ("BAND", "1 2"), ("BAND", "5"),
+            ("TIME", "3 4"), ("POL", "I"), ("POL", "xx"), ("FOV", "1 +Inf"), ("SPATRES", "1 2"),
+            ("SPECRP", "3 4"), ("EXPTIME", "5 6"), ("TIMERES", "7 8"), ("ID", "ivo://a/b?c"),
+            ("COLLECTION", "visits"), ("COLLECTION", "coadds"), ("FACILITY", "F"),
+            ("INSTRUMENT", "I"), ("DPTYPE", "image"), ("CALIB", "2"), ("CALIB", "3"),
+            ("TARGET", "M 31"), ("FORMAT", "application/fits"), ("MAXREC", "7"),
+            ("RESPONSEFORMAT", "votable"),
+        ]  # fmt: skip
+        asked = Params(urlencode(given_values).encode()).query()
+        query = asked.query
+        assert query.shapes == (Circle(1, 2, 0), Range(1, 2, 3, 4))
+        assert query.bands == (Interval(1, 2), Interval(5, 5))
+        assert query.times == (Interval(3, 4),)
+        assert query.pols == ("I", "XX")
+        assert query.fov == (Interval(1, math.inf),)
+        assert query.spatres == (Interval(1, 2),)
+        assert query.specrp == (Interval(3, 4),)
+        assert query.exptime == (Interval(5, 6),)
+        assert query.timeres == (Interval(7, 8),)
+        assert query.ids == ("ivo://a/b?c",)
+        assert query.collections == ("visits", "coadds")
+        assert query.facilities == ("F",)
+        assert query.instruments == ("I",)
+        assert query.dptypes == ("image",)
+        assert query.calibs == (2, 3)
+        assert query.targets == ("M 31",)
+        assert query.formats == ("application/fits",)
+        assert asked.maxrec == 7
+        assert asked.media_type == "application/x-votable+xml"
+        assert ("TARGET", "M 31") in asked.echo
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "MAXREC=-1", "MAXREC=1.5", "MAXREC=x", "MAXREC=1&MAXREC=2", "CALIB=5", "CALIB=-1",
+            "CALIB=1.0", "POS=CIRCLE+1+2+-1", "POS=CIRCLE+nan+nan+1", "FOV=2+1", "TIMERES=soon",
+            "RESPONSEFORMAT=csv", "RESPONSEFORMAT=application/x-votable%2Bxml%3Bserialization=BINARY2",
+        ],
+    )  # fmt: skip
+    def test_nonsense_is_a_usage_error(self, query: str) -> None:
+        """The fault of SIA 2.0 §3.2 comes from these."""
+        with pytest.raises(UsageError):
+            Params(query.encode()).query()
+
+    @pytest.mark.parametrize("name", ["csv", "text/csv", "TSV", "text/tab-separated-values%3Bx=1"])
+    def test_text_tables_ask_for_text_errors(self, name: str) -> None:
+        """SIA 2.0 §3.2: the error takes the form of the answer."""
+        assert Params(f"RESPONSEFORMAT={name}".encode()).wants_text_table
+        assert not Params(b"RESPONSEFORMAT=votable").wants_text_table
+
+
+class TestLinks:
+    """DataLink 1.1 §2.1."""
+
+    def test_ids_are_many_and_may_be_none(self) -> None:
+        """In the order they came, each once."""
+        assert Params(b"ID=b&ID=a&id=b").links().identifiers == ("b", "a")
+        assert Params(b"").links().identifiers == ()
+
+    @pytest.mark.parametrize(
+        ("text", "media_type"),
+        [
+            ("votable", "application/x-votable+xml"),
+            ("application/x-votable+xml;content=datalink", "application/x-votable+xml"),
+            ("application/x-votable+xml; serialization=TABLEDATA", "application/x-votable+xml"),
+            ("text/xml", "text/xml"),
+        ],
+    )
+    def test_names_of_votable(self, text: str, media_type: str) -> None:
+        """DataLink 1.1 §2.1.2."""
+        assert Params(f"RESPONSEFORMAT={quote(text)}".encode()).links().media_type == media_type
+
+
+NAMES = sorted(SODA_PARAMETERS | SIA_PARAMETERS | LINKS_PARAMETERS)
+PIECES = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(
+        ["CIRCLE 1 2 3", "1 2 3", "1 1 2 1 2 2", "0 1 0 1", "1 2", "-Inf +Inf", "nan", "1e999", "0",
+         "I", "fits", "votable", "POLYGON", "RANGE -Inf Inf -Inf Inf", "\0", "1\t2\n3"]
+    ),
+    st.lists(st.floats() | st.integers(), max_size=8).map(lambda many: " ".join(map(str, many))),
+)  # fmt: skip
+QUERIES = st.one_of(
+    st.binary(max_size=60),
+    st.lists(st.tuples(st.sampled_from(NAMES), PIECES), max_size=6).map(
+        lambda pairs: urlencode(pairs, errors="surrogatepass").encode()
+    ),
+    st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=12)), max_size=6).map(
+        lambda pairs: b"&".join(name.encode() + b"=" + value for name, value in pairs)
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(QUERIES)
+def test_any_query_string_is_a_value_or_a_usage_error(query: bytes) -> None:
+    """No text makes anything else, in any protocol."""
+    for reading in (Params.cutout, Params.query, Params.links):
+        try:
+            reading(Params(query))
+        except UsageError as error:
+            assert len(str(error)) < 1500
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=5))
+def test_splitting_agrees_with_the_standard_library(pairs: list[tuple[str, str]]) -> None:
+    """What a client encodes is what is read."""
+    pairs = [pair for pair in pairs if not "".join(pair).encode("utf-8", "ignore") == b""]
+    encoded = urlencode(pairs, errors="replace")
+    identifiers = [value for name, value in parse_qsl(encoded) if name.upper() == "ID"]
+    wanted = tuple(dict.fromkeys(value for value in identifiers if not value.isspace()))
+    assert Params(encoded.encode()).links().identifiers == wanted
+
+
+@given(st.text(min_size=1), st.none() | st.just(Circle(10.5, -2.25, 0.01)), st.none() | st.text())
+def test_urls_that_are_made_are_understood(
+    identifier: str, circle: Circle | None, detail: str | None
+) -> None:
+    """What documents link to is what the parser reads."""
+    identifier = identifier.encode("utf-8", "replace").decode()
+    detail = None if detail is None else detail.encode("utf-8", "replace").decode()
+    query = cutout_query(identifier, circle=circle, detail=detail)
+    assert query.isascii()
+    if identifier.isspace():
+        return
+    request = cutout(query)
+    assert request.identifier == identifier
+    assert request.shape == circle
+    assert request.detail == (None if detail is None or not detail or detail.isspace() else detail)
+    assert Params(links_query(identifier).encode()).links().identifiers == (identifier,)

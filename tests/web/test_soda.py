@@ -1,0 +1,283 @@
+"""SODA {sync} over a real socket."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import httpx2
+import pytest
+from support.scripted import BAND, ETAG, PLAIN, SECRET, SIZES, SMALL
+
+if TYPE_CHECKING:
+    from support.scripted import ScriptedService
+    from support.service import LiveService
+
+SYNC = "/soda/sync"
+
+
+class TestAnswers:
+    """What a cutout looks like."""
+
+    @pytest.mark.parametrize("detail", [None, "cold", "slow"])
+    def test_a_small_cutout(self, live: LiveService, detail: str | None) -> None:
+        """The same bytes and headers, whether they were at hand or not."""
+        parameters = {"CUTOUTDETAIL": detail} if detail else {}
+        answer = live.get(SYNC, ID=PLAIN, CIRCLE="1 2 3", **parameters)
+        assert answer.status_code == 200
+        assert answer.content == SMALL
+        assert answer.headers["content-length"] == str(len(SMALL))
+        assert answer.headers["content-type"] == "application/fits"
+        name = f"attachment; filename=\"{detail or 'small.fits'}\""
+        assert answer.headers["content-disposition"] == name
+        assert answer.headers["etag"] == ETAG
+        modified = parsedate_to_datetime(answer.headers["last-modified"])
+        assert modified.timestamp() == 1_700_000_000
+        assert answer.headers["cache-control"] == "no-transform"
+
+    def test_a_large_cutout_comes_in_bands(self, live: LiveService) -> None:
+        """With its exact length, and nothing left out."""
+        with live.client.stream("GET", live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="large")) as answer:
+            assert answer.headers["content-length"] == str(SIZES["large"])
+            assert "transfer-encoding" not in answer.headers
+            content = answer.read()
+        assert content == BAND * 64
+
+    def test_head_answers_as_get_does(self, live: LiveService) -> None:
+        """All headers, no body, and no band is made for it."""
+        for detail in ("cold", "large"):
+            got = live.client.stream("GET", live.url(SYNC, ID=PLAIN, CUTOUTDETAIL=detail))
+            with got as answer:
+                headers = dict(answer.headers)
+                answer.read()
+            head = live.head(SYNC, ID=PLAIN, CUTOUTDETAIL=detail)
+            assert (head.status_code, head.content) == (200, b"")
+            varying = {"date", "x-request-id"}
+            assert {k: v for k, v in head.headers.items() if k not in varying} == {
+                k: v for k, v in headers.items() if k not in varying
+            }
+
+    def test_no_overlap_is_204_with_nothing(self, live: LiveService) -> None:
+        """SODA 1.0 §5.1; neither a type nor a length of what is not there."""
+        for method in ("GET", "HEAD", "POST"):
+            url = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="nothing")
+            answer = live.client.request(method, url)
+            assert (answer.status_code, answer.content) == (204, b"")
+            assert "content-type" not in answer.headers
+            assert "content-length" not in answer.headers
+            assert "transfer-encoding" not in answer.headers
+
+    def test_fits_is_never_compressed_for_transport(self, live: LiveService) -> None:
+        """Accept-Encoding changes nothing, and no Range is offered."""
+        for detail in ("cold", "large"):
+            answer = live.get(
+                SYNC, {"Accept-Encoding": "gzip, br", "Range": "bytes=0-9"}, ID=PLAIN,
+                CUTOUTDETAIL=detail,
+            )  # fmt: skip
+            assert answer.status_code == 200
+            assert "content-encoding" not in answer.headers
+            assert "accept-ranges" not in answer.headers
+
+    @pytest.mark.parametrize("asked", ["fits", "application/fits", "image/fits"])
+    def test_the_asked_name_of_fits_is_sent(self, live: LiveService, asked: str) -> None:
+        """DALI 1.1 §3.4.3."""
+        expected = asked if "/" in asked else "application/fits"
+        answer = live.get(SYNC, ID=PLAIN, RESPONSEFORMAT=asked)
+        assert answer.headers["content-type"] == expected
+
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"If-None-Match": ETAG}, 304),
+            ({"If-None-Match": f'"other", W/{ETAG}'}, 304),
+            ({"If-None-Match": "*"}, 304),
+            ({"If-None-Match": '"other"'}, 200),
+            ({"If-None-Match": '"other"', "If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, 200),
+            ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 304),
+            ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
+            ({"If-Modified-Since": "yesterday"}, 200),
+        ],
+    )
+    def test_conditions(self, live: LiveService, headers: dict[str, str], status: int) -> None:
+        """A cutout that the client has is not sent again."""
+        answer = live.get(SYNC, headers, ID=PLAIN)
+        assert answer.status_code == status
+        assert answer.headers["etag"] == ETAG
+        assert answer.content == (SMALL if status == 200 else b"")
+
+
+class TestRequests:
+    """The ways to ask."""
+
+    def test_post_urlencoded(self, live: LiveService) -> None:
+        """As a form, and with some parameters left in the query string."""
+        answer = live.client.post(live.url(SYNC), data={"id": PLAIN, "CIRCLE": "1 2 3"})
+        assert answer.content == SMALL
+        answer = live.client.post(live.url(SYNC, ID=PLAIN), data={"Circle": "1 2 3"})
+        assert answer.content == SMALL
+
+    def test_post_multipart(self, live: LiveService) -> None:
+        """Parts that are files are nothing to us."""
+        files = {"ID": (None, PLAIN), "circle": (None, "1 2 3"), "UPLOAD": ("x.bin", b"\0\xff")}
+        answer = live.client.post(live.url(SYNC), files=files)
+        assert answer.status_code == 200
+        assert answer.content == SMALL
+
+    def test_post_without_a_body(self, live: LiveService) -> None:
+        """Parameters may all stand in the query string."""
+        assert live.client.post(live.url(SYNC, ID=PLAIN)).content == SMALL
+
+    @pytest.mark.parametrize(
+        ("content_type", "body"),
+        [
+            ("application/json", b'{"ID": "x"}'),
+            ("", b"ID=x"),
+            ("multipart/form-data", b"--x\r\n"),
+            ("multipart/form-data; boundary=x", b"--y\r\nnonsense"),
+            ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--'),
+            (
+                "multipart/form-data; boundary=x; charset=punycode",
+                b'--x\r\nContent-Disposition: form-data; name="ID"\r\n\r\n\xff\xff\r\n--x--\r\n',
+            ),
+            ("application/x-www-form-urlencoded", b"ID=%FF"),
+        ],
+    )  # fmt: skip
+    def test_bodies_that_cannot_be_read(
+        self, live: LiveService, content_type: str, body: bytes
+    ) -> None:
+        """Each of them is the client's mistake, never ours."""
+        answer = live.client.post(
+            live.url(SYNC), content=body, headers={"Content-Type": content_type}
+        )
+        assert answer.status_code in {400, 404}
+        assert answer.text.startswith("UsageError: ")
+
+    def test_a_connection_serves_many(self, live: LiveService) -> None:
+        """Keep-alive holds over answers of every kind."""
+        connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=30)
+        try:
+            for detail in ("", "cold", "nothing", "large", "corrupt", "", "huge", "slow"):
+                connection.request("GET", live.url(SYNC, ID=PLAIN, CUTOUTDETAIL=detail))
+                answer = connection.getresponse()
+                answer.read()
+                assert not answer.will_close
+        finally:
+            connection.close()
+
+
+class TestFailures:
+    """SODA 1.0 §5.2 and what lies behind it."""
+
+    @pytest.mark.parametrize(
+        ("detail", "status", "start"),
+        [
+            ("corrupt", 500, "Error: HDU 1 is truncated"),
+            ("bug", 500, "Error: internal error, request "),
+            ("refused", 503, "ServiceUnavailable: the disk does not answer"),
+            ("huge", 400, "UsageError: the cutout would have 1000000000000 bytes"),
+        ],
+    )
+    def test_failures_before_the_first_byte(
+        self, live: LiveService, detail: str, status: int, start: str
+    ) -> None:
+        """A label, a sentence, and nothing that is the operator's alone."""
+        answer = live.get(SYNC, ID=PLAIN, CUTOUTDETAIL=detail)
+        assert answer.status_code == status
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.text.startswith(start)
+        assert SECRET not in answer.text
+        assert "Traceback" not in answer.text
+        assert ("retry-after" in answer.headers) == (status == 503)
+
+    def test_both_sizes_are_named(self, live: LiveService) -> None:
+        """What it would be and what may be."""
+        text = live.get(SYNC, ID=PLAIN, CUTOUTDETAIL="huge").text
+        assert str(10**12) in text
+        assert str(4 * 1024**3) in text
+
+    @pytest.mark.parametrize("detail", ["broken", "short", "long"])
+    def test_a_failure_on_the_way_breaks_the_connection(
+        self, live: LiveService, detail: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What is short never looks complete."""
+        with (
+            pytest.raises(httpx2.RemoteProtocolError),
+            live.client.stream("GET", live.url(SYNC, ID=PLAIN, CUTOUTDETAIL=detail)) as answer,
+        ):
+            assert answer.status_code == 200
+            answer.read()
+        assert live.get(SYNC, ID=PLAIN).content == SMALL
+        assert caplog.records
+
+    def test_a_client_that_goes_away_stops_the_work(self, scripted: ScriptedService) -> None:
+        """Its iterator is closed soon, with few bands more than it read."""
+        cutter, live = scripted.cutter, scripted.live
+        before = cutter.made
+        cutter.closed.clear()
+        with socket.create_connection(("127.0.0.1", live.port)) as client:
+            path = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="large").removeprefix(live.base)
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            client.recv(1000)
+        assert cutter.closed.wait(10)
+        assert cutter.made - before < 60
+
+    def test_a_client_that_reads_slowly_holds_the_work_up(self, scripted: ScriptedService) -> None:
+        """Bands are not made ahead of a reader who does not take them."""
+        cutter, live = scripted.cutter, scripted.live
+        before = cutter.made
+        cutter.closed.clear()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            path = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="large").removeprefix(live.base)
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            client.recv(1000)
+            # Meanwhile others are served, and time passes.
+            for _ in range(20):
+                assert live.get(SYNC, ID=PLAIN, CUTOUTDETAIL="slow").status_code == 200
+            # The system's own buffers take a few megabytes at most.
+            assert cutter.made - before < 40
+        assert cutter.closed.wait(10)
+
+    @pytest.mark.parametrize("query", ["", "?", "?CIRCLE=1+2+3", "?ID=", "?r=0.5"])
+    def test_the_bare_url_explains_itself(self, live: LiveService, query: str) -> None:
+        """Aladin Lite opens it; it must not think the service broken."""
+        answer = live.client.get(live.base + SYNC + query)
+        assert answer.status_code == 400
+        assert answer.text.startswith("UsageError: ID is missing")
+
+    @pytest.mark.parametrize(
+        "identifier",
+        ["x", "ivo://archive.example/visits?nope", "/etc/passwd", "file:///etc/passwd", "../../x",
+         "http://127.0.0.1/", "ivo://archive.example/visits?../secret.txt", "\0", "a" * 5000,
+         "ivo://archive.example/visits?gone.fits", "'; DROP TABLE dataset; --", "%"],
+    )  # fmt: skip
+    def test_unknown_identifiers(self, live: LiveService, identifier: str) -> None:
+        """404 with the label UsageError, whatever the identifier looks like."""
+        answer = live.get(SYNC, ID=identifier)
+        assert answer.status_code == 404
+        assert answer.text.startswith("UsageError: ")
+
+    def test_identifiers_have_no_case(self, live: LiveService) -> None:
+        """SIA 2.0 §2.1.10 compares them so."""
+        assert live.get(SYNC, ID=PLAIN.upper()).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("query", "label"),
+        [
+            ("CIRCLE=1+2", "UsageError"),
+            ("CIRCLE=nan+nan+nan", "UsageError"),
+            ("CIRCLE=1+2+inf", "UsageError"),
+            ("RESPONSEFORMAT=video/mp4", "UsageError"),
+            ("CIRCLE=1+2+3&POS=RANGE+1+2+3+4", "MultiValuedParamNotSupported"),
+            ("ID=ivo://other", "MultiValuedParamNotSupported"),
+        ],
+    )
+    def test_usage_errors(self, live: LiveService, query: str, label: str) -> None:
+        """400, text/plain, the label first."""
+        answer = live.client.get(live.url(SYNC, ID=PLAIN) + "&" + query)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"].startswith("text/plain")
+        assert answer.text.startswith(f"{label}: ")
