@@ -21,6 +21,7 @@ from soda_service.web.log import AccessLog, configure_logging
 from soda_service.web.middleware import Cors, Failures, RequestLog
 from soda_service.web.page import PageEndpoint
 from soda_service.web.services import Services
+from soda_service.web.showcase import warm_up
 from soda_service.web.sia import QueryEndpoint
 from soda_service.web.soda import SyncEndpoint
 from soda_service.web.vosi import (
@@ -67,9 +68,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services]]:
         services = make_services(settings)
+        warming = services.threads.submit(warm_up, services)
         try:
             yield {"services": services}
         finally:
+            warming.cancel()
             services.close()
 
     app = Starlette(

@@ -232,7 +232,7 @@ def _urls_to_try(base: str) -> None:
 
     typer.echo("Try:")
     for title, path in examples():
-        typer.echo(f"  {title}\n    {base.rstrip('/')}{path}")
+        typer.echo(f"  {title}\n    {base}{path}")
 
 
 def _cutter_for(source: str, settings: Settings) -> tuple[Cutter, str]:

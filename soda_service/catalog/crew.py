@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Final
 
-from soda_service.catalog import worker
 from soda_service.catalog.worker import READY, IndexFailure
 from soda_service.errors import SourceUnavailableError
 
@@ -28,6 +27,8 @@ if TYPE_CHECKING:
 
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.rows import DatasetRows
+
+_MODULE: Final = "soda_service.catalog.worker"
 
 _QUEUED: Final = 3
 """Files sent to a process ahead of its answers, so that it need not wait for the next."""
@@ -118,7 +119,7 @@ class _Worker:
         with theirs:
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-m", worker.__name__, str(theirs.fileno())],
+                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

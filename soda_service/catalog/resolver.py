@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.query import fold
+from soda_service.catalog.store import StoredDataset
 from soda_service.errors import UnknownDatasetError
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
-    from soda_service.catalog.store import CatalogStore, StoredDataset
+    from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
 _CATALOG_SECONDS: Final = 0.5
@@ -109,7 +110,9 @@ class Resolver:
         if stored is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier)
-        entry = _Entry(stored, version)
+        return self._keep(folded, _Entry(stored, version))
+
+    def _keep(self, folded: str, entry: _Entry) -> _Entry:
         with self._lock:
             self._entries[folded] = entry
             self._entries.move_to_end(folded)
@@ -139,9 +142,11 @@ class Resolver:
                 self._forget(folded)
                 raise UnknownDatasetError(identifier, "its file holds another dataset now")
             fresh = self._load(identifier, folded)
-            if fresh.stored.dataset.version == dataset.version:
-                return fresh.stored.dataset
-            return dataset  # a catalog that may only be read keeps the old row
+            if fresh.stored.dataset.version != dataset.version:
+                # A catalog that may only be read keeps the old row; this process need not.
+                stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
+                fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
+            return fresh.stored.dataset
 
 
 class FixedResolver:

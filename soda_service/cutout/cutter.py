@@ -7,13 +7,11 @@ the time or the polarization does not touch gives None, which is not an error (S
 from __future__ import annotations
 
 import hashlib
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from soda_service import __version__
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan, Quickness
-from soda_service.cutout.prepared import PreparedDataset, PreparedDatasets, PreparedHdu
+from soda_service.cutout.prepared import PreparedDataset, PreparedDatasets, PreparedHdu, file_name
 from soda_service.cutout.tables import WHOLE, MovedTables, Whole
 from soda_service.errors import SourceUnavailableError, UnknownDatasetError, UsageError
 from soda_service.fits.cards import commentary
@@ -32,6 +30,7 @@ from soda_service.render.fits import (
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.local import LocalSource
 from soda_service.storage.pool import OpenFiles
+from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset, Detail
     from soda_service.config import Settings
     from soda_service.cutout.request import CutoutRequest
-    from soda_service.fits.wcs import ImageWcs
     from soda_service.geometry.shapes import Shape
 
     Buffer = bytes | bytearray | memoryview
@@ -53,6 +51,9 @@ RESIDENT_BYTES: Final = 512 * 1024
 """Largest answer that is made in one piece."""
 
 FITS_MEDIA_TYPE: Final = "application/fits"
+
+_IN_FILENAMES: Final = str.maketrans(":,", "-_")
+"""How a section stands in the name of a file."""
 
 
 class DatasetResolver(Protocol):
@@ -125,7 +126,7 @@ class Cutter:
                 if not one.data_size:
                     continue
                 if one.box is None:
-                    data = source.copy_resident(one.hdu.layout.data_offset, (one.data_size,), (1,))
+                    data = source.copy_resident(RunGrid(one.hdu.layout.data_offset, one.data_size))
                 else:
                     data = open_reader(one.hdu.layout, source).read_resident(one.box)
                 if data is None:
@@ -213,14 +214,14 @@ class _Planner:
         self._dataset = prepared.dataset
         self._request = request
         self._find_box = find_box
+        self._limits_other_axes = bool(request.band or request.time or request.pol)
         self._sky_boxes: dict[int, PixelBox | None] = {}
 
     def plan(self) -> CutoutPlan | None:
         chosen = self._chosen()
-        request = self._request
-        if request.shape is None and not (request.band or request.time or request.pol):
+        if self._request.shape is None and not self._limits_other_axes:
             return self._plan_of([(hdu, WHOLE) for hdu in chosen])
-        if not self._dataset_meets():
+        if self._limits_other_axes and not self._dataset_meets():
             return None
         placed = [(hdu, self._place(hdu)) for hdu in chosen]
         if not any(isinstance(box, PixelBox) for _, box in placed):
@@ -268,25 +269,24 @@ class _Planner:
 
     def _place(self, hdu: PreparedHdu) -> PixelBox | Whole | None:
         """The box to cut, `WHOLE` for what is copied, None for what the request misses."""
-        if not hdu.hdu.layout.is_image:
+        if not hdu.is_cuttable:
             return WHOLE
-        box = PixelBox.whole(hdu.hdu.layout.naxis)
+        lower, upper = [0] * len(hdu.hdu.layout.naxis), list(hdu.hdu.layout.naxis)
         if self._request.shape is not None:
             if hdu.leader is None:
                 return WHOLE
             sky = self._sky_box(hdu.leader, self._request.shape)
             if sky is None:
                 return None
-            for axis, lower, upper in zip(hdu.sky_axes, sky.lower, sky.upper, strict=True):
-                box = box.replaced(axis, lower, upper)
-        wcs = hdu.wcs
-        if wcs is None and hdu.leader is not None:
-            same = hdu.leader.hdu.layout.naxis == hdu.hdu.layout.naxis
-            wcs = hdu.leader.wcs if same else None
-        return self._place_other_axes(wcs, box) if wcs is not None else box
+            for axis, low, high in zip(hdu.sky_axes, sky.lower, sky.upper, strict=True):
+                lower[axis], upper[axis] = low, high
+        box = PixelBox(tuple(lower), tuple(upper))
+        return self._place_other_axes(hdu, box) if self._limits_other_axes else box
 
-    def _place_other_axes(self, wcs: ImageWcs, box: PixelBox) -> PixelBox | None:
-        request = self._request
+    def _place_other_axes(self, hdu: PreparedHdu, box: PixelBox) -> PixelBox | None:
+        wcs, request = hdu.axes_wcs, self._request
+        if wcs is None:
+            return box
         limits: list[tuple[int, tuple[int, int] | None]] = []
         if request.band is not None and wcs.spectral is not None:
             limits.append((wcs.spectral.axis, wcs.spectral.box(request.band)))
@@ -309,7 +309,7 @@ class _Planner:
 
     def _refuse_if_no_sky(self, chosen: list[PreparedHdu]) -> None:
         """Nothing to cut is an error where it is the file, not the shape, that is to blame."""
-        images = [one for one in chosen if one.hdu.layout.is_image]
+        images = [one for one in chosen if one.is_cuttable]
         if not images:
             raise UsageError("there is no image to cut in what was asked for")
         if self._request.shape is None or any(one.leader is not None for one in images):
@@ -327,16 +327,19 @@ class _Planner:
         extensions = len(kept) + len(tables.copies) - 1
         numbers = tuple(one.hdu.layout.index for one, _ in kept)
         planned: list[HduPlan] = []
+        sections: list[str] = []
         for one, box in kept:
             layout = one.hdu.layout
             if isinstance(box, PixelBox):
+                sections.append(section := box.section)
                 cutter = one.header_cutter(extensions, tables.versions(one))
-                header = cutter.cut(box, self._provenance(one, box))
+                header = cutter.cut(box, self._provenance(one, section))
                 if self._request.checksums:
                     header = with_checksum_cards(header)
                 size = box.pixel_count * abs(layout.bitpix) // 8
                 planned.append(HduPlan(hdu=one.hdu, header=header, box=box, data_size=size))
             else:
+                sections.append("whole" if box is WHOLE else "header")
                 planned.append(self._uncut(one, box, tables, numbers))
         planned.extend(tables.copies)
         size = sum(_size(one) for one in planned)
@@ -344,9 +347,9 @@ class _Planner:
             dataset=self._dataset,
             hdus=tuple(planned),
             size=size,
-            filename=_filename(self._dataset, planned, self._request),
+            filename=self._filename(sections),
             media_type=FITS_MEDIA_TYPE,
-            etag=_etag(self._dataset, planned, checksums=self._request.checksums),
+            etag=self._etag(numbers, sections),
             checksums=self._request.checksums,
         )
 
@@ -369,12 +372,20 @@ class _Planner:
             header = tables.moved_header(one) or layout.header.render()
         return HduPlan(hdu=one.hdu, header=header, box=None, data_size=data_size)
 
-    def _provenance(self, hdu: PreparedHdu, box: PixelBox) -> tuple[bytes, bytes]:
+    def _provenance(self, one: PreparedHdu, section: str) -> tuple[bytes, bytes]:
         """HISTORY cards: they add up where a cutout is cut again, as keywords could not."""
-        layout = hdu.hdu.layout
-        name = f" ({layout.name},{layout.version})" if layout.name else ""
-        line = f"  HDU {layout.index}{name} section {box.section}"
-        return (self._prepared.origin_cards, commentary("HISTORY", line))
+        return (self._prepared.origin_cards, commentary("HISTORY", f"{one.described} {section}"))
+
+    def _filename(self, sections: list[str]) -> str:
+        """The parent's name with the box of the first image, or with the detail."""
+        box = next((section for section in sections if section.startswith("[")), None)
+        what = box[1:-1].translate(_IN_FILENAMES) if box else self._request.detail
+        return f"{self._prepared.stem}_{what or 'cutout'}.fits"
+
+    def _etag(self, numbers: tuple[int, ...], sections: list[str]) -> str:
+        """Of everything that decides about the bytes of the answer."""
+        text = f"{self._prepared.etag_base}|{self._request.checksums}|{numbers}|{sections}"
+        return f'"{hashlib.blake2b(text.encode(), digest_size=15).hexdigest()}"'
 
 
 def _is_among(wanted: set[str], one: PreparedHdu) -> bool:
@@ -403,30 +414,8 @@ def _whole_file(dataset: Dataset) -> CutoutPlan:
         dataset=dataset,
         hdus=(),
         size=dataset.version.size,
-        filename=_basename(dataset),
+        filename=file_name(dataset),
         media_type=dataset.media_type,
         etag=dataset.version.etag,
         checksums=False,
     )
-
-
-def _basename(dataset: Dataset) -> str:
-    name = dataset.url.rpartition("/")[2]
-    return re.sub(r"[^A-Za-z0-9._+-]", "_", name) or "dataset.fits"
-
-
-def _filename(dataset: Dataset, planned: list[HduPlan], request: CutoutRequest) -> str:
-    """The parent's name with the box of the first image, or with the detail."""
-    stem = re.sub(r"\.(fits|fit|fts)?(\.(gz|fz|bz2|Z))?$", "", _basename(dataset))
-    box = next((one.box for one in planned if one.box is not None), None)
-    what = re.sub(r"[\[\]]", "", box.section).replace(":", "-").replace(",", "_") if box else ""
-    return f"{stem}_{what or request.detail or 'cutout'}.fits"
-
-
-def _etag(dataset: Dataset, planned: list[HduPlan], *, checksums: bool) -> str:
-    boxes = ";".join(
-        f"{one.hdu.layout.index}{one.box.section if one.box else f'={len(one.header)}'}"
-        for one in planned
-    )
-    text = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}|{checksums}|{boxes}"
-    return f'"{hashlib.blake2b(text.encode(), digest_size=15).hexdigest()}"'

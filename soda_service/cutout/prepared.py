@@ -6,6 +6,7 @@ dataset and shared by all requests after it.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,9 @@ _HEADER_CUTTERS: Final = 8
 _TABLE_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of lookup tables that are read to understand one image's coordinates."""
 
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
+_SUFFIX: Final = re.compile(r"(\.(fits|fit|fts))?(\.(gz|fz|bz2|Z))?$", re.IGNORECASE)
+
 _CutterKey = tuple[int, tuple[tuple[tuple[str, int], int], ...]]
 
 
@@ -53,6 +57,11 @@ class PreparedHdu:
         """The HDU whose sky grid holds for this one; itself for the first of its kind."""
         self.tables: tuple[ReferredTable, ...] = ()
         """The other HDUs without which the image's coordinates cannot be read."""
+        self.is_cuttable = hdu.layout.is_image
+        """Whether there are pixels that a request may choose from; not in lookup tables."""
+        name = f" ({hdu.layout.name},{hdu.layout.version})" if hdu.layout.name else ""
+        self.described = f"  HDU {hdu.layout.index}{name} section"
+        """How provenance speaks of it, up to the box."""
         self._header_cutters: dict[_CutterKey, HeaderCutter] = {}
         self._index: SkyIndex | None = None
         self._index_lock = threading.Lock()
@@ -106,6 +115,14 @@ class PreparedHdu:
         return (naxis[first], naxis[second]) if len(naxis) > max(first, second) else ()
 
     @property
+    def axes_wcs(self) -> ImageWcs | None:
+        """What the axes mean: the HDU's own WCS, or that of the plane that it lies over."""
+        if self.wcs is None and self.leader is not None:
+            same = self.leader.hdu.layout.naxis == self.hdu.layout.naxis
+            return self.leader.wcs if same else None
+        return self.wcs
+
+    @property
     def ready_sky_index(self) -> SkyIndex | None:
         """The acceleration structure of the grid if it has been built."""
         return self._index
@@ -130,6 +147,10 @@ class PreparedDataset:
         )
         """HISTORY cards that every cut HDU carries."""
         self.hdus = tuple(PreparedHdu(hdu, self._read_hdus) for hdu in dataset.hdus)
+        self.stem = _SUFFIX.sub("", file_name(dataset))
+        """What the name of an answer begins with."""
+        self.etag_base = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}"
+        """What makes the entity tags of this version of the dataset unlike any other's."""
         self._primaries: dict[tuple[int, ...], bytes] = {}
         self._find_leaders()
 
@@ -164,7 +185,13 @@ class PreparedDataset:
             )
 
     def _find_leaders(self) -> None:
-        images = [hdu for hdu in self.hdus if hdu.hdu.layout.is_image]
+        lookups = {
+            (table.name, table.version) for hdu in self.hdus for table in hdu.tables if table.moves
+        }
+        for hdu in self.hdus:
+            if (hdu.hdu.layout.name, hdu.hdu.layout.version) in lookups:
+                hdu.is_cuttable = False
+        images = [hdu for hdu in self.hdus if hdu.is_cuttable]
         leaders: list[PreparedHdu] = []
         for image in images:
             if image.grid is None:
@@ -175,6 +202,11 @@ class PreparedDataset:
         for image in images:
             if image.grid is None:
                 image.leader = _companion_leader(leaders, image)
+
+
+def file_name(dataset: Dataset) -> str:
+    """The file's own name, with nothing in it that a header of HTTP could not carry."""
+    return _UNSAFE.sub("_", dataset.url.rpartition("/")[2]) or "dataset.fits"
 
 
 def _share_a_grid(leader: PreparedHdu, image: PreparedHdu) -> bool:

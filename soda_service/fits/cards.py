@@ -452,4 +452,6 @@ def _with_comment(line: str, comment: str) -> bytes:
 
 
 def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)

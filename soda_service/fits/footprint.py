@@ -41,6 +41,8 @@ _DEPTH: Final = 3
 """How often a block is cut into four before triangles take over."""
 _SAMPLES: Final = 400
 """Points along each axis of an image that triangles are chosen with, at most."""
+_HALVINGS: Final = 12
+"""Steps by which the limb between two samples is closed in upon."""
 _CELLS: Final = 32
 """Triangles across the size of an image."""
 
@@ -296,7 +298,7 @@ def _cover(grid: CelestialGrid) -> list[NDArray[np.float64]]:
     if not points.size:
         return []
     size = 2 * radians(_separation(points, points[:, points.shape[1] // 2]))
-    edge = max(size / _CELLS, 2 * reach)
+    edge = max(size / _CELLS, 2 * float(np.median(reach)))
     depth = max(0, int(np.ceil(np.log2(np.pi / 2 / edge))))
     found: list[NDArray[np.float64]] = []
     for face in _octahedron():
@@ -304,23 +306,56 @@ def _cover(grid: CelestialGrid) -> list[NDArray[np.float64]]:
     return found
 
 
-def _samples(grid: CelestialGrid) -> tuple[NDArray[np.float64], float]:
-    """Directions all over the image that are on the sky, and how far apart they are (radians).
+def _samples(grid: CelestialGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Directions all over the image that are on the sky, and how far each speaks for others.
 
-    The distance is that of neighbours, jumps over seams left out.
+    That is the distance in radians to the farthest neighbour, jumps over seams left out.
     """
     width, height = grid.naxis
-    columns, rows = (min(2 * length + 1, _SAMPLES) for length in (width, height))
+    columns, rows = (min(6 * length + 1, _SAMPLES) for length in (width, height))
     x, y = np.meshgrid(
         np.linspace(-0.5, width - 0.5, columns), np.linspace(-0.5, height - 0.5, rows)
     )
     sky = grid.pixel_to_sky(x.ravel(), y.ravel()).reshape(3, rows, columns)
-    steps = [np.linalg.norm(np.diff(sky, axis=axis), axis=0).ravel() for axis in (1, 2)]
-    lengths = np.concatenate(steps)
-    lengths = lengths[np.isfinite(lengths)]
-    usual = float(np.median(lengths)) if lengths.size else 0.0
-    apart = float(lengths[lengths <= 8 * usual].max()) if lengths.size else 0.0
-    return sky.reshape(3, -1)[:, np.isfinite(sky[0].ravel())], apart + 1e-9
+    right = np.linalg.norm(np.diff(sky, axis=2), axis=0)
+    up = np.linalg.norm(np.diff(sky, axis=1), axis=0)
+    steps = np.concatenate((right.ravel(), up.ravel()))
+    usual = float(np.median(steps[np.isfinite(steps)])) if np.isfinite(steps).any() else 0.0
+    # Near a limb steps are long too; a step of a third of a radian there is no jump.
+    longest = max(8 * usual, min(0.35, usual * max(rows, columns) / 4))
+    reach = np.full((rows, columns), usual)
+    edges: list[NDArray[np.float64]] = []
+    for lengths, before, after in (
+        (right, np.s_[:, :-1], np.s_[:, 1:]),
+        (up, np.s_[:-1, :], np.s_[1:, :]),
+    ):
+        sound = np.where(lengths <= longest, lengths, 0.0)
+        for side in (before, after):
+            reach[side] = np.maximum(reach[side], sound)
+        here, there = (np.stack((x[side], y[side])) for side in (before, after))
+        ends = np.isfinite(sky[0][before]) != np.isfinite(sky[0][after])
+        forward = np.isfinite(sky[0][before])[ends]
+        inner = np.where(forward, here[:, ends], there[:, ends])
+        outer = np.where(forward, there[:, ends], here[:, ends])
+        edges += _towards_the_limb(grid, inner, outer)
+    on_sky = np.isfinite(sky[0])
+    limb = np.concatenate([np.empty((3, 0)), *edges], axis=1)
+    directions = np.concatenate((sky[:, on_sky], limb), axis=1)
+    return directions, np.append(reach[on_sky], np.full(limb.shape[1], usual)) + 1e-9
+
+
+def _towards_the_limb(
+    grid: CelestialGrid, inner: NDArray[np.float64], outer: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """Directions between pixels (2, N) on the sky and others off it, ever nearer the limit."""
+    found: list[NDArray[np.float64]] = []
+    for _ in range(_HALVINGS if inner.shape[1] else 0):
+        middle = (inner + outer) / 2
+        sky = grid.pixel_to_sky(*middle)
+        there = np.isfinite(sky[0])
+        inner, outer = np.where(there, middle, inner), np.where(there, outer, middle)
+        found.append(sky[:, there])
+    return found
 
 
 def _octahedron() -> Iterator[NDArray[np.float64]]:
@@ -333,7 +368,10 @@ def _octahedron() -> Iterator[NDArray[np.float64]]:
 
 
 def _triangles(
-    triangle: NDArray[np.float64], points: NDArray[np.float64], reach: float, depth: int
+    triangle: NDArray[np.float64],
+    points: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    depth: int,
 ) -> tuple[list[NDArray[np.float64]], bool]:
     """Triangles of the given depth within *triangle* that come near any of *points*.
 
@@ -341,15 +379,15 @@ def _triangles(
     """
     normals = np.cross(triangle.T, np.roll(triangle.T, -1, axis=0))
     normals /= np.linalg.norm(normals, axis=1)[:, None]
-    near = points[:, ((normals @ points) >= -np.sin(min(reach, 1.0))).all(axis=0)]
-    if not near.shape[1]:
+    near = ((normals @ points) >= -np.sin(np.minimum(reach, 1.0))).all(axis=0)
+    if not near.any():
         return [], False
     if depth == 0:
         return [triangle], True
     a, b, c = triangle.T
     ab, bc, ca = (one / np.linalg.norm(one) for one in (a + b, b + c, c + a))
     parts = [
-        _triangles(np.stack(part, axis=1), near, reach, depth - 1)
+        _triangles(np.stack(part, axis=1), points[:, near], reach[near], depth - 1)
         for part in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
     ]
     if all(is_whole for _, is_whole in parts):

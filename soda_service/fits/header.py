@@ -70,7 +70,7 @@ def cut_header(
 class HeaderCutter:
     """One header, prepared for being cut many times; safe to share between threads."""
 
-    __slots__ = ("_axes", "_pieces")
+    __slots__ = ("_axes", "_moves", "_pieces")
 
     def __init__(
         self,
@@ -99,17 +99,23 @@ class HeaderCutter:
         if first and extensions and "EXTEND" not in source:
             pieces.append(card("EXTEND", value=True))
         pieces.extend(_others(source, movement))
-        self._pieces = _joined(pieces)
+        joined = _joined(pieces)
+        self._pieces = [piece if isinstance(piece, bytes) else b"" for piece in joined]
+        self._moves = [
+            (at, piece) for at, piece in enumerate(joined) if not isinstance(piece, bytes)
+        ]
 
     def cut(self, box: PixelBox, provenance: Sequence[bytes] = ()) -> bytes:
         """The complete header for *box*, with *provenance*, whole cards, appended.
 
         Raises ValueError where the box does not lie in the image.
         """
-        inside = zip(box.upper, self._axes, strict=True)
-        if any(upper > length for upper, length in inside):
-            raise ValueError(f"{box.section} is not inside an image of {self._axes}")
-        cards = [piece if isinstance(piece, bytes) else piece(box) for piece in self._pieces]
+        for upper, length in zip(box.upper, self._axes, strict=True):
+            if upper > length:
+                raise ValueError(f"{box.section} is not inside an image of {self._axes}")
+        cards = self._pieces.copy()
+        for at, move in self._moves:
+            cards[at] = move(box)
         return render_cards(*cards, *provenance)
 
 

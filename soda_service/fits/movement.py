@@ -3,7 +3,7 @@
 With *d* the first pixel of the box (0-based) a pixel coordinate p of the parent is p - d in
 the cutout. Pixel coordinates and sizes are all that changes; every card that no rule names
 stays as it is, byte for byte, because a coordinate system that is written anew is read
-anew. `docs/headers.md` lists the families with their reasons.
+anew.
 
 Sources: FITS 4.0 §4.4, §8; FITS WCS Papers I to IV; the SIP and TPV registry; the NOAO
 and IRAF dictionaries for LTV, LTM and the section keywords; wcslib's `dis.h` for TPD.

@@ -131,7 +131,7 @@ class Literal:
         decimals = self._decimals
         if not decimals:
             return f"{mantissa}{self._point}"
-        digits = f"{abs(mantissa):0{decimals + 1}}"
+        digits = str(abs(mantissa)).zfill(decimals + 1)
         sign = "-" if mantissa < 0 else ""
         return f"{sign}{digits[:-decimals]}.{digits[-decimals:]}"[:_LONGEST_VALUE]
 

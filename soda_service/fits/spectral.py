@@ -78,7 +78,11 @@ def wavelengths(
 
 
 def refractive_index(metres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of dry air for a wavelength in it (IUGG 1999; Paper III equation 65)."""
+    """Of dry air for a wavelength in it (Paper III equation 65).
+
+    The standard's formula is that for 0 degrees Celsius; air at 15 degrees, which many
+    laboratories mean, would make vacuum wavelengths 15e-6 shorter.
+    """
     inverse_square = (1e-6 / metres) ** 2
     parts = 287.6155 + 1.62887 * inverse_square + 0.01360 * inverse_square**2
     return 1 + 1e-6 * parts

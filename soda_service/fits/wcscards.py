@@ -25,6 +25,8 @@ _MOST_AXES: Final = 16
 _MOST_CARDS: Final = 2000
 _LARGEST: Final = 1e100
 _LARGEST_CRPIX: Final = 1e9
+_WAT_WIDTH: Final = 68
+"""Characters of IRAF's attributes on each card."""
 _LARGEST_SIP_ORDER: Final = 9
 """Of the SIP convention."""
 
@@ -152,7 +154,9 @@ class WcsCards:
         )
         if not shift.any():
             return crpix
-        return np.asarray(crpix - np.linalg.solve(matrix, shift), dtype=np.float64)
+        # Rows are scaled as above: their units differ by many powers of ten.
+        steps = np.linalg.solve(matrix / scale[:, None], shift / scale)
+        return np.asarray(crpix - steps, dtype=np.float64)
 
     def compose(self, axes: Sequence[int], *, ctypes: Sequence[str]) -> bytes:
         """A header for wcslib that describes *axes* alone, numbered anew from 1.
@@ -198,7 +202,7 @@ class WcsCards:
             if (found := _WAT.fullmatch(keyword)) and int(found[1]) - 1 in axes:
                 new = axes.index(int(found[1]) - 1) + 1
                 # IRAF's text runs on from column 68 of one card to the next, blanks and all.
-                yield _card(f"WAT{new}_{found[2]}", value.ljust(68))
+                yield _card(f"WAT{new}_{found[2]}", value.ljust(_WAT_WIDTH))
         if list(axes) == [0, 1]:
             yield from self._compose_functions()
 
@@ -217,6 +221,16 @@ class WcsCards:
                 yield _card(keyword, value)
         if "PLTDECSN" in self.texts:
             yield _card("PLTDECSN", self.texts["PLTDECSN"])
+
+    def take_attributes(self, axis: int) -> list[str]:
+        """IRAF's attributes of an axis (WATi_nnn), in pieces; they are removed."""
+        keys = sorted(key for key in self.texts if key.startswith(f"WAT{axis + 1}_"))
+        return [self.texts.pop(key).ljust(_WAT_WIDTH) for key in keys]
+
+    def put_attributes(self, axis: int, text: str) -> None:
+        """Attributes of an axis, cut into cards again."""
+        for number, start in enumerate(range(0, len(text), _WAT_WIDTH), 1):
+            self.texts[f"WAT{axis + 1}_{number:03d}"] = text[start : start + _WAT_WIDTH]
 
     # ------------------------------------------------------------ reading
 

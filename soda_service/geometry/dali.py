@@ -78,9 +78,11 @@ def parse_range(text: str) -> Range:
         raise _refusal("RANGE has its latitudes in the wrong order", text)
     west = 0.0 if isinf(lon1) else lon1
     east = 360.0 if isinf(lon2) else lon2
-    if east - west >= 360.0:
+    is_all_round = east - west >= 360.0
+    west, east = _longitude(west), _longitude(east)
+    if is_all_round or east - west >= 360.0:  # the second: reduced, and rounded to a full turn
         return Range(0.0, 360.0, south, north)
-    return Range(_longitude(west), _longitude(east), south, north)
+    return Range(west, east, south, north)
 
 
 def parse_pos(text: str, *, allow_point: bool = False) -> Shape:

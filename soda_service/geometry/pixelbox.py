@@ -118,11 +118,14 @@ def box_around(shape: Shape, grid: SkyGrid, index: SkyIndex) -> PixelBox | None:
     return PixelBox(*search.found) if search.found else None
 
 
-def box_around_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex) -> PixelBox | Quickness | None:
+def box_around_quickly(
+    shape: Shape, grid: SkyGrid, index: SkyIndex | None = None
+) -> PixelBox | Quickness | None:
     """The answer of `box_around` in some tens of microseconds, or NOT_QUICK.
 
     It is given where the shape lies well inside the image, where the map is smooth, and no edge of
-    the box is in doubt; and where the shape is clearly elsewhere (None).
+    the box is in doubt; and where the shape is clearly elsewhere (None). Without the grid's *index*
+    there is no proof, and so no answer.
     """
     if index is None:
         return NOT_QUICK

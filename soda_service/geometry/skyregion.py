@@ -84,11 +84,15 @@ class Arcs:
 
     @cached_property
     def normal(self) -> Floats:
-        """Left of the way from start to end, unit length; zero for an arc without length."""
+        """Left of the way from start to end, unit length; an arc without length has any way."""
         # (a + b) x (b - a) is 2 a x b, without the loss that nearly equal vectors bring.
         normal = _cross(self.start + self.end, self.end - self.start)
         length = np.sqrt((normal * normal).sum(axis=0))
-        return normal / np.where(length > 0.0, length, 1.0)
+        if not length.all():
+            normal = np.where(length > 0.0, normal, _tangents(self.start)[0])
+            length = np.where(length > 0.0, length, 1.0)
+        unit: Floats = normal / length
+        return unit
 
     @cached_property
     def ahead(self) -> Floats:
@@ -516,9 +520,8 @@ def _lie_on(arcs: Arcs, which: NDArray[np.intp], points: Floats) -> Bools:
     lie: Bools = ((ahead * points).sum(axis=0) >= -TOUCH) & (
         (behind * points).sum(axis=0) >= -TOUCH
     )
-    # An arc without length has no direction: its start is all there is.
-    apart = np.abs(points - arcs.start[:, which]).max(axis=0)
-    lie &= (np.abs(arcs.normal[:, which]).max(axis=0) > 0.0) | (apart <= TOUCH)
+    # The antipodes of an arc without length lie on both its ends' sides too.
+    lie &= ((arcs.start[:, which] + arcs.end[:, which]) * points).sum(axis=0) > 0.0
     return lie
 
 

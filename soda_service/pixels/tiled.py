@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import threading
+from contextlib import nullcontext
+from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import CorruptFileError, SodaServiceError
@@ -30,6 +35,12 @@ if TYPE_CHECKING:
 
         def __getitem__(self, index: tuple[slice, ...]) -> NDArray[np.generic]: ...
 
+    class _CompressedHdu(Protocol):
+        """What is used of astropy's compressed HDU."""
+
+        section: _Section
+        compressed_data: dict[str, NDArray[np.int64]]
+
 
 _SLAB: Final = 32 * 1024 * 1024
 """Bytes of tiles decompressed at once, unless a single tile has more."""
@@ -39,6 +50,20 @@ _LARGEST_TILE: Final = 1024 * 1024 * 1024
 _METHODS: Final = frozenset(
     ("RICE_1", "RICE_ONE", "GZIP_1", "GZIP_2", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
 )
+_HCOMPRESS: Final = "HCOMPRESS_1"
+_HCOMPRESS_LOCK: Final = threading.Lock()
+"""The decoder keeps its place in variables of the whole process and lets other threads run."""
+_HCOMPRESS_MAGIC: Final = b"\xdd\x99"
+_HCOMPRESS_FORMAT: Final = ">2siiiq3s"
+"""Magic, axis lengths, scale, sum of the pixels, bit planes of the three quadrants."""
+_HCOMPRESS_HEADER: Final = struct.calcsize(_HCOMPRESS_FORMAT)
+_MOST_BIT_PLANES: Final = 63
+
+_PLIO: Final = "PLIO_1"
+_PLIO_FORMAT: Final = ">5h"
+"""The words of a line list that say how long it is and where it begins."""
+_PLIO_HEADER: Final = struct.calcsize(_PLIO_FORMAT)
+
 _STRUCTURE: Final = re.compile(
     rb"(?:XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|THEAP|TFIELDS"
     rb"|T(?:TYPE|FORM|SCAL|ZERO|NULL|DIM)\d+"
@@ -62,9 +87,9 @@ class TiledReader:
         self._source = source
         self._itemsize = abs(layout.bitpix) // 8
         self._tile = self._tile_axes()
-        method = layout.header.string("ZCMPTYPE")
-        if method not in _METHODS:
-            raise self._corrupt(f"ZCMPTYPE = {method!r} is no known compression")
+        self._method = layout.header.string("ZCMPTYPE")
+        if self._method not in _METHODS:
+            raise self._corrupt(f"ZCMPTYPE = {self._method!r} is no known compression")
         if layout.end > source.version.size:
             raise self._corrupt("the file ends inside its data")
 
@@ -79,9 +104,9 @@ class TiledReader:
             high > length for high, length in zip(box.upper, naxis, strict=False)
         ):
             raise ValueError(f"{box.section} reaches out of an image of axes {naxis}")
-        if self._tile_bytes() > _LARGEST_TILE:
+        if prod(self._tile) * self._itemsize > _LARGEST_TILE:
             raise self._corrupt(f"its tiles of {self._tile} pixels are too large")
-        image = _TiledImage(self._layout, self._source)
+        image = _TiledImage(self._layout, self._source, self._tile)
         for part in self._parts(box, len(naxis) - 1, max(band_bytes, _SLAB)):
             pixels = memoryview(self._decompressed(image, part))
             for at in range(0, len(pixels), band_bytes):
@@ -95,7 +120,10 @@ class TiledReader:
 
     def _decompressed(self, image: _TiledImage, box: PixelBox) -> bytes:
         try:
-            stored = image.read(box)
+            if self._method in (_HCOMPRESS, _PLIO):
+                image.check(box, self._method)
+            with _HCOMPRESS_LOCK if self._method == _HCOMPRESS else nullcontext():
+                stored = image.read(box)
         except (SodaServiceError, MemoryError):
             raise
         except Exception as error:
@@ -146,12 +174,6 @@ class TiledReader:
             tile.append(min(given, length))
         return tuple(tile)
 
-    def _tile_bytes(self) -> int:
-        size = self._itemsize
-        for length in self._tile:
-            size *= length
-        return size
-
     def _corrupt(self, reason: str) -> CorruptFileError:
         return CorruptFileError(f"HDU {self._layout.index}: {reason}", path=self._source.path)
 
@@ -159,22 +181,72 @@ class TiledReader:
 class _TiledImage:
     """One compressed HDU as astropy sees it; for one thread."""
 
-    def __init__(self, layout: HduLayout, source: LocalSource) -> None:
-        self._file = _HduFile(layout, source)
-        self._section: _Section | None = None
+    def __init__(self, layout: HduLayout, source: LocalSource, tile: tuple[int, ...]) -> None:
+        self._layout = layout
+        self._source = source
+        self._tile = tile
+        self._opened: _CompressedHdu | None = None
 
     def read(self, box: PixelBox) -> NDArray[np.generic]:
         """The stored values, in the machine's byte order."""
-        if self._section is None:
-            self._section = self._open()
-        return self._section[box.slices]
+        return self._hdu().section[box.slices]
 
-    def _open(self) -> _Section:
-        from astropy.io import fits  # 0.4 s, and the first compressed image comes later
+    def check(self, box: PixelBox, method: str) -> None:
+        """Raises ValueError where a tile that *box* touches would crash its decoder.
 
-        hdus = fits.open(self._file, mode="readonly", memmap=False, do_not_scale_image_data=True)
-        section: _Section = hdus[1].section
-        return section
+        The decoders believe what a tile says of its own size, be there room for it or not.
+        """
+        header, naxis = self._layout.header, self._layout.naxis
+        table_size = (header.integer("NAXIS1") or 0) * (header.integer("NAXIS2") or 0)
+        heap = self._layout.data_offset + (header.integer("THEAP") or table_size)
+        descriptors = self._hdu().compressed_data["COMPRESSED_DATA"]
+        limits = zip(box.lower, box.upper, self._tile, strict=True)
+        touched = [range(low // tile, -(-high // tile)) for low, high, tile in limits]
+        for tile_at in product(*touched):
+            row, step, pixels = 0, 1, 1
+            for at, tile, length in zip(tile_at, self._tile, naxis, strict=True):
+                row += at * step
+                step *= -(-length // tile)
+                pixels *= min(tile, length - at * tile)
+            count, offset = (int(number) for number in descriptors[row])
+            if not count:
+                continue
+            if offset < 0:
+                raise ValueError("a tile lies before the heap")
+            if method == _HCOMPRESS:
+                _check_hcompress(self._source.read(heap + offset, _HCOMPRESS_HEADER), pixels)
+            else:
+                _check_plio(self._source.read(heap + offset, _PLIO_HEADER), count)
+
+    def _hdu(self) -> _CompressedHdu:
+        if self._opened is None:
+            from astropy.io import fits  # 0.4 s, and the first compressed image comes later
+
+            file = _HduFile(self._layout, self._source)
+            hdus = fits.open(file, mode="readonly", memmap=False, do_not_scale_image_data=True)
+            self._opened = hdus[1]
+        opened: _CompressedHdu = self._opened
+        return opened
+
+
+def _check_hcompress(beginning: bytes, pixels: int) -> None:
+    magic, nx, ny, _, _, planes = struct.unpack(_HCOMPRESS_FORMAT, beginning)
+    if magic != _HCOMPRESS_MAGIC or nx <= 0 or nx * ny != pixels:
+        raise ValueError("a tile is not as large as the header says")
+    if max(planes) > _MOST_BIT_PLANES:
+        raise ValueError("a tile has impossible bit planes")
+
+
+def _check_plio(beginning: bytes, count: int) -> None:
+    """*count*: words of the tile."""
+    _, first, length, low, high = struct.unpack(_PLIO_FORMAT, beginning)
+    if length > 0:
+        # The older form: three words of header, the length in one of them.
+        first = 3
+    else:
+        length = (high << 15) + low
+    if not (first >= 0 and high >= 0 and length <= count):
+        raise ValueError("a tile is longer than the table says")
 
 
 class _HduFile(io.RawIOBase):

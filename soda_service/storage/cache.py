@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from soda_service.errors import CorruptFileError, SourceUnavailableError
+from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
 from soda_service.storage.inflate import inflated_pieces, is_compressed
 from soda_service.storage.local import LocalSource
 
@@ -42,17 +42,20 @@ class InflatedCache:
     """Compressed files inflated once; safe to use from several threads and processes."""
 
     def __init__(self, folder: Path, budget_bytes: int) -> None:
-        """Makes *folder* where it is missing; removes what killed processes left unfinished."""
+        """Makes *folder* where it is missing; removes what killed processes left unfinished.
+
+        Raises ConfigurationError where the folder cannot be made or written to.
+        """
         self._folder = folder
         self._budget = budget_bytes
         self._broken: dict[str, CorruptFileError] = {}
         self._broken_lock = threading.Lock()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in folder.glob(f"*{_UNFINISHED}"):
-            with _locked(self._slot(path.name), wait=False) as held:
-                if held:
-                    path.unlink(missing_ok=True)
-        self._make_room(0)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._clean()
+            self._make_room(0)
+        except OSError as error:
+            raise ConfigurationError(f"cannot use the folder {folder}: {error.strerror}") from None
 
     def open(self, url: str, version: FileVersion | None = None) -> LocalSource:
         """The file at *url*, or its inflated copy where it is a compressed one; may block long.
@@ -77,6 +80,12 @@ class InflatedCache:
             return source
         with source:
             return self._open_copy(source)
+
+    def _clean(self) -> None:
+        for path in self._folder.glob(f"*{_UNFINISHED}"):
+            with _locked(self._slot(path.name), wait=False) as held:
+                if held:
+                    path.unlink(missing_ok=True)
 
     def _open_copy(self, source: LocalSource) -> LocalSource:
         key = _key(source)

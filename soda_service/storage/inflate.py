@@ -93,6 +93,10 @@ def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
     size = source.version.size
     data = source.read(0, min(_GULP, size))
     position = len(data)
+    if not data.startswith(tuple(_MEMBERS)):
+        raise CorruptFileError(
+            "the file is compressed in a way that is not supported: use gzip", path=source.path
+        )
     while True:
         make = next((make for magic, make in _MEMBERS.items() if data.startswith(magic)), None)
         if make is None:

@@ -58,10 +58,11 @@ class ByteSource(Protocol):
 
 
 def open_source(url: str) -> LocalSource:
-    """The source at *url*, a local path or a file URL; to be closed by the caller.
+    """The source at *url*, an absolute path or a file URL; to be closed by the caller.
 
-    Raises UnknownDatasetError when nothing is there, SourceUnavailableError when it cannot
-    be opened, ConfigurationError for a scheme that is not supported.
+    Raises FileNotFoundError when nothing is there (its message names no path; who knows the
+    identifier makes an UnknownDatasetError of it), SourceUnavailableError when it cannot be
+    opened, ConfigurationError for a scheme that is not supported.
     """
     from soda_service.storage.local import LocalSource  # the implementation needs this module
 

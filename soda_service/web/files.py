@@ -64,6 +64,9 @@ class FilesEndpoint:
         """Find the dataset, and send what is asked of its file."""
         services: Services = scope["state"]["services"]
         path: str = scope["path_params"]["path"]
+        if not scope["path"].endswith(path):
+            # The router's pattern does not see a line break at the end.
+            raise HTTPException(404)
         identifier = identifier_of(services.settings.authority, path)
         dataset, source = await services.threads.call(_open, services, identifier)
         bands = _FileBands(source)

@@ -300,8 +300,6 @@ async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     A body of more than *limit* bytes is HTTPException 413, as soon as that is known.
     """
     query: bytes = scope["query_string"]
-    if len(query) > limit:
-        raise HTTPException(414, f"the query string is longer than {limit} bytes")
     if scope["method"] != "POST":
         return Params(query)
     headers = Headers(scope=scope)

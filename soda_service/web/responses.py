@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+Band = bytes | bytearray | memoryview
+"""A piece of a body; a view is one of single bytes."""
+
 _GATHERED_BYTES: Final = 256 * 1024
 """A document up to about this size is sent in one piece, with its length."""
 
@@ -57,7 +60,7 @@ async def send_bands(
     receive: Receive,
     send: Send,
     headers: RawHeaders,
-    bands: Iterator[bytes],
+    bands: Iterator[Band],
     *,
     length: int,
     threads: Threads,
@@ -70,7 +73,7 @@ async def send_bands(
     the iterator is closed. Raises BrokenAnswerError where it does not keep to its length.
     """
     try:
-        band: bytes | None = await threads.call(next, bands, None)
+        band: Band | None = await threads.call(next, bands, None)
         headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if band is not None and len(band) == length:
@@ -84,14 +87,14 @@ async def send_bands(
 async def _send_rest(
     receive: Receive,
     send: Send,
-    band: bytes | None,
-    bands: Iterator[bytes],
+    band: Band | None,
+    bands: Iterator[Band],
     rest: int,
     threads: Threads,
 ) -> None:
     """Send *band* and what follows it, *rest* bytes in all, unless the client goes away."""
     gone = asyncio.ensure_future(_disconnected(receive))
-    ahead: asyncio.Future[bytes | None] | None = None
+    ahead: asyncio.Future[Band | None] | None = None
     try:
         while not gone.done():
             size = len(band) if band is not None else 0
@@ -170,7 +173,7 @@ def _gather(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
     return b"".join(gathered), True
 
 
-def _close(bands: Iterable[bytes]) -> None:
+def _close(bands: Iterable[Band]) -> None:
     """Let a generator give back what it holds; other iterators hold nothing."""
     close = getattr(bands, "close", None)
     if close is not None:

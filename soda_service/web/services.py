@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from soda_service.catalog.resolver import Resolver
+from soda_service.catalog.store import CatalogStore
+from soda_service.cutout.cutter import Cutter
 from soda_service.web.threads import Threads
 from soda_service.web.urls import Proxies, UrlsFactory
 
 if TYPE_CHECKING:
     from typing import Self
 
-    from soda_service.catalog.resolver import Resolver
-    from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
-    from soda_service.cutout.cutter import Cutter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,6 @@ class Services:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The services that *settings* describe; opens the catalog."""
-        from soda_service.catalog.resolver import Resolver
-        from soda_service.catalog.store import CatalogStore
-        from soda_service.cutout.cutter import Cutter
-
         store = CatalogStore(settings)
         resolver = Resolver(store, settings)
         return cls(
@@ -52,4 +48,5 @@ class Services:
     def close(self) -> None:
         """Let go of threads and files."""
         self.threads.close()
+        self.cutter.close()
         self.store.close()

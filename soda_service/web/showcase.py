@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from soda_service.catalog.dataset import ObsCore
     from soda_service.catalog.store import CollectionSummary
     from soda_service.web.services import Services
+
+_log = logging.getLogger(__name__)
 
 _PIXELS: Final = 100
 """Radius of an example, in pixels, where the dataset is larger."""
@@ -36,6 +39,20 @@ def showpieces(services: Services) -> list[Showpiece]:
         and (circle := _circle_in(collection.example)) is not None
         and _works(services, collection.example.obs_publisher_did, circle)
     ]
+
+
+def warm_up(services: Services) -> None:
+    """Plan one cutout of each collection, so that no client waits for what is loaded late.
+
+    Half a second, which would otherwise be the first request's. What goes wrong here will go
+    wrong there too, and be told to somebody who can act on it.
+    """
+    try:
+        shown = showpieces(services)
+    except Exception:  # noqa: BLE001 - a service that cannot do this can still say so
+        _log.warning("nothing could be tried at the start", exc_info=True)
+    else:
+        _log.debug("cutouts of %d collections were tried", len(shown))
 
 
 def _circle_in(facts: ObsCore) -> Circle | None:

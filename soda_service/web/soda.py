@@ -35,8 +35,8 @@ class SyncEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Plan, and if there is anything to send, send it."""
         services: Services = scope["state"]["services"]
-        limit = services.settings.request_bytes
-        if scope["method"] == "POST" or len(scope["query_string"]) > limit:
+        if scope["method"] == "POST":
+            limit = services.settings.request_bytes
             params = await read_params(scope, receive, limit=limit)
         else:
             params = Params(scope["query_string"])

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
 
-from soda_service.catalog import crew, ingest as ingest_module
+from soda_service.catalog import crew, ingest as ingest_module, walk
 from soda_service.catalog.ingest import index_file, ingest
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.store import CatalogStore
-from soda_service.config import CollectionConfig, CollectionsFile
+from soda_service.config import CollectionsFile
 from soda_service.errors import CorruptFileError, UnknownDatasetError, UsageError
 from soda_service.geometry.shapes import Circle
 
 if TYPE_CHECKING:
-    from conftest import Archive
+    from support.archive import Archive
 
 SOUND = [name for name in FAMILIES if name not in DAMAGED_FAMILIES]
 
@@ -191,15 +191,8 @@ def test_identifiers_that_differ_in_case_only_are_refused(archive: Archive) -> N
     assert set(archive.rows()) == {"m31.fits"}
 
 
-def with_collection(archive: Archive, name: str, **settings: object) -> None:
-    config = CollectionConfig.model_validate(settings)
-    archive.collections = CollectionsFile(
-        **{**archive.collections.model_dump(), "collections": {name: config}}
-    )
-
-
 def test_a_template_names_datasets_wherever_they_lie(archive: Archive) -> None:
-    with_collection(archive, "named", root="archive", publisher_did="{OBJECT}/{NAXIS1}")
+    archive.configure("named", root="archive", publisher_did="{OBJECT}/{NAXIS1}")
     path = archive.add("much_metadata")
     unnamed = archive.add("tan")
     report = archive.ingest()
@@ -214,7 +207,7 @@ def test_a_template_names_datasets_wherever_they_lie(archive: Archive) -> None:
 
 
 def test_collections_are_told_by_root_then_by_name(archive: Archive) -> None:
-    with_collection(archive, "Configured", root="archive/in/there", title="A title")
+    archive.configure("Configured", root="archive/in/there", title="A title")
     archive.add("tan", "in/there/deep")
     archive.add("tan", "in/here")
     archive.ingest()
@@ -239,12 +232,10 @@ def test_impossible_names_of_collections(archive: Archive, name: str) -> None:
 def test_changed_settings_are_applied_to_files_that_did_not_change(archive: Archive) -> None:
     archive.add("tan")
     archive.ingest()
-    with_collection(archive, "archive", root="archive", constants={"target_name": "M 31"})
+    archive.configure("archive", root="archive", constants={"target_name": "M 31"})
     assert archive.ingest().changed == 1
     assert archive.rows()["tan.fits"].target_name == "M 31"
-    with_collection(
-        archive, "archive", root="archive", title="New", constants={"target_name": "M 31"}
-    )
+    archive.configure("archive", root="archive", title="New", constants={"target_name": "M 31"})
     assert archive.ingest().unchanged == 1
     (summary,) = archive.store.collections()
     assert summary.title == "New"
@@ -421,7 +412,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
     for number in range(300):
         archive.add("tan", f"f{number % 5}", f"n{number:03}.fits")
     found = written = most = 0
-    from_walk = ingest_module.Walk.files
+    from_walk = walk.Walk.files
     to_store = CatalogStore.write
 
     def counted_files(self: object, given: str) -> object:
@@ -436,7 +427,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
         written += len(datasets)
         return to_store(self, datasets, scan)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(ingest_module.Walk, "files", counted_files)
+    monkeypatch.setattr(walk.Walk, "files", counted_files)
     monkeypatch.setattr(CatalogStore, "write", counted_write)
     assert archive.ingest().added == 300
     assert most <= 20 + 10 + 2 * 3 + 5

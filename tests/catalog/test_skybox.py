@@ -81,7 +81,9 @@ def sample(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
         for at in range(corners.shape[1])
     ]
     along = np.concatenate([corners, *edges], axis=1)
-    return np.concatenate([inside, along / np.linalg.norm(along, axis=0)], axis=1)
+    along /= np.linalg.norm(along, axis=0)
+    points: NDArray[np.float64] = np.concatenate([inside, along], axis=1)
+    return points
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -708,7 +708,8 @@ def test_astropy_finds_nothing_wrong(name: str) -> None:
 def complaints(program: str, path: Path) -> set[str]:
     """What fitsverify says of a file, without the numbers of cards and HDUs."""
     run = subprocess.run([program, "-l", path], capture_output=True, text=True, check=False)
-    found = [line for line in run.stdout.splitlines() if line.startswith("*** ")]
+    lines = (run.stdout + run.stderr).splitlines()  # warnings in the one, errors in the other
+    found = [line for line in lines if line.startswith("*** ")]
     return {re.sub(r"Keyword #\d+", "Keyword", line) for line in found}
 
 
@@ -720,12 +721,7 @@ def assert_no_new_complaint(raw: bytes, hdus: Sequence[HduLayout], folder: Path)
     for hdu in hdus:
         if hdu.is_image:
             child.write_bytes(cut_file(raw, hdu, some_box(hdu.naxis)))
-            new = complaints(program, child) - complaints(program, parent)
-            # Of cards that say nothing of the pixels the parent gets its warnings, too; one
-            # that it gets under another text is a card of a compressed header.
-            assert not {line for line in new if line.startswith("*** Error")}
-            if hdu.kind is not HduKind.COMPRESSED:
-                assert not new
+            assert complaints(program, child) <= complaints(program, parent)
 
 
 _VERIFIED = [
@@ -751,9 +747,6 @@ def test_fitsverify_finds_nothing_that_the_parent_lacks(name: str, tmp_path: Pat
 def test_fitsverify_finds_nothing_that_a_real_parent_lacks(name: str, tmp_path: Path) -> None:
     """Every image of every file."""
     raw, hdus = real_hdus(name)
-    if name == "test-simple-iris.fits":
-        # fitsverify stops at the parent's blank before END, and reads no further.
-        pytest.skip("fitsverify gives up on test-simple-iris.fits itself")
     assert_no_new_complaint(raw, hdus, tmp_path)
 
 

@@ -74,8 +74,8 @@ def test_links_of_all_images_in_one_request(images: Any) -> None:
     """iter_datalinks posts all IDs; each answer has #this and one #cutout."""
     count = 0
     for links in images.iter_datalinks():
-        semantics = [row.semantics for row in links]
-        assert semantics[0] == "#this"
+        semantics = [row.semantics for row in links]  # pyvo sorts them
+        assert semantics.count("#this") == 1
         assert semantics.count("#cutout") == 1
         count += 1
     assert count == len(images)
@@ -156,8 +156,8 @@ def test_no_overlap_is_an_empty_answer(visit_links: Any) -> None:
 def test_an_error_reaches_the_user(visit_links: Any) -> None:
     """The message of a refused value is what pyvo's user sees."""
     query = SodaQuery.from_resource(visit_links, visit_links.get_adhocservice_by_id("cutout-sync"))
-    query.circle = (RA, DEC, 200.0)
-    with pytest.raises(pyvo.DALServiceError, match="UsageError"):
+    query["CUTOUTDETAIL"] = "nonsense"
+    with pytest.raises(pyvo.DALServiceError, match=r"UsageError.*nonsense"):
         query.execute_stream()
 
 

@@ -70,10 +70,22 @@ def test_cone_search_over_sia(demo: DemoService, tmp_path: Path) -> None:
     assert VISIT in (tmp_path / "rows.csv").read_text()
 
 
+_TOLERATED = (
+    # pyvo cannot read a numeric parameter with an empty value and no arraysize.
+    'arraysize="1" deprecated since VOTable 1.3 Erratum #3',
+    # STILTS 3.4.7 is older than this term of the vocabulary.
+    "'coderived'",
+)
+
+
 def _complaints(task: str, *words: str) -> str:
     """What a linter of STILTS prints about errors and warnings; it exits 0 whatever it finds."""
     said = _run(task, *words).splitlines()
-    return "\n".join(line for line in said if line.startswith(("ERROR", "WARNING")))
+    return "\n".join(
+        line
+        for line in said
+        if line.startswith(("ERROR", "WARNING")) and not any(text in line for text in _TOLERATED)
+    )
 
 
 def _run(*words: str) -> str:

@@ -289,6 +289,14 @@ _sky("tnx", [
     *_wat(1, f'wtype=tnx axtype=ra lngcor = "3. 3. 3. 2. {_TNX_SURFACES[0]} "'),
     *_wat(2, f'wtype=tnx axtype=dec latcor = "3. 3. 3. 2. {_TNX_SURFACES[1]} "'),
 ])  # fmt: skip
+_ZPX: Final[list[CardSpec]] = [
+    *without(sky_cards("ZPX"), "CDELT1", "CDELT2"), *ROTATED_CD, ("WAT0_001", "system=image"),
+    *_wat(1, 'wtype=zpx axtype=ra projp0=0. projp1=1. projp2=0. projp3=37.4 '
+             f'lngcor = "3. 3. 3. 2. {_TNX_SURFACES[0]} "'),
+    *_wat(2, 'wtype=zpx axtype=dec projp0=0. projp1=1. projp2=0. projp3=37.4 '
+             f'latcor = "3. 3. 3. 2. {_TNX_SURFACES[1]} "'),
+]  # fmt: skip
+_add("zpx", lambda: primary(ramp(WIDTH, HEIGHT), _ZPX), "image", "beyond_astropy")
 _sky("zpn", [
     *sky_cards("ZPN", cdelt=(-1.1e-3, 1.1e-3)),
     ("PV2_1", 1.0), ("PV2_3", 42.0), ("PV2_5", -800.0),
@@ -1069,14 +1077,6 @@ def _broken(name: str, cards: Sequence[CardSpec]) -> None:
     _add(name, lambda: primary(ramp(WIDTH, HEIGHT), cards), "image", "broken_wcs")
 
 
-_broken("wcs_zpx", [
-    *without(sky_cards("ZPX"), "CDELT1", "CDELT2"), *ROTATED_CD, ("WAT0_001", "system=image"),
-    *_wat(1, 'wtype=zpx axtype=ra projp0=0. projp1=1. projp2=0. projp3=37.4 '
-             f'lngcor = "3. 3. 3. 2. {_TNX_SURFACES[0]} "'),
-    *_wat(2, 'wtype=zpx axtype=dec projp0=0. projp1=1. projp2=0. projp3=37.4 '
-             f'latcor = "3. 3. 3. 2. {_TNX_SURFACES[1]} "'),
-])  # fmt: skip
-
 _broken(
     "wcs_singular",
     [
@@ -1141,6 +1141,8 @@ COMPRESSED_FAMILIES: Final = _names("compressed")
 """The image is tile-compressed, in HDU 1."""
 GZIPPED_FAMILIES: Final = _names("gzipped")
 """The whole file is gzipped."""
+BEYOND_ASTROPY_FAMILIES: Final = _names("beyond_astropy")
+"""Coordinates on the sky that this service understands and astropy refuses."""
 BROKEN_WCS_FAMILIES: Final = _names("broken_wcs")
 """Sound pixels under coordinates that no position can be computed from."""
 TAIL_FAMILIES: Final = _names("tail")

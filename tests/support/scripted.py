@@ -6,6 +6,7 @@ reader goes away, real files cannot be made to show at the right moment.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -49,8 +50,10 @@ BAND: Final = bytes(range(251)) * 1024
 SECRET: Final = "/srv/secret/place.fits"
 ETAG: Final = '"0123456789abcdef"'
 MODIFIED_NS: Final = 1_700_000_000_500_000_000
-SIZES: Final = {"large": 64 * len(BAND), "broken": 8 * len(BAND), "short": 8 * len(BAND),
-                "long": 8 * len(BAND), "refused": 8 * len(BAND), "huge": 10**12}  # fmt: skip
+SIZES: Final = {
+    "large": 64 * len(BAND), "broken": 8 * len(BAND), "short": 8 * len(BAND),
+    "long": 9 * len(BAND), "refused": 8 * len(BAND), "huge": 10**12,
+}  # fmt: skip
 
 
 class ScriptedCutter:
@@ -58,8 +61,8 @@ class ScriptedCutter:
 
     None: a small answer that is in memory. `cold`: one that is not. `slow`: one that cannot
     be planned quickly. `nothing`: no overlap. `large`: many bands. `huge`: above every limit.
-    `broken`, `short`, `long`: fails, ends or does not end on the way. `refused`: fails at
-    the first band. `corrupt`, `bug`: fails while planning.
+    `broken`, `short`, `long`: fails, ends too early or gives too much on the way. `refused`:
+    fails at the first band. `corrupt`, `bug`: fails while planning.
     """
 
     def __init__(self, resolver: Resolver) -> None:
@@ -82,6 +85,8 @@ class ScriptedCutter:
                 raise ZeroDivisionError(f"in {SECRET}")
             case "slow":
                 time.sleep(0.05)
+            case _:
+                pass
         return CutoutPlan(
             dataset=dataset,
             hdus=(),
@@ -100,6 +105,9 @@ class ScriptedCutter:
         """The small answer, unless it shall come from elsewhere."""
         return SMALL if plan.size == len(SMALL) and plan.filename != "cold" else None
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def cut(self, plan: CutoutPlan) -> Iterator[bytes]:
         """The bands of what was planned."""
         try:
@@ -109,13 +117,13 @@ class ScriptedCutter:
                 yield SMALL[:1000]
                 yield SMALL[1000:]
                 return
-            for number in range(plan.size // len(BAND) + (plan.filename == "long")):
+            for number in range(plan.size // len(BAND)):
                 if plan.filename in {"broken", "short"} and number == 4:
                     if plan.filename == "short":
                         return
                     raise SourceUnavailableError("the disk does not answer", path=SECRET)
                 self.made += 1
-                yield BAND
+                yield BAND + BAND if plan.filename == "long" else BAND
         finally:
             self.closed.set()
 
@@ -145,6 +153,7 @@ def write_archive(folder: Path) -> Archive:
         path = folder / local_part
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+        os.utime(path, ns=(MODIFIED_NS, MODIFIED_NS))
         status = path.stat()
         identifier = f"ivo://{AUTHORITY}/visits?{local_part}"
         plain = make_dataset("visits", local_part)
@@ -163,14 +172,17 @@ def write_archive(folder: Path) -> Archive:
 
 
 @contextmanager
-def serving(archive: Archive, folder: Path, **changes: object) -> Iterator[ScriptedService]:
+def serving(
+    archive: Archive, folder: Path, *, is_empty: bool = False, **changes: object
+) -> Iterator[ScriptedService]:
     """The service over *archive* with its catalog in *folder* and *changes* to the settings."""
-    settings = make_settings(folder, **changes)
-    make_store(settings, *archive.datasets).close()
+    settings = make_settings(folder, **{"log_requests": False, **changes})
+    make_store(settings, *(() if is_empty else archive.datasets)).close()
     cutters: list[ScriptedCutter] = []
 
     def make_services(settings: Settings) -> Services:
         services = Services.of(settings)
+        services.cutter.close()
         assert isinstance(services.resolver, Resolver)
         cutters.append(ScriptedCutter(services.resolver))
         return replace(services, cutter=cast("Cutter", cutters[0]))

@@ -14,9 +14,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from support.images import FAMILIES
+
 from soda_service.fits.cards import Header
 from soda_service.fits.wcs import CelestialGrid, ImageWcs, needed_tables
-from support.images import FAMILIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +99,8 @@ def _bytes_of(contents: bytes, hdu: Any) -> bytes:
 def milliarcseconds(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
     """Angles between the columns of two arrays of unit vectors."""
     chord = np.linalg.norm(one - other, axis=0)
-    return np.degrees(chord) * 3.6e6
+    angles: NDArray[np.float64] = np.degrees(chord) * 3.6e6
+    return angles
 
 
 def middle_of(interval: Interval) -> float:

@@ -41,8 +41,9 @@ def _serve(
     """Starts a service with settings of its own."""
 
     @contextmanager
-    def serve(**changes: object) -> Iterator[LiveService]:
-        with serving(archive, tmp_path_factory.mktemp("catalog"), **changes) as service:
+    def serve(*, is_empty: bool = False, **changes: object) -> Iterator[LiveService]:
+        folder = tmp_path_factory.mktemp("catalog")
+        with serving(archive, folder, is_empty=is_empty, **changes) as service:
             yield service.live
 
     return serve

@@ -61,7 +61,9 @@ class TestWholeFiles:
         assert answer.content == CONTENT[name]
         assert answer.headers["content-type"] == "application/gzip"
         assert "content-encoding" not in answer.headers
-        assert "filename*=UTF-8''%C3%B6%20b%2Bc%26d.fits.gz" in answer.headers["content-disposition"]
+        assert (
+            "filename*=UTF-8''%C3%B6%20b%2Bc%26d.fits.gz" in answer.headers["content-disposition"]
+        )
 
     def test_an_empty_file(self, live: LiveService) -> None:
         """It has a length, and no byte of it can be asked for."""
@@ -111,7 +113,9 @@ class TestRanges:
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{SIZE}"
         assert answer.headers["content-length"] == str(stop - start)
 
-    @pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE + 5}-{SIZE + 9}", "bytes=-0"])
+    @pytest.mark.parametrize(
+        "asked", [f"bytes={SIZE}-", f"bytes={SIZE + 5}-{SIZE + 9}", "bytes=-0"]
+    )
     def test_ranges_beyond_the_end(self, live: LiveService, asked: str) -> None:
         """416 says how long the file is."""
         answer = live.get(PATH, {"Range": asked})

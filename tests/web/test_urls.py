@@ -29,7 +29,10 @@ def scope(client: str = "192.0.2.1", **headers: str) -> dict[str, Any]:
 
 
 def base(request: dict[str, Any], **settings: object) -> str:
-    chosen = Settings.model_validate({"trusted_proxies": ("10.0.0.0/8", "2001:db8::/32"), **settings})
+    """What the URLs in the answer to *request* begin with."""
+    chosen = Settings.model_validate(
+        {"trusted_proxies": ("10.0.0.0/8", "2001:db8::/32"), **settings}
+    )
     return UrlsFactory(chosen, Proxies(chosen.proxy_networks)).of(request).base
 
 
@@ -43,7 +46,9 @@ FORWARDED = {
 
 def test_the_setting_wins() -> None:
     """Over anything that a request says."""
-    assert base(scope(PROXY, **FORWARDED), public_url="https://a.example/b/") == "https://a.example/b"
+    assert (
+        base(scope(PROXY, **FORWARDED), public_url="https://a.example/b/") == "https://a.example/b"
+    )
 
 
 def test_the_host_of_the_request() -> None:
@@ -54,8 +59,8 @@ def test_the_host_of_the_request() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "a b", "evil/path", "a@b", "x:y", "a:123456", '"><script>', "[::1", "a\x00b", "é", "a?b", "a#b",
-     "a" * 300],
+    ["", "a b", "evil/path", "a@b", "x:y", "a:123456", '"><script>', "[::1", "a\x00b", "é", "a?b",
+     "a#b", "a" * 300],
 )  # fmt: skip
 def test_a_host_that_is_none_is_not_repeated(host: str) -> None:
     """The address that the socket has stands in."""
@@ -84,8 +89,8 @@ def test_the_nearest_hop_is_believed() -> None:
 
 @pytest.mark.parametrize(
     "forwarded",
-    [{"x_forwarded_proto": "javascript"}, {"x_forwarded_host": "a b"}, {"x_forwarded_prefix": "//x"},
-     {"x_forwarded_prefix": "/a?b"}],
+    [{"x_forwarded_proto": "javascript"}, {"x_forwarded_host": "a b"},
+     {"x_forwarded_prefix": "//x"}, {"x_forwarded_prefix": "/a?b"}],
 )  # fmt: skip
 def test_nonsense_of_a_proxy_is_not_repeated(forwarded: dict[str, str]) -> None:
     """A proxy may forward what it did not check."""
@@ -128,5 +133,7 @@ def test_every_url_starts_with_the_base() -> None:
     ]  # fmt: skip
     assert all(url.startswith("https://a.example/b/") for url in made)
     assert len(set(made)) == len(made)
-    assert urls.links(did) == "https://a.example/b/datalink/links?ID=ivo%3A%2F%2Fa.example%2Fc%3Fd%20e"
+    assert (
+        urls.links(did) == "https://a.example/b/datalink/links?ID=ivo%3A%2F%2Fa.example%2Fc%3Fd%20e"
+    )
     assert made[-1].endswith("&CIRCLE=1.0%202.0%203.0&CUTOUTDETAIL=Image")

@@ -1,0 +1,173 @@
+"""Resolving identifiers while files and catalog change under the service."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from support.images import FAMILIES
+
+from soda_service.catalog import resolver as resolver_module
+from soda_service.catalog.check import check_catalog
+from soda_service.catalog.resolver import FixedResolver, Resolver
+from soda_service.catalog.store import CatalogStore
+from soda_service.errors import CorruptFileError, UnknownDatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support.archive import Archive
+
+
+@pytest.fixture
+def resolver(archive: Archive) -> Iterator[Resolver]:
+    """A resolver over an archive of `tan.fits` and `fk5.fits`."""
+    archive.add("tan")
+    archive.add("fk5")
+    archive.ingest()
+    store = CatalogStore(archive.settings)
+    yield Resolver(store, archive.settings)
+    store.close()
+
+
+DID = "ivo://archive.example/archive?tan.fits"
+
+
+def test_the_same_object_as_long_as_nothing_changes(resolver: Resolver) -> None:
+    assert resolver.peek(DID) is None
+    dataset = resolver.resolve(DID)
+    assert dataset.publisher_did == DID
+    assert resolver.resolve(DID.upper()) is dataset
+    assert resolver.peek(DID) is dataset
+    assert resolver.peek(DID.replace("archive", "ARCHIVE")) is dataset
+
+
+@pytest.mark.parametrize("identifier", ["", "tan.fits", "ivo://x/y?z", "../../etc/passwd", "\x00"])
+def test_unknown_identifiers(resolver: Resolver, identifier: str) -> None:
+    assert resolver.peek(identifier) is None
+    with pytest.raises(UnknownDatasetError):
+        resolver.resolve(identifier)
+
+
+def test_a_changed_file_is_indexed_anew_and_stored(resolver: Resolver, archive: Archive) -> None:
+    before = resolver.resolve(DID)
+    path = archive.folder / "tan.fits"
+    path.write_bytes(FAMILIES["mef"]())
+    assert resolver.peek(DID) is None
+    after = resolver.resolve(DID)
+    assert after.publisher_did == DID
+    assert len(after.hdus) > len(before.hdus)
+    assert resolver.resolve(DID) is after
+    assert archive.store.get(DID) == after
+    assert archive.ingest().unchanged == 2
+
+
+def test_a_vanished_file_is_gone_and_may_come_back(resolver: Resolver, archive: Archive) -> None:
+    dataset = resolver.resolve(DID)
+    path = archive.folder / "tan.fits"
+    path.rename(path.with_name("aside"))
+    assert resolver.peek(DID) is None
+    with pytest.raises(UnknownDatasetError, match="its file is gone"):
+        resolver.resolve(DID)
+    path.with_name("aside").rename(path)
+    assert resolver.resolve(DID) == dataset
+
+
+def test_a_file_that_breaks_says_so_until_it_is_mended(
+    resolver: Resolver, archive: Archive
+) -> None:
+    resolver.resolve(DID)
+    path = archive.folder / "tan.fits"
+    content = path.read_bytes()
+    path.write_bytes(content[:5000])
+    for _ in range(2):
+        with pytest.raises(CorruptFileError):
+            resolver.resolve(DID)
+    path.write_bytes(content)
+    assert resolver.resolve(DID).version.size == len(content)
+
+
+def test_what_another_process_writes_is_noticed(resolver: Resolver, archive: Archive) -> None:
+    kept, removed = resolver.resolve(DID), resolver.resolve(DID.replace("tan", "fk5"))
+    archive.configure("archive", root="archive", constants={"target_name": "M 31"})
+    (archive.folder / "fk5.fits").unlink()
+    shutil.copy(archive.folder / "tan.fits", archive.folder / "new.fits")
+    archive.ingest()
+    time.sleep(resolver_module._CATALOG_SECONDS + 0.1)
+    assert resolver.peek(DID) is None
+    fresh = resolver.resolve(DID)
+    assert fresh.obscore.target_name == "M 31"
+    assert kept.obscore.target_name is None
+    assert resolver.peek(DID) is fresh
+    with pytest.raises(UnknownDatasetError):
+        resolver.resolve(removed.publisher_did)
+    assert resolver.resolve(DID.replace("tan", "new")).obscore.obs_id == "new"
+
+
+def test_writes_that_do_not_concern_a_dataset_leave_it(
+    resolver: Resolver, archive: Archive
+) -> None:
+    dataset = resolver.resolve(DID)
+    archive.add("fk4")
+    archive.ingest()
+    time.sleep(resolver_module._CATALOG_SECONDS + 0.1)
+    assert resolver.resolve(DID) is dataset
+
+
+def test_the_cache_is_bounded(archive: Archive) -> None:
+    for number in range(6):
+        archive.add("tan", name=f"n{number}.fits")
+    archive.ingest()
+    settings = archive.settings.model_copy(update={"plan_cache_datasets": 3})
+    resolver = Resolver(archive.store, settings)
+    identifiers = [f"ivo://archive.example/archive?n{number}.fits" for number in range(6)]
+    for identifier in identifiers:
+        resolver.resolve(identifier)
+    assert [resolver.peek(one) is not None for one in identifiers] == [False] * 3 + [True] * 3
+
+
+def test_a_catalog_that_may_only_be_read_still_serves(
+    resolver: Resolver, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def refuse(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("attempt to write a readonly database"))
+
+    monkeypatch.setattr(CatalogStore, "write", refuse)
+    resolver.resolve(DID)
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    dataset = resolver.resolve(DID)
+    assert len(dataset.hdus) > 1
+    assert resolver.resolve(DID) is dataset  # and is not indexed at every call
+    assert resolver.peek(DID) is dataset
+
+
+def test_fixed_resolver(resolver: Resolver) -> None:
+    dataset = resolver.resolve(DID)
+    fixed = FixedResolver(dataset)
+    assert fixed.resolve(DID.upper()) is dataset
+    assert fixed.peek("x") is None
+    with pytest.raises(UnknownDatasetError):
+        fixed.resolve("x")
+
+
+def test_check_names_what_is_wrong(resolver: Resolver, archive: Archive, tmp_path: Path) -> None:
+    assert resolver.resolve(DID)
+    archive.add("wcs_singular")
+    archive.add("no_wcs")
+    archive.add("ncp")
+    archive.ingest()
+    (archive.folder / "fk5.fits").unlink()
+    (archive.folder / "ncp.fits").write_bytes(b"SIMPLE")
+    told: list[tuple[int, int | None, str]] = []
+    report = check_catalog(archive.settings, progress=lambda *news: told.append(news))
+    assert report.checked == 5
+    assert [news[:2] for news in told] == [(number, 5) for number in range(1, 6)]
+    problems = {identifier.partition("?")[2]: text for identifier, text in report.problems}
+    assert set(problems) == {"wcs_singular.fits", "no_wcs.fits", "fk5.fits", "ncp.fits"}
+    assert "no such file" in problems["fk5.fits"]
+    assert "changed" in problems["ncp.fits"]

@@ -1,0 +1,316 @@
+"""What the catalog gives back, and what meets a query."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from dataclasses import replace
+from math import inf
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from support.catalogs import cube, hostile, make_dataset, make_settings, make_store, unplaced, visit
+
+from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
+from soda_service.catalog.rows import rows_of
+from soda_service.catalog.store import CatalogStore, Refused, Written
+from soda_service.config import CollectionConfig, LinkRule
+from soda_service.geometry.shapes import Interval, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from soda_service.catalog.dataset import Dataset
+
+EVERYTHING = CatalogQuery()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CatalogStore]:
+    """A catalog with a few odd datasets."""
+    made = make_store(make_settings(tmp_path), visit(), cube(), unplaced(), hostile())
+    yield made
+    made.close()
+
+
+def found(store: CatalogStore, **constraints: object) -> list[str]:
+    """The obs_ids that a query finds."""
+    query = CatalogQuery(**constraints)  # type: ignore[arg-type]
+    return [row.obs_id for row in store.find(query, 100)]
+
+
+@pytest.mark.parametrize("make", [visit, cube, unplaced])
+def test_what_was_written_is_read(store: CatalogStore, make: object) -> None:
+    assert callable(make)
+    dataset: Dataset = make()
+    for identifier in (dataset.publisher_did, dataset.publisher_did.upper()):
+        assert store.get(identifier) == dataset
+
+
+def test_unknown_identifiers(store: CatalogStore) -> None:
+    known = visit().publisher_did
+    for identifier in ("", "x", known + " ", known[:-1], known.replace("s", "ſ"), "\x00", "é" * 9):
+        assert store.get(identifier) is None
+    assert fold("İVO://K") == "İVO://K"
+
+
+def test_values_match_as_sia_says(store: CatalogStore) -> None:
+    everything = found(store)
+    assert everything == ["visit-1", "cube-1", "unplaced", found(store)[3]]
+    assert found(store, collections=("visits",)) == ["visit-1"]
+    assert found(store, collections=("Visits",)) == []
+    assert found(store, collections=("visits", "cubes", "none")) == ["visit-1", "cube-1"]
+    assert found(store, dptypes=("cube",)) == ["cube-1"]
+    assert found(store, dptypes=("spectrum",)) == []
+    assert found(store, calibs=(2,))[:2] == ["visit-1", "cube-1"]
+    assert found(store, calibs=(0, 4)) == []
+    assert found(store, targets=("NGC 1",))[:2] == ["visit-1", "cube-1"]
+    assert found(store, targets=("ngc 1",)) == []
+    assert found(store, facilities=("Erewhon Observatory",), dptypes=("cube",)) == ["cube-1"]
+    assert found(store, instruments=("Erewhon%",)) == []
+    assert found(store, ids=(visit().publisher_did.upper(), "ivo://none/such?x")) == ["visit-1"]
+    assert found(store, formats=(ACCESS_FORMAT,)) == everything
+    spaced = "application/x-votable+xml ; content=datalink"
+    assert found(store, formats=("application/fits", spaced)) == everything
+    assert found(store, formats=("application/fits",)) == []
+
+
+def test_polarization_states_match_whole(store: CatalogStore) -> None:
+    assert found(store, pols=("Q",)) == ["cube-1"]
+    assert found(store, pols=("V", "I")) == ["cube-1"]
+    assert "cube-1" not in found(store, pols=("V",))
+    dataset = make_dataset("cubes", "circular", pol_states="/XX/XY/")
+    store.write([rows_of(dataset, "")])
+    assert found(store, pols=("Y",)) == []
+    assert found(store, pols=("XY",)) == ["circular"]
+
+
+def test_nulls_never_match_what_constrains_them(store: CatalogStore) -> None:
+    anything = (Interval(-inf, inf),)
+    for name in ("bands", "times", "fov", "spatres", "specrp", "exptime", "timeres"):
+        assert "unplaced" not in found(store, **{name: anything}), name
+    whole_sky = (Range(0.0, 360.0, -90.0, 90.0),)
+    assert "unplaced" not in found(store, shapes=whole_sky)
+    assert found(store, shapes=whole_sky)[:2] == ["visit-1", "cube-1"]
+
+
+INTERVALS = st.builds(
+    lambda a, b: Interval(min(a, b), max(a, b)),
+    st.sampled_from([-inf, inf, 0.0, 1.0, 2.0, 3.0, 4.0, 1e308]),
+    st.sampled_from([-inf, inf, 0.0, 1.0, 2.0, 3.0, 4.0, 5e-324]),
+)
+
+
+@given(times=st.lists(INTERVALS, max_size=4), fov=st.lists(INTERVALS, max_size=4))
+@hypothesis_settings(
+    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+def test_intervals_are_closed_and_alternatives(
+    spread: tuple[CatalogStore, list[Dataset]], times: list[Interval], fov: list[Interval]
+) -> None:
+    store, datasets = spread
+    expected = [
+        one.obscore.obs_id
+        for one in datasets
+        if (not times or any(_meets(one, interval) for interval in times))
+        and (not fov or any(_holds(interval, one.obscore.s_fov) for interval in fov))
+    ]
+    assert found(store, times=tuple(times), fov=tuple(fov)) == expected
+
+
+def _meets(one: Dataset, interval: Interval) -> bool:
+    low, high = one.obscore.t_min, one.obscore.t_max
+    if low is None or high is None:
+        return False
+    return interval.lower <= high and low <= interval.upper
+
+
+def _holds(interval: Interval, number: float | None) -> bool:
+    return number is not None and interval.lower <= number <= interval.upper
+
+
+@pytest.fixture(scope="module")
+def spread(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[CatalogStore, list[Dataset]]]:
+    """Datasets at small whole numbers of everything, some null."""
+    numbers = (None, 0.0, 1.0, 2.0, 3.0, 4.0)
+    datasets = [
+        make_dataset("c", f"{low}-{high}-{fov}", t_min=low, t_max=high, s_fov=fov)
+        for low in numbers
+        for high in numbers
+        if low is None or high is None or low <= high
+        for fov in (None, 1.0, 2.5)
+    ]
+    store = make_store(make_settings(tmp_path_factory.mktemp("spread")), *datasets)
+    yield store, datasets
+    store.close()
+
+
+def test_thousands_of_values_are_one_query(store: CatalogStore) -> None:
+    many = tuple(Interval(number + 0.1, number + 0.2) for number in range(70_000))
+    assert found(store, times=(*many, Interval(60623.25))) == ["visit-1", *found(store)[3:]]
+    targets = tuple(f"NGC {number}" for number in range(50_000))
+    assert found(store, targets=targets)[:2] == ["visit-1", "cube-1"]
+
+
+def test_limit_and_order(tmp_path: Path) -> None:
+    datasets = [make_dataset("c", f"n{number:04}") for number in range(1200)]
+    store = make_store(make_settings(tmp_path), *datasets)
+    whole_sky = CatalogQuery(shapes=(Range(0.0, 360.0, -90.0, 90.0),))
+    for query in (EVERYTHING, whole_sky):
+        for limit in (0, 1, 499, 500, 501, 1200, 5000):
+            rows = [row.obs_id for row in store.find(query, limit)]
+            assert rows == [f"n{number:04}" for number in range(min(limit, 1200))]
+    store.close()
+
+
+def test_rows_stream(tmp_path: Path) -> None:
+    """Few rows are in memory at a time, however many are found."""
+    datasets = [make_dataset("c", f"n{number:05}", obs_title="x" * 2000) for number in range(4000)]
+    store = make_store(make_settings(tmp_path), *datasets)
+    del datasets
+    tracemalloc.start()
+    try:
+        count = sum(1 for _ in store.find(EVERYTHING, 10_000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 4000
+    assert peak < 4_000_000  # the rows themselves are above 8 MB
+    store.close()
+
+
+def test_an_answer_may_wander_between_threads(store: CatalogStore) -> None:
+    rows = store.find(EVERYTHING, 10)
+    seen = [next(rows).obs_id]
+    thread = threading.Thread(target=lambda: seen.extend(row.obs_id for row in rows))
+    thread.start()
+    thread.join()
+    assert seen == found(store)
+    abandoned = store.find(EVERYTHING, 10)
+    next(abandoned)
+    abandoned.close()
+
+
+def test_writing_replaces_by_path_and_refuses_by_identifier(
+    store: CatalogStore, tmp_path: Path
+) -> None:
+    original = visit()
+    changed = replace(
+        original, obscore=replace(original.obscore, target_name="new"), footprint=None
+    )
+    assert store.write([rows_of(changed, "")]) == [Written.CHANGED]
+    assert store.get(original.publisher_did) == changed
+    assert "visit-1" not in found(store, shapes=(Range(0.0, 360.0, -90.0, 90.0),))
+
+    there = tmp_path / "there.fits"
+    there.touch()
+    standing = make_dataset("visits", "standing", url=str(there))
+    rival = replace(
+        standing,
+        url="/elsewhere.fits",
+        obscore=replace(standing.obscore, obs_publisher_did=standing.publisher_did.upper()),
+    )
+    assert store.write([rows_of(standing, "")]) == [Written.ADDED]
+    (refused,) = store.write([rows_of(rival, "")])
+    assert refused == Refused(path=str(there), publisher_did=standing.publisher_did)
+    there.unlink()
+    assert store.write([rows_of(rival, "")]) == [Written.CHANGED]
+    moved = store.get(standing.publisher_did)
+    assert moved is not None
+    assert moved.url == "/elsewhere.fits"
+
+
+def test_removal_leaves_nothing_behind(store: CatalogStore) -> None:
+    for dataset in (visit(), cube(), unplaced(), hostile()):
+        assert store.remove(dataset.url) == 1
+    assert store.remove(visit().url) == 0
+    with store._database.reading() as connection:
+        for table in ("dataset", "hdu", "piece", "piece_box"):
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
+    assert store.collections() == ()
+
+
+def test_unseen_rows_below_a_folder_are_removed(tmp_path: Path) -> None:
+    urls = ["/a/x.fits", "/a/b/x.fits", "/a/b_/x.fits", "/a0/x.fits", "/a/%/x.fits", "/ab/x.fits"]
+    datasets = [make_dataset("c", f"n{at}", url=url) for at, url in enumerate(urls)]
+    store = make_store(make_settings(tmp_path), *datasets)
+    scan = store.begin_scan()
+    seen = store.versions(["/a/x.fits"])["/a/x.fits"]
+    store.mark_seen([seen[0]], scan)
+    assert store.remove_unseen("/a", scan, unread=["/a/b"]) == 2
+    assert set(found(store)) == {"n0", "n1", "n3", "n5"}
+    assert store.remove_unseen("/a", scan) == 1
+    store.mark_seen([seen[0]], scan - 1)  # an older ingest that is still at work
+    assert store.remove_unseen("/", scan) == 2
+    assert found(store) == ["n0"]
+    store.close()
+
+
+def test_relations_follow_the_rules(tmp_path: Path) -> None:
+    store = CatalogStore(make_settings(tmp_path))
+    rules = (
+        LinkRule(semantics="#derivation", collection="DIFFS", on=("obs_id",), description="d"),
+        LinkRule(semantics="#coderived", collection="visits", on=("lsst_band", "target_name")),
+        LinkRule(semantics="#progenitor", collection="nothing there"),
+    )
+    store.save_collection("visits", "/", CollectionConfig(links=rules))
+    store.save_collection("diffs", "/", CollectionConfig())
+    visits = [make_dataset("visits", f"v{number}") for number in range(150)]
+    other_band = make_dataset("visits", "other", lsst_band="r")
+    no_band = make_dataset("visits", "bandless", lsst_band=None)
+    another = make_dataset("visits", "bandless-2", lsst_band=None)
+    diff = make_dataset("diffs", "v7", obs_title="of v7")
+    store.write([rows_of(one, "") for one in (*visits, other_band, no_band, another, diff)])
+    relations = store.related(visits[7])
+    assert [(one.semantics, one.publisher_did, one.description) for one in relations[:2]] == [
+        ("#derivation", diff.publisher_did, "d"),
+        ("#coderived", visits[0].publisher_did, "A field"),
+    ]
+    dids = [one.publisher_did for one in relations]
+    assert len(relations) == 1 + 100
+    assert visits[7].publisher_did not in dids
+    assert store.related(other_band) == ()
+    assert store.related(no_band) == ()  # nulls agree with nothing
+    assert store.related(diff) == ()
+    store.close()
+
+
+def test_summaries(store: CatalogStore) -> None:
+    summaries = {one.name: one for one in store.collections()}
+    assert list(summaries) == ["cubes", "hostile", "surveys", "visits"]
+    assert summaries["visits"].title == "visits"
+    assert summaries["visits"].count == 1
+    assert summaries["visits"].example == visit().obscore
+    assert summaries["surveys"].example == unplaced().obscore
+
+
+def test_distinct_values(store: CatalogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.distinct("obs_collection") == ("cubes", "hostile", "surveys", "visits")
+    assert store.distinct("calib_level") == ("2",)
+    store.write([rows_of(visit("another", calib_level=4), "")])
+    assert store.distinct("calib_level") == ("2",)  # a few seconds old, on purpose
+    monkeypatch.setattr("soda_service.catalog.store._DISTINCT_SECONDS", 0.0)
+    assert store.distinct("calib_level") == ("2", "4")
+
+
+def test_data_version_changes_with_every_writer(store: CatalogStore, tmp_path: Path) -> None:
+    first = store.data_version()
+    assert store.data_version() == first
+    store.write([rows_of(visit("own"), "")])
+    second = store.data_version()
+    assert second != first
+    other = CatalogStore(make_settings(tmp_path))
+    other.write([rows_of(visit("others"), "")])
+    other.close()
+    assert store.data_version() != second
+
+
+def test_identifiers_are_all_there(store: CatalogStore) -> None:
+    assert list(store.identifiers()) == [
+        one.publisher_did for one in (visit(), cube(), unplaced(), hostile())
+    ]
+    assert store.count() == 4

@@ -1,0 +1,302 @@
+"""Inflated copies: made once, within a budget, whoever asks."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
+from soda_service.storage import cache as cache_module
+from soda_service.storage.cache import InflatedCache
+from soda_service.storage.inflate import inflated_pieces, is_compressed
+from soda_service.storage.local import LocalSource
+from soda_service.storage.source import FileVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONTENT = np.arange(1_000_000, dtype="u2").tobytes()
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def _copies(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.inflated"))
+
+
+def _content(cache: InflatedCache, path: Path) -> bytes:
+    with cache.open(str(path)) as source:
+        return source.read(0, source.version.size)
+
+
+class TestInflating:
+    """What comes out is what went in."""
+
+    @pytest.mark.parametrize(
+        "compressed",
+        [
+            pytest.param(gzip.compress(CONTENT), id="gzip"),
+            pytest.param(gzip.compress(CONTENT[:777]) + gzip.compress(CONTENT[777:]), id="members"),
+            pytest.param(gzip.compress(CONTENT) + bytes(1000), id="padded"),
+            pytest.param(gzip.compress(CONTENT) + b"junk", id="junk"),
+            pytest.param(bz2.compress(CONTENT), id="bzip2"),
+            pytest.param(bz2.compress(CONTENT[:9]) + bz2.compress(CONTENT[9:]), id="streams"),
+        ],
+    )
+    def test_compressed_files_are_inflated(
+        self, folder: Path, tmp_path: Path, compressed: bytes
+    ) -> None:
+        """However many streams they hold, and whatever they are called."""
+        path = tmp_path / "image.fits"
+        path.write_bytes(compressed)
+        assert _content(InflatedCache(folder, 10**8), path) == CONTENT
+
+    @pytest.mark.parametrize("cut", [262_143, 262_144, 262_145])
+    def test_members_may_begin_anywhere(self, folder: Path, tmp_path: Path, cut: int) -> None:
+        """Also where one piece that is read ends, or one byte to either side."""
+        noise = np.random.default_rng(2).bytes(400_000)
+        for size in range(262_000, 262_130):
+            first = gzip.compress(noise[:size], compresslevel=0)
+            if len(first) == cut:
+                break
+        else:
+            pytest.fail("no first member has that size")
+        path = tmp_path / "members.gz"
+        path.write_bytes(first + gzip.compress(noise[size:]))
+        assert _content(InflatedCache(folder, 10**8), path) == noise
+
+    def test_other_files_are_opened_as_they_are(self, folder: Path, tmp_path: Path) -> None:
+        """A name that ends in .gz makes no compressed file."""
+        path = tmp_path / "plain.fits.gz"
+        path.write_bytes(b"SIMPLE")
+        with InflatedCache(folder, 10**8).open(str(path)) as source:
+            assert source.path == str(path)
+        assert _copies(folder) == []
+        assert not is_compressed(b"")
+
+    def test_a_missing_file_is_not_found(self, folder: Path, tmp_path: Path) -> None:
+        """As from any source."""
+        with pytest.raises(FileNotFoundError):
+            InflatedCache(folder, 10**8).open(str(tmp_path / "nothing.gz"))
+
+
+class TestKeeping:
+    """A copy is made once for each version of a file."""
+
+    def test_the_copy_is_used_again(self, folder: Path, tmp_path: Path) -> None:
+        """By another cache over the same folder too."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        with InflatedCache(folder, 10**8).open(str(path)) as first:
+            with InflatedCache(folder, 10**8).open(str(path)) as second:
+                assert os.fstat(first.fileno()).st_ino == os.fstat(second.fileno()).st_ino
+            first.check_unchanged()
+
+    def test_a_changed_file_is_inflated_anew(self, folder: Path, tmp_path: Path) -> None:
+        """And who still expects the old one is told."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        old = path.stat()
+        assert _content(cache, path) == CONTENT
+        path.write_bytes(gzip.compress(b"new"))
+        assert _content(cache, path) == b"new"
+        with pytest.raises(SourceUnavailableError):
+            cache.open(str(path), FileVersion(old.st_size, old.st_mtime_ns))
+
+    def test_threads_that_ask_at_once_inflate_once(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The others wait and get the same copy."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        inflations: list[int] = []
+
+        def counted(source: LocalSource) -> Iterator[bytes]:
+            inflations.append(1)
+            return inflated_pieces(source)
+
+        monkeypatch.setattr(cache_module, "inflated_pieces", counted)
+        cache = InflatedCache(folder, 10**8)
+        contents: list[bytes] = []
+        threads = [
+            threading.Thread(target=lambda: contents.append(_content(cache, path)))
+            for _ in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert contents == [CONTENT] * 6
+        assert len(inflations) == 1
+
+    def test_processes_that_ask_at_once_share_one_copy(self, folder: Path, tmp_path: Path) -> None:
+        """None meets a copy that is not complete."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT * 10))
+        script = (
+            "import os, sys; from pathlib import Path;"
+            "from soda_service.storage.cache import InflatedCache;"
+            "source = InflatedCache(Path(sys.argv[1]), 10**8).open(sys.argv[2]);"
+            "print(os.fstat(source.fileno()).st_ino, source.version.size)"
+        )
+        command = [sys.executable, "-c", script, str(folder), str(path)]
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        outputs = {process.communicate(timeout=60)[0] for process in running}
+        assert len(outputs) == 1
+        assert outputs.pop().split()[1] == str(len(CONTENT) * 10)
+
+    def test_leftovers_of_a_killed_process_are_removed(self, folder: Path) -> None:
+        """Unless the process that writes them is alive."""
+        folder.mkdir()
+        dead, alive = folder / f"{1:040x}.part", folder / ("00000002" + "0" * 32 + ".part")
+        dead.write_bytes(b"half")
+        alive.write_bytes(b"half")
+        with cache_module._locked(folder / "lock-02"):
+            InflatedCache(folder, 10**8)
+            assert alive.exists()
+        assert not dead.exists()
+
+
+class TestBudget:
+    """The folder does not grow beyond what it may."""
+
+    def test_the_longest_unused_copies_go(self, folder: Path, tmp_path: Path) -> None:
+        """Those used lately stay."""
+        size = len(CONTENT)
+        cache = InflatedCache(folder, 20 * 1024 * 1024 + 3 * size)
+        paths = []
+        for number in range(6):
+            path = tmp_path / f"{number}.gz"
+            path.write_bytes(gzip.compress(bytes([number]) + CONTENT))
+            paths.append(path)
+        inodes = {}
+        for path in paths[:3]:
+            with cache.open(str(path)) as source:
+                inodes[path] = os.fstat(source.fileno()).st_ino
+        with cache.open(str(paths[0])):
+            pass
+        cache._budget = 16 * 1024 * 1024 + 2 * size + 100
+        with cache.open(str(paths[3])):
+            pass
+        left = {path.stat().st_ino for path in _copies(folder)}
+        assert inodes[paths[0]] in left
+        assert inodes[paths[1]] not in left
+
+    def test_an_evicted_copy_stays_readable(self, folder: Path, tmp_path: Path) -> None:
+        """Its reader notices nothing."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        with cache.open(str(path)) as source:
+            cache._budget = 1
+            cache._make_room(0)
+            assert _copies(folder) == []
+            assert source.read(0, len(CONTENT)) == CONTENT
+            source.check_unchanged()
+
+    def test_the_folder_is_brought_within_the_budget_at_start(self, folder: Path) -> None:
+        """An operator may lower it."""
+        folder.mkdir()
+        (folder / "x.inflated").write_bytes(bytes(1000))
+        InflatedCache(folder, 500)
+        assert _copies(folder) == []
+
+    def test_a_folder_that_cannot_be_used_is_a_wrong_setting(self, tmp_path: Path) -> None:
+        """The operator is told which one."""
+        (tmp_path / "file").touch()
+        with pytest.raises(ConfigurationError, match="file"):
+            InflatedCache(tmp_path / "file" / "cache", 1000)
+
+
+class TestDamage:
+    """Bad files are refused and leave nothing behind."""
+
+    @pytest.mark.parametrize(
+        "damaged",
+        [
+            pytest.param(gzip.compress(CONTENT)[:-1], id="no end"),
+            pytest.param(gzip.compress(CONTENT)[:1000], id="half"),
+            pytest.param(gzip.compress(CONTENT)[:5], id="header"),
+            pytest.param(b"\x1f\x8b", id="magic"),
+            pytest.param(gzip.compress(CONTENT)[:-6] + b"\0" * 6, id="check sum"),
+            pytest.param(b"\x1f\x8b\x08\0" + b"\xff" * 500, id="noise"),
+            pytest.param(gzip.compress(CONTENT) + gzip.compress(CONTENT)[:99], id="second member"),
+            pytest.param(bz2.compress(CONTENT)[:-9], id="bzip2 without end"),
+            pytest.param(b"BZh9" + b"\xff" * 500, id="bzip2 noise"),
+            pytest.param(b"\x1f\x9d\x90" + b"\xff" * 500, id="compress"),
+        ],
+    )
+    def test_damaged_files_are_corrupt(self, folder: Path, tmp_path: Path, damaged: bytes) -> None:
+        """Again and again, without a path in the message."""
+        path = tmp_path / "damaged.gz"
+        path.write_bytes(damaged)
+        cache = InflatedCache(folder, 10**8)
+        for _ in range(2):
+            with pytest.raises(CorruptFileError) as caught:
+                cache.open(str(path))
+            assert caught.value.path == str(path)
+            assert str(tmp_path) not in str(caught.value)
+        assert list(folder.glob("*.part")) == _copies(folder) == []
+
+    def test_what_exceeds_the_budget_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        """Long before it has filled the disk."""
+        path = tmp_path / "large.gz"
+        path.write_bytes(gzip.compress(bytes(5_000_000)))
+        with pytest.raises(CorruptFileError, match="more than 3000000"):
+            InflatedCache(folder, 3_000_000).open(str(path))
+
+    def test_a_bomb_is_refused(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """No image shrinks to a five-thousandth, whatever the budget is."""
+        monkeypatch.setattr(cache_module, "_SMALL", 100_000)
+        path = tmp_path / "bomb.bz2"
+        path.write_bytes(bz2.compress(bytes(5_000_000)))
+        with pytest.raises(CorruptFileError, match="inflates to more"):
+            InflatedCache(folder, 10**12).open(str(path))
+
+    def test_a_bad_file_is_inflated_once(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Repeated requests for it cost nothing."""
+        path = tmp_path / "damaged.gz"
+        path.write_bytes(gzip.compress(CONTENT)[:-1])
+        cache = InflatedCache(folder, 10**8)
+        with pytest.raises(CorruptFileError) as first:
+            cache.open(str(path))
+        monkeypatch.setattr(cache_module, "inflated_pieces", None)
+        with pytest.raises(CorruptFileError) as second:
+            cache.open(str(path))
+        assert str(first.value) == str(second.value)
+
+    def test_a_mended_file_is_tried_again(self, folder: Path, tmp_path: Path) -> None:
+        """The memory of what is bad goes by version."""
+        path = tmp_path / "mended.gz"
+        path.write_bytes(gzip.compress(CONTENT)[:-1])
+        cache = InflatedCache(folder, 10**8)
+        with pytest.raises(CorruptFileError):
+            cache.open(str(path))
+        path.write_bytes(gzip.compress(CONTENT))
+        assert _content(cache, path) == CONTENT
+
+
+def test_local_sources_serve_as_the_cache_gives_them(folder: Path, tmp_path: Path) -> None:
+    """A copy is a source like any other, its version the copy's own."""
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(CONTENT))
+    with InflatedCache(folder, 10**8).open(str(path)) as source:
+        assert isinstance(source, LocalSource)
+        assert source.version.size == len(CONTENT)
