@@ -197,15 +197,15 @@ def _ask(port: int, targets: list[str], seconds: float) -> tuple[int, float]:
     buffer = bytearray(1 << 20)
     chooser = selectors.DefaultSelector()
     for _ in range(CONNECTIONS):
-        connection = socket.create_connection(("127.0.0.1", port))
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        chooser.register(connection, selectors.EVENT_READ, [0])
-        connection.sendall(chance.choice(requests))
+        opened = socket.create_connection(("127.0.0.1", port))
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        chooser.register(opened, selectors.EVENT_READ, [0])
+        opened.sendall(chance.choice(requests))
     count, start = 0, time.monotonic()
     while (now := time.monotonic()) - start < seconds:
         for key, _ in chooser.select(1):
+            assert isinstance(key.fileobj, socket.socket)
             connection, missing = key.fileobj, key.data
-            assert isinstance(connection, socket.socket)
             got = connection.recv_into(buffer)
             if got == 0:
                 raise RuntimeError("the server closed a connection")

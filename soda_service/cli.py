@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from soda_service.config import Settings
     from soda_service.cutout.cutter import CutoutPlan, Cutter
     from soda_service.cutout.request import CutoutRequest
+    from soda_service.geometry.shapes import Shape
 
 app = typer.Typer(
     name="soda-service",
@@ -86,14 +87,14 @@ def demo(
     from soda_service.demo.archive import write_archive
 
     directory = directory.resolve()
-    places = {
+    places: dict[str, object] = {
         "collections": resource_path("config/collections.toml"),
         "catalog": f"sqlite:///{directory / 'catalog.sqlite'}",
         "cache_dir": directory / "cache",
     }
     # A container keeps its catalog elsewhere and says so in the environment.
     places = {key: at for key, at in places.items() if f"SODA_{key.upper()}" not in os.environ}
-    settings = load_settings(host=host, port=port, data_dir=directory, **places)
+    settings = load_settings(None, host=host, port=port, data_dir=directory, **places)
     with _progress("Writing the demo archive") as advance:
         write_archive(directory, progress=advance)
     collections = load_collections(settings.collections)
@@ -184,10 +185,10 @@ def cut(
     from soda_service.errors import UsageError
     from soda_service.geometry import dali
 
-    spellings = [
-        (circle, dali.parse_circle), (polygon, dali.parse_polygon), (pos, dali.parse_pos),
-    ]  # fmt: skip
-    shapes = [parse(text) for text, parse in spellings if text is not None]
+    shapes: list[Shape] = []
+    shapes += [dali.parse_circle(text) for text in (circle,) if text is not None]
+    shapes += [dali.parse_polygon(text) for text in (polygon,) if text is not None]
+    shapes += [dali.parse_pos(text) for text in (pos,) if text is not None]
     if len(shapes) > 1:
         raise UsageError("one of --circle, --polygon and --pos, not several")
     settings = load_settings(config)

@@ -24,7 +24,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from soda_service.errors import ConfigurationError
 
@@ -129,9 +135,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment first, then what the file gave."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        """What the caller gives and nothing else: `load_settings` alone reads the environment."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
 
 
 def load_settings(config: Path | None = None, **overrides: object) -> Settings:
@@ -147,14 +153,13 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
         values = _anchored(values, named.resolve().parent)
     else:
         values.setdefault("collections", resource_path("config/collections.toml"))
+    chosen = {key: value for key, value in overrides.items() if value is not None}
     try:
-        settings = Settings(**values)
-        chosen = {key: value for key, value in overrides.items() if value is not None}
-        if chosen:
-            settings = Settings.model_validate(settings.model_copy(update=chosen).model_dump())
+        return Settings(**{**values, **EnvSettingsSource(Settings)(), **chosen})
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}: {error.__cause__}") from None
     except ValidationError as error:
         raise ConfigurationError(_first_problem(error, str(named or "settings"))) from None
-    return settings
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -327,7 +332,7 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(anchored.get(key), str):
             anchored[key] = str(folder / anchored[key])
     catalog = anchored.get("catalog")
-    if isinstance(catalog, str) and catalog.startswith(_SQLITE):
+    if isinstance(catalog, str) and catalog.startswith(_SQLITE) and catalog != _SQLITE:
         anchored["catalog"] = f"{_SQLITE}{folder / catalog.removeprefix(_SQLITE)}"
     return anchored
 

@@ -120,7 +120,7 @@ def _merged(intervals: tuple[Interval, ...]) -> list[tuple[float, float]]:
     """The same numbers in intervals that are apart, infinities made finite for JSON."""
     merged: list[tuple[float, float]] = []
     for one in sorted(intervals, key=lambda interval: (interval.lower, interval.upper)):
-        low, high = max(one.lower, -_LARGEST), min(one.upper, _LARGEST)
+        low, high = (max(-_LARGEST, min(_LARGEST, end)) for end in (one.lower, one.upper))
         if merged and low <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
         else:

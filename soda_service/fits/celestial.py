@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 _CTYPE: Final = re.compile(r"(RA|DEC|[A-Z]L(?:ON|AT)|[A-Z]{2}L[NT])(?:-+([A-Z]{3})(-[A-Z]{3})?)?")
 _LATITUDE: Final = re.compile(r"DEC|.LAT|..LT")
-_RADIAL: Final = re.compile(r"projp([0-9]) *= *([+-]?[0-9.]+(?:[EeDd][+-]?[0-9]+)?)")
+_RADIAL: Final = re.compile(
+    r"projp([0-9]) *= *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,2})?)"
+)
 _SCAMP_PARAMETER: Final = 5
 """PVi_m of a TAN image from this number on are SCAMP's distortion, not TAN's own parameters."""
 _CONVERGED: Final = 1e-8
@@ -309,16 +311,16 @@ def _wcsprm(cards: WcsCards, axes: tuple[int, int], ctypes: list[str]) -> Any:
     named = ", ".join(
         f"CTYPE{axis + 1} = {ctype!r}" for axis, ctype in zip(axes, ctypes, strict=True)
     )
-    radial = _radial_polynomial(cards, axes) if ctypes[0].endswith("-ZPX") else None
-    if radial is not None:
+    is_zpx = ctypes[0].endswith("-ZPX")
+    if is_zpx:
         # wcslib 8.6 cannot read ZPX: it gets the surfaces as TNX, the projection afterwards.
+        _tell_zpx_as_tnx(cards, axes)
         ctypes = [ctype.replace("-ZPX", "-TNX") for ctype in ctypes]
     header = cards.compose(axes, ctypes=ctypes)
     try:
         wcsprm = astropy_wcs.Wcsprm(header=header, warnings=False)
-        if radial is not None:
+        if is_zpx:
             wcsprm.ctype = [ctype.replace("-TNX", "-ZPN") for ctype in ctypes]
-            wcsprm.set_pv(radial)
         wcsprm.fix()
         wcsprm.set()
     except (ValueError, MemoryError) as error:
@@ -332,19 +334,18 @@ def _wcsprm(cards: WcsCards, axes: tuple[int, int], ctypes: list[str]) -> Any:
     return wcsprm
 
 
-def _radial_polynomial(cards: WcsCards, axes: tuple[int, int]) -> list[tuple[int, int, float]]:
-    """The coefficients of IRAF's ZPX, `projpN`, as the PVi_m of ZPN; WATi_nnn become TNX's."""
+def _tell_zpx_as_tnx(cards: WcsCards, axes: tuple[int, int]) -> None:
+    """Move the radial polynomial of ZPX (`projpN`) from WATi_nnn to ZPN's PVi_m."""
     latitude = next(axis for axis in axes if _LATITUDE.fullmatch(_ctype_parts(cards, axis)[0]))
-    found: dict[int, float] = {}
+    _forget_parameters(cards, axes)
+    radial: dict[int, float] = {}
     for axis in axes:
         text = "".join(cards.take_attributes(axis))
         for number, literal in _RADIAL.findall(text):
-            found[int(number)] = float(literal)
-        text = _RADIAL.sub(" ", text).replace("wtype=zpx", "wtype=tnx")
-        cards.put_attributes(axis, text)
-    if not found:
-        found = {1: 1.0}
-    return [(axes.index(latitude) + 1, number, value) for number, value in sorted(found.items())]
+            radial[int(number)] = float(literal)
+        cards.put_attributes(axis, _RADIAL.sub(" ", text).replace("wtype=zpx", "wtype=tnx"))
+    for number, value in (radial or {1: 1.0}).items():
+        cards.parameters["PV", latitude, number] = value
 
 
 def wcslib_reason(error: Exception) -> str:

@@ -71,7 +71,7 @@ def sample(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
     points = np.cos(rho) * axis[:, None] + np.sin(rho) * (
         np.cos(turn) * side[:, None] + np.sin(turn) * third[:, None]
     )
-    inside = points[:, contains(shape, points)]
+    inside: NDArray[np.float64] = points[:, contains(shape, points)]
     if not isinstance(shape, Polygon):
         return inside
     corners = unit_vectors(*zip(*shape.vertices, strict=True))
@@ -82,8 +82,8 @@ def sample(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
     ]
     along = np.concatenate([corners, *edges], axis=1)
     along /= np.linalg.norm(along, axis=0)
-    points: NDArray[np.float64] = np.concatenate([inside, along], axis=1)
-    return points
+    everything: NDArray[np.float64] = np.concatenate([inside, along], axis=1)
+    return everything
 
 
 @pytest.mark.parametrize("seed", range(60))

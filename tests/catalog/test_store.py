@@ -51,9 +51,17 @@ def test_what_was_written_is_read(store: CatalogStore, make: object) -> None:
 
 def test_unknown_identifiers(store: CatalogStore) -> None:
     known = visit().publisher_did
-    for identifier in ("", "x", known + " ", known[:-1], known.replace("s", "ſ"), "\x00", "é" * 9):
+    for identifier in (
+        "",
+        "x",
+        known + " ",
+        known[:-1],
+        known.replace("s", "\u017f"),
+        "\x00",
+        "é" * 9,
+    ):
         assert store.get(identifier) is None
-    assert fold("İVO://K") == "İVO://K"
+    assert fold("\u0130VO://K") == "\u0130VO://K"
 
 
 def test_values_match_as_sia_says(store: CatalogStore) -> None:
@@ -103,14 +111,22 @@ INTERVALS = st.builds(
 )
 
 
+class Spread:
+    """A catalog and what was put into it; not a dataclass, whose repr hypothesis would write."""
+
+    def __init__(self, store: CatalogStore, datasets: list[Dataset]) -> None:
+        self.store = store
+        self.datasets = datasets
+
+
 @given(times=st.lists(INTERVALS, max_size=4), fov=st.lists(INTERVALS, max_size=4))
 @hypothesis_settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 def test_intervals_are_closed_and_alternatives(
-    spread: tuple[CatalogStore, list[Dataset]], times: list[Interval], fov: list[Interval]
+    spread: Spread, times: list[Interval], fov: list[Interval]
 ) -> None:
-    store, datasets = spread
+    store, datasets = spread.store, spread.datasets
     expected = [
         one.obscore.obs_id
         for one in datasets
@@ -134,7 +150,7 @@ def _holds(interval: Interval, number: float | None) -> bool:
 @pytest.fixture(scope="module")
 def spread(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[CatalogStore, list[Dataset]]]:
+) -> Iterator[Spread]:
     """Datasets at small whole numbers of everything, some null."""
     numbers = (None, 0.0, 1.0, 2.0, 3.0, 4.0)
     datasets = [
@@ -145,12 +161,12 @@ def spread(
         for fov in (None, 1.0, 2.5)
     ]
     store = make_store(make_settings(tmp_path_factory.mktemp("spread")), *datasets)
-    yield store, datasets
+    yield Spread(store, datasets)
     store.close()
 
 
 def test_thousands_of_values_are_one_query(store: CatalogStore) -> None:
-    many = tuple(Interval(number + 0.1, number + 0.2) for number in range(70_000))
+    many = tuple(Interval(number + 0.1, number + 0.2) for number in range(50_000))
     assert found(store, times=(*many, Interval(60623.25))) == ["visit-1", *found(store)[3:]]
     targets = tuple(f"NGC {number}" for number in range(50_000))
     assert found(store, targets=targets)[:2] == ["visit-1", "cube-1"]
@@ -192,7 +208,7 @@ def test_an_answer_may_wander_between_threads(store: CatalogStore) -> None:
     assert seen == found(store)
     abandoned = store.find(EVERYTHING, 10)
     next(abandoned)
-    abandoned.close()
+    del abandoned  # lets go of the catalog
 
 
 def test_writing_replaces_by_path_and_refuses_by_identifier(

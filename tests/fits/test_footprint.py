@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from support.images import COMPRESSED_FAMILIES, SKY_FAMILIES
 from support.wcs import first_image
 
-from soda_service.fits.footprint import SkyExtent, footprint, vectors_of
+from soda_service.fits.footprint import Place, SkyExtent, footprint, vectors_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,8 +24,14 @@ _TOUCH = 1e-9
 """Radians within which a point is on an edge."""
 
 
+@cache
+def polygons_of(name: str) -> tuple[tuple[Place, ...], ...]:
+    """The footprint of a family."""
+    return footprint(first_image(name).grid())
+
+
 def covered(
-    polygons: tuple[tuple[tuple[float, float], ...], ...], points: NDArray[np.float64]
+    polygons: tuple[tuple[Place, ...], ...], points: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Which points lie in any polygon, edges included: by the angles that vertices turn through."""
     found = np.zeros(points.shape[1], dtype=bool)
@@ -61,13 +68,13 @@ def corners(grid: CelestialGrid) -> NDArray[np.float64]:
 def test_every_pixel_is_inside(name: str) -> None:
     """Corners and centres: no false negative, over the poles and RA 0 too."""
     grid = first_image(name).grid()
-    assert covered(footprint(grid), corners(grid)).all()
+    assert covered(polygons_of(name), corners(grid)).all()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_polygon_fits_into_a_hemisphere(name: str) -> None:
     """So that its inside is never in doubt."""
-    for polygon in footprint(first_image(name).grid()):
+    for polygon in polygons_of(name):
         assert len(polygon) >= 3
         vertices = vectors_of(list(polygon))
         middle = vertices.mean(axis=1)
@@ -81,7 +88,7 @@ def test_each_polygon_fits_into_a_hemisphere(name: str) -> None:
 def test_an_outline_is_followed_to_a_pixel(name: str) -> None:
     """Points a pixel and a half outside are outside."""
     grid = first_image(name).grid()
-    polygons = footprint(grid)
+    polygons = polygons_of(name)
     assert len(polygons) == 1
     width, height = grid.naxis
     x = np.linspace(-2.0, width + 1, 50)
@@ -107,14 +114,13 @@ def test_maps_of_the_whole_sky_are_eight_triangles(name: str) -> None:
 
 def test_a_limb_is_followed_loosely() -> None:
     """The far side of a hemisphere is not claimed, but for a belt of twenty degrees."""
-    grid = first_image("sin_limb").grid()
     generator = np.random.default_rng(3)
     directions = generator.normal(size=(3, 2000))
     directions /= np.linalg.norm(directions, axis=0)
     centre = vectors_of([(20.0, 40.0)])
     far = (centre.T @ directions)[0] < np.cos(np.radians(110))
     assert far.sum() > 200
-    assert not covered(footprint(grid), directions[:, far]).any()
+    assert not covered(polygons_of("sin_limb"), directions[:, far]).any()
 
 
 def test_the_extent_of_a_plain_image() -> None:
@@ -132,7 +138,7 @@ def test_the_extent_of_a_plain_image() -> None:
 def test_longitudes_run_from_0_to_360() -> None:
     """On both sides of RA 0."""
     for name in ("ra_wrap", "ra_wrap_below"):
-        longitudes = [lon for polygon in footprint(first_image(name).grid()) for lon, _ in polygon]
+        longitudes = [lon for polygon in polygons_of(name) for lon, _ in polygon]
         assert all(0 <= lon < 360 for lon in longitudes)
         assert min(longitudes) < 1
         assert max(longitudes) > 359

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
+from support.command import run_command, served
 from support.demo import DemoService
+from support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,45 +19,22 @@ if TYPE_CHECKING:
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo archive, written and ingested by the command line."""
     folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "soda_service", "demo", "--dir", str(folder), "--no-serve"]
-    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    done = run_command("demo", "--dir", str(folder), "--no-serve", folder=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
 @pytest.fixture(scope="session")
 def demo(demo_folder: Path) -> Iterator[DemoService]:
     """The demo archive behind a server on a free port; ended with the session."""
-    command = [sys.executable, "-m", "soda_service", "demo", "--dir", str(demo_folder)]
-    with subprocess.Popen(
-        [*command, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        log: list[str] = []
-        # The log is drained all the time: a full pipe would stop the server.
-        errors = process.stderr
-        drain = threading.Thread(target=lambda: log.extend(errors), daemon=True)
-        drain.start()
-        out = []
-        for line in process.stdout:
-            out.append(line)
-            if line.startswith("soda-service ready at "):
-                break
-        else:
-            process.wait(10)
-            drain.join(10)
-            raise RuntimeError("the service did not start:\n" + "".join(log[-40:]))
-        base = out[-1].removeprefix("soda-service ready at ").strip()
-        rest = threading.Thread(target=process.stdout.read, daemon=True)
-        rest.start()
-        try:
-            yield DemoService(base=base, folder=demo_folder, announced="".join(out), log=log)
-        finally:
-            process.terminate()
-            process.wait(30)
-            rest.join(10)
-            drain.join(10)
+    with served("demo", "--dir", str(demo_folder), folder=demo_folder) as service:
+        yield DemoService(
+            base=service.base, folder=demo_folder, announced=service.announced, log=service.log
+        )
+
+
+@pytest.fixture(scope="session")
+def wire(demo: DemoService) -> Iterator[Wire]:
+    """The demo service, by a client that looks twice at every answer."""
+    with httpx2.Client(timeout=60, trust_env=False) as client:
+        yield Wire(base=demo.base, folder=demo.folder, client=client)

@@ -291,9 +291,9 @@ _sky("tnx", [
 ])  # fmt: skip
 _ZPX: Final[list[CardSpec]] = [
     *without(sky_cards("ZPX"), "CDELT1", "CDELT2"), *ROTATED_CD, ("WAT0_001", "system=image"),
-    *_wat(1, 'wtype=zpx axtype=ra projp0=0. projp1=1. projp2=0. projp3=37.4 '
+    *_wat(1, 'wtype=zpx axtype=ra projp0=0. projp1=1. projp2=0. projp3=37400. '
              f'lngcor = "3. 3. 3. 2. {_TNX_SURFACES[0]} "'),
-    *_wat(2, 'wtype=zpx axtype=dec projp0=0. projp1=1. projp2=0. projp3=37.4 '
+    *_wat(2, 'wtype=zpx axtype=dec projp0=0. projp1=1. projp2=0. projp3=37400. '
              f'latcor = "3. 3. 3. 2. {_TNX_SURFACES[1]} "'),
 ]  # fmt: skip
 _add("zpx", lambda: primary(ramp(WIDTH, HEIGHT), _ZPX), "image", "beyond_astropy")
@@ -444,7 +444,7 @@ _PROJECTIONS: Final[Mapping[str, Sequence[tuple[int, float]]]] = {
     "COP": ((1, 45.0), (2, 25.0)),
     "COE": ((1, 45.0), (2, 25.0)),
     "COD": ((1, 45.0), (2, 25.0)),
-    "COO": ((1, 45.0), (2, 25.0)),
+    "COO": ((1, 45.0), (2, 25.0)),  # codespell:ignore
     "BON": ((1, 45.0),),
     "PCO": (),
     "TSC": (),

@@ -1,0 +1,221 @@
+"""Settings and collections: what is read, what wins, and what is refused."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from soda_service.catalog.dataset import ObsCore
+from soda_service.config import (
+    CollectionsFile,
+    LinkColumn,
+    SettableColumn,
+    Settings,
+    load_collections,
+    load_settings,
+    resource_path,
+    settings_environment,
+)
+from soda_service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHIPPED = resource_path("config/soda.toml")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SODA_{name.upper()}", raising=False)
+    monkeypatch.delenv("SODA_CONFIG", raising=False)
+
+
+def test_the_shipped_file_has_every_setting_with_its_default() -> None:
+    shipped = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    assert list(shipped) == list(Settings.model_fields)
+    defaults = Settings().model_dump(mode="json")
+    assert shipped == defaults
+
+
+def test_every_shipped_setting_has_a_comment() -> None:
+    lines = SHIPPED.read_text(encoding="utf-8").splitlines()
+    for name in Settings.model_fields:
+        at = next(number for number, line in enumerate(lines) if line.startswith(f"{name} = "))
+        paragraph = []
+        while at > 0 and lines[at - 1].strip():
+            at -= 1
+            paragraph.append(lines[at])
+        assert any(line.startswith("# ") for line in paragraph), name
+
+
+def write(folder: Path, text: str, name: str = "soda.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_their_file(tmp_path: Path) -> None:
+    path = write(tmp_path, 'data_dir = "data"\ncatalog = "sqlite:///here/c.sqlite"')
+    settings = load_settings(path)
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.catalog_path == tmp_path / "here" / "c.sqlite"
+    assert settings.collections == tmp_path / "collections.toml"
+    absolute = write(tmp_path, 'catalog = "sqlite:////elsewhere/c.sqlite"')
+    assert load_settings(absolute).catalog_path == Path("/elsewhere/c.sqlite")
+
+
+def test_without_a_file_the_shipped_collections_hold() -> None:
+    assert load_settings().collections == resource_path("config/collections.toml")
+
+
+def test_the_environment_wins_over_the_file_and_the_command_line_over_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SODA_CONFIG", str(write(tmp_path, "port = 1\nmaxrec_default = 5")))
+    assert load_settings().port == 1
+    monkeypatch.setenv("SODA_PORT", "2")
+    monkeypatch.setenv("SODA_CORS_ORIGINS", '["https://a.example"]')
+    settings = load_settings()
+    assert (settings.port, settings.maxrec_default) == (2, 5)
+    assert settings.cors_origins == ("https://a.example",)
+    assert load_settings(port=3, host=None).port == 3
+
+
+def test_settings_pass_through_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(
+        tmp_path,
+        'title = "a \\"b\\" é"\ntrusted_proxies = ["10.0.0.0/8"]\nlog_requests = false\n'
+        'public_url = "https://x.example/y/"',
+    )
+    settings = load_settings(path, port=9)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+    assert settings.public_url == "https://x.example/y"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("prot = 1", "prot"),
+        ("port = 70000", "port"),
+        ('port = "x"', "port"),
+        ('authority = "a b"', "authority"),
+        ('public_url = "ftp://x"', "public_url"),
+        ('public_url = "https://x/?a=b"', "public_url"),
+        ('trusted_proxies = ["10.0.0.0/99"]', "trusted_proxies"),
+        ('catalog = "mysql://x"', "catalog"),
+        ('catalog = "sqlite:///"', "catalog"),
+        ("cutout_bytes = 0", "cutout_bytes"),
+        ("maxrec_default = 10\nmaxrec_limit = 5", "maxrec_default"),
+        ('log_level = "loud"', "log_level"),
+        ("port = ", "not TOML"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load_settings(write(tmp_path, text))
+
+
+def test_wrong_environments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SODA_PORT", "x")
+    with pytest.raises(ConfigurationError, match="port"):
+        load_settings()
+    monkeypatch.setenv("SODA_PORT", "")  # nothing, as compose files write it
+    monkeypatch.setenv("SODA_CORS_ORIGINS", "not JSON")
+    with pytest.raises(ConfigurationError, match="cors_origins"):
+        load_settings()
+    monkeypatch.setenv("SODA_PROT", "1")
+    with pytest.raises(ConfigurationError, match="SODA_PROT"):
+        load_settings()
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    readers: list[Callable[[Path], object]] = [load_settings, load_collections]
+    for read in readers:
+        with pytest.raises(ConfigurationError, match=r"none\.toml"):
+            read(tmp_path / "none.toml")
+        latin = tmp_path / "latin.toml"
+        latin.write_bytes(b'title = "\xe9"')
+        with pytest.raises(ConfigurationError, match="latin"):
+            read(latin)
+
+
+def test_shipped_collections() -> None:
+    shipped = load_collections(resource_path("config/collections.toml"))
+    assert {"u", "g", "r", "i", "z", "y", "J", "H", "Ks", "U", "B", "V", "R", "I"} <= set(
+        shipped.filters
+    )
+    for name, one in shipped.filters.items():
+        assert 1e-7 < one.em_min < one.em_max < 1e-4, name
+    assert {"lsst_band", "t_min", "t_exptime", "target_name"} <= set(shipped.keywords)
+    assert "science" in shipped.roles.values()
+    named = [rule.collection for one in shipped.collections.values() for rule in one.links]
+    assert set(named) - {None} <= set(shipped.collections)
+
+
+def test_columns_that_may_be_set_are_obscore_columns() -> None:
+    assert set(get_args(SettableColumn)) < set(ObsCore.__dataclass_fields__)
+    assert set(get_args(LinkColumn)) < set(ObsCore.__dataclass_fields__)
+
+
+def test_what_holds_for_all_is_filled_in(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [keywords]
+        obs_id = ["A"]
+        target_name = ["OBJECT"]
+        [roles]
+        SCI = "science"
+        [collections.one]
+        links = [{ semantics = "#this", collection = "two", on = "obs_id" }]
+        [collections.one.keywords]
+        obs_id = ["B", "C"]
+        """,
+    )
+    collections = load_collections(path)
+    one = collections.named("one")
+    assert one.keywords == {"obs_id": ("B", "C"), "target_name": ("OBJECT",)}
+    assert one.links[0].on == ("obs_id",)
+    assert collections.named("unheard of").roles == {"SCI": "science"}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[colections]", "colections"),
+        ("[collections.a]\nrot = 'x'", "rot"),
+        ("[collections.a.constants]\nobs_colection = 'x'", "obs_colection"),
+        ("[collections.a.constants]\nobs_publisher_did = 'x'", "obs_publisher_did"),
+        ("[keywords]\ntmin = ['A']", "tmin"),
+        ("[filters]\ng = { em_min = 2e-7, em_max = 1e-7 }", "em_min must be below"),
+        ("[filters]\ng = { em_min = 2e-7, em_max = inf }", "em_max"),
+        ("[collections.a]\n[collections.A]", "differ in case"),
+        ("[collections.a]\npublisher_did = 'constant'", "publisher_did"),
+        ("[collections.a]\nlinks = [{ semantics = '#x' }]", "either collection or detail"),
+        ("[collections.a]\nlinks = [{ semantics = 'x', collection = 'b' }]", "semantics"),
+        ("[collections.a]\nlinks = [{ semantics = '#x', detail = 'D' }]", "'D'"),
+        (
+            "[collections.a]\nlinks = [{ semantics = '#x', collection = 'b', on = [] }]",
+            "at least 1",
+        ),
+        (
+            "[collections.a]\ndetails = [{ name = 'D', hdus = [] }, { name = 'D', hdus = [] }]",
+            "same name",
+        ),
+    ],
+)
+def test_wrong_collections_are_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load_collections(write(tmp_path, text))
+
+
+def test_the_default_of_everything_is_valid() -> None:
+    assert CollectionsFile().named("x").details == ()
