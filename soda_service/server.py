@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     a worker that dies is replaced by one that starts from the same settings.
     """
     os.environ.update(settings_environment(settings))
+    _allow_open_files()
     config = uvicorn.Config(
         "soda_service.app:application",
         factory=True,
@@ -62,6 +64,12 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     server.run(sockets=[sock])
     if not server.started:
         raise SystemExit(1)
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit of descriptors to the hard one; each open data file takes two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _say_when_ready(

@@ -179,6 +179,7 @@ def _data(one: HduPlan, source: LocalSource) -> Iterator[Buffer]:
     start = one.hdu.layout.data_offset
     for at in range(0, one.data_size, BAND_BYTES):
         yield source.read(start + at, min(BAND_BYTES, one.data_size - at))
+        source.check_unchanged()
 
 
 class _NotQuickError(Exception):

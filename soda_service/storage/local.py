@@ -79,7 +79,8 @@ class LocalSource:
         """Takes the open *descriptor* over."""
         self._descriptor = descriptor
         self._mapping: NDArray[np.uint8] | None = None
-        self._kernel_tells: bool | None = None
+        self._address = 0
+        self._kernel_tells = False
         self.path = path
         status = os.fstat(descriptor)
         self.version = FileVersion(status.st_size, status.st_mtime_ns)
@@ -182,9 +183,9 @@ class LocalSource:
         if not self._kernel_tells:
             return self._copy_without_waiting(grid)
         if end - start <= _ASKED_AT_ONCE:
-            if not _pages_resident(mapping, start, end):
+            if not _pages_resident(self._address, start, end):
                 return None
-        elif not _planes_resident(mapping, grid):
+        elif not _planes_resident(self._address, grid):
             return None
         # Items of two, four and eight bytes are copied faster than bytes are.
         copied = np.ndarray(
@@ -200,9 +201,9 @@ class LocalSource:
         """
         if length <= 0 or start < 0 or start + length > self.version.size:
             return False
-        mapping = self.mapping()
+        self.mapping()
         if self._kernel_tells:
-            return _pages_resident(mapping, start, start + length)
+            return _pages_resident(self._address, start, start + length)
         return self._try_pages(start, length)
 
     def mapping(self) -> NDArray[np.uint8]:
@@ -223,6 +224,7 @@ class LocalSource:
                 array = np.frombuffer(mapped, np.uint8)
             else:
                 array = np.empty(0, np.uint8)
+            self._address = int(array.ctypes.data)
             self._kernel_tells = _kernel_tells_residency(self._descriptor, size)
             self._mapping = array
         return self._mapping
@@ -341,7 +343,7 @@ def local_path(url: str) -> str:
     return path
 
 
-def _planes_resident(mapping: NDArray[np.uint8], grid: RunGrid) -> bool:
+def _planes_resident(address: int, grid: RunGrid) -> bool:
     """Whether the pages are there of runs that lie in planes far apart."""
     if len(grid.counts) < 2 or prod(grid.counts[:-1]) > _MOST_RUNS:
         return False
@@ -349,17 +351,17 @@ def _planes_resident(mapping: NDArray[np.uint8], grid: RunGrid) -> bool:
     reach = plane.end - plane.start
     planes = grid._replace(counts=grid.counts[:-1], steps=grid.steps[:-1])
     return reach <= _ASKED_AT_ONCE and all(
-        _pages_resident(mapping, start, start + reach) for start in planes.starts().tolist()
+        _pages_resident(address, start, start + reach) for start in planes.starts().tolist()
     )
 
 
-def _pages_resident(mapping: NDArray[np.uint8], start: int, end: int) -> bool:
+def _pages_resident(address: int, start: int, end: int) -> bool:
     """Whether the pages of these bytes are in the page cache, as the kernel says."""
     start -= start % _PAGE
     count = -(-(end - start) // _PAGE)
     states = bytearray(count)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(states))
-    if _libc.mincore(mapping.ctypes.data + start, end - start, address):
+    answer = ctypes.addressof(ctypes.c_char.from_buffer(states))
+    if _libc.mincore(address + start, end - start, answer):
         return False
     # Bit 0 alone has a meaning, and Linux leaves the others zero.
     return states.count(1) == count
