@@ -319,6 +319,8 @@ def _guess(cells: Cells, surveys: list[Survey]) -> tuple[Floats, Floats]:
         return np.empty((3, 0)), np.empty(0)
     centres, reaches = [], []
     for survey in surveys:
+        if not survey.vectors.size:
+            continue
         samples = survey.vectors.reshape(3, -1, survey.vectors.shape[-1])
         defined = np.isfinite(samples[0])
         filled = np.where(defined, samples, 0.0)

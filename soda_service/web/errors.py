@@ -107,7 +107,9 @@ def _written(row: _Row, message: str, scope: Scope) -> Response:
     if _form(scope) is Form.VOTABLE:
         body, media_type = error_document(row.fault, message), VOTABLE
     else:
-        text = f"{row.label}: {message}\n"
+        # As text or not, SIA 2.0 §3.2 and DataLink 1.1 §3.4 speak of faults.
+        label = row.fault if scope["path"].startswith(_VOTABLE_BELOW) else row.label
+        text = f"{label}: {message}\n"
         body, media_type = text.encode("utf-8", "backslashreplace"), "text/plain"
     return Response(body, row.status, dict(row.headers), media_type)
 

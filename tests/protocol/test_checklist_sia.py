@@ -305,7 +305,7 @@ def test_sia_023_to_028_shapes_that_hold_the_field(wire: Wire, pos: str) -> None
 
 
 ELSEWHERE = [
-    "CIRCLE 233.124 27.74 1", "CIRCLE 53.124 -28.5 0.5", "CIRCLE 53.124 62.26 90",
+    "CIRCLE 233.124 27.74 1", "CIRCLE 53.124 -28.5 0.5", "CIRCLE 53.124 62.26 89.8",
     "RANGE 54 53 -27.75 -27.73", "RANGE 53.1 53.14 -27.5 +Inf", "RANGE 0 360 89 90",
     "RANGE 0 360.0 89.0 +Inf", "POLYGON 55 -27 56 -27 56 -28", "POLYGON 0 80 120 80 240 80",
     "POLYGON 53 -27 54 -27 54 -26",

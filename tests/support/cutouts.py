@@ -288,6 +288,7 @@ class File:
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
+        self._wcs: dict[tuple[int, str], Any] = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what astropy thinks of the parent is the parent's
             self.opened = fits.open(io.BytesIO(raw), do_not_scale_image_data=True)
@@ -329,12 +330,15 @@ class File:
 
     def wcs(self, index: int, key: str) -> Any:
         """astropy's coordinates of an HDU, the tables of the file at hand."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return WCS(self.hdus[index].header, self.opened, key=key or " ")
-            except Exception as error:  # noqa: BLE001 - likewise
-                return type(error).__name__
+        if (index, key) not in self._wcs:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    found = WCS(self.hdus[index].header, self.opened, key=key or " ")
+                except Exception as error:  # noqa: BLE001 - likewise
+                    found = type(error).__name__
+            self._wcs[index, key] = found
+        return self._wcs[index, key]
 
     def systems(self, index: int) -> list[str]:
         """The coordinate systems that a header describes: blank and the letters."""
