@@ -190,7 +190,7 @@ def test_what_holds_for_all_is_filled_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("[colections]", "colections"),
+        ("[collection]", "collection"),
         ("[collections.a]\nrot = 'x'", "rot"),
         ("[collections.a.constants]\nobs_colection = 'x'", "obs_colection"),
         ("[collections.a.constants]\nobs_publisher_did = 'x'", "obs_publisher_did"),

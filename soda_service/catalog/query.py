@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import ColumnElement, and_, func, literal, select, text
+from sqlalchemy import ColumnElement, and_, false, func, literal, select, text
 
 from soda_service.catalog.schema import dataset
 
@@ -137,13 +137,25 @@ def _hold(states: tuple[str, ...]) -> Iterator[ColumnElement[bool]]:
 
 
 def _equal(column: Column[_Value], values: Iterable[_Value]) -> Iterator[ColumnElement[bool]]:
-    wanted = list(dict.fromkeys(values))
-    if len(wanted) == 1:
+    asked = list(dict.fromkeys(values))
+    wanted = [value for value in asked if not isinstance(value, str) or _is_unicode(value)]
+    if asked and not wanted:
+        yield false()
+    elif len(wanted) == 1:
         yield column == wanted[0]
     elif wanted:
         # One parameter however many values: their number has no limit of its own.
         one = func.json_each(json.dumps(wanted)).table_valued("value")
         yield column.in_(select(one.c.value))
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether *text* can be stored at all: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def candidates(boxes: list[tuple[float, ...]]) -> ColumnElement[bool]:

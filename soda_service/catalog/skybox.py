@@ -27,6 +27,7 @@ _SLACK: Final = 1e-9
 """Above every rounding error of the sums below; 0.2 mas."""
 
 _AXES: Final = np.eye(3)
+_ENDS: Final = np.concatenate([-_AXES, _AXES], axis=1)
 
 
 def sky_box(shape: Shape) -> SkyBox:
@@ -52,8 +53,9 @@ def _box_of_polygon(polygon: Polygon) -> SkyBox:
     starts = np.array([unit_vector(lon, lat) for lon, lat in polygon.vertices]).T
     limits = np.stack([starts.min(axis=1), starts.max(axis=1)], axis=1)
     _widen_by_arcs(limits, starts, np.roll(starts, -1, axis=1))
-    limits[:, 0] = np.where(contains(polygon, -_AXES), -1.0, limits[:, 0])
-    limits[:, 1] = np.where(contains(polygon, _AXES), 1.0, limits[:, 1])
+    holds_low, holds_high = contains(polygon, _ENDS).reshape(2, 3)
+    limits[holds_low, 0] = -1.0
+    limits[holds_high, 1] = 1.0
     return _box((limits + np.array([-_SLACK, _SLACK])).ravel().tolist())
 
 

@@ -175,6 +175,8 @@ class CatalogStore:
     def get_stored(self, identifier: str) -> StoredDataset | None:
         """The same with its revision."""
         table, hdu, collection = schema.dataset, schema.hdu, schema.collection
+        if not identifier.isascii():
+            return None  # no identifier of the catalog is
         with self._database.reading() as connection:
             row = (
                 connection.execute(

@@ -16,7 +16,7 @@ from soda_service.cutout.tables import WHOLE, MovedTables, Whole
 from soda_service.errors import SourceUnavailableError, UnknownDatasetError, UsageError
 from soda_service.fits.cards import commentary
 from soda_service.fits.header import empty_primary
-from soda_service.fits.layout import HduKind
+from soda_service.fits.wcs import WcsError
 from soda_service.geometry.pixelbox import PixelBox, box_around, box_around_quickly
 from soda_service.geometry.shapes import Interval
 from soda_service.pixels.reader import open_reader
@@ -158,8 +158,7 @@ class Cutter:
 def _file_bands(source: LocalSource) -> Iterator[Buffer]:
     size = source.version.size
     for start in range(0, size, BAND_BYTES):
-        yield source.read(start, min(BAND_BYTES, size - start))
-    source.check_unchanged()
+        yield _unchanged(source, start, min(BAND_BYTES, size - start))
 
 
 def _parts(plan: CutoutPlan, source: LocalSource) -> Iterator[FitsPart]:
@@ -178,8 +177,17 @@ def _data(one: HduPlan, source: LocalSource) -> Iterator[Buffer]:
         return
     start = one.hdu.layout.data_offset
     for at in range(0, one.data_size, BAND_BYTES):
-        yield source.read(start + at, min(BAND_BYTES, one.data_size - at))
-        source.check_unchanged()
+        yield _unchanged(source, start + at, min(BAND_BYTES, one.data_size - at))
+
+
+def _unchanged(source: LocalSource, start: int, length: int) -> bytes:
+    """Bytes of the version that was planned with.
+
+    Checked before they go out: an error after the last byte of an answer comes too late.
+    """
+    piece = source.read(start, length)
+    source.check_unchanged()
+    return piece
 
 
 class _NotQuickError(Exception):
@@ -217,11 +225,12 @@ class _Planner:
         self._find_box = find_box
         self._limits_other_axes = bool(request.band or request.time or request.pol)
         self._sky_boxes: dict[int, PixelBox | None] = {}
+        self._is_primary_bare = False
 
     def plan(self) -> CutoutPlan | None:
         chosen = self._chosen()
         if self._request.shape is None and not self._limits_other_axes:
-            return self._plan_of([(hdu, WHOLE) for hdu in chosen])
+            return self._plan_of([(hdu, self._whole(hdu)) for hdu in chosen])
         if self._limits_other_axes and not self._dataset_meets():
             return None
         placed = [(hdu, self._place(hdu)) for hdu in chosen]
@@ -240,6 +249,8 @@ class _Planner:
         if "*" in wanted:
             return list(hdus)
         chosen = [one for one in hdus if _is_among(wanted, one)]
+        # An image in the primary HDU that is not of the detail leaves its header alone behind.
+        self._is_primary_bare = hdus[0].is_cuttable and hdus[0] not in chosen
         needed = {(table.name, table.version) for one in chosen for table in one.tables}
         return [
             one
@@ -258,20 +269,27 @@ class _Planner:
         """Whether the dataset as a whole can hold what an axis that it lacks was asked for."""
         obscore, request = self._dataset.obscore, self._request
         axes = [one.wcs for one in self._prepared.hdus if one.wcs is not None]
+        meet = True
         if request.band is not None and not any(wcs.spectral for wcs in axes):
-            return _meets("band", request.band, obscore.em_min, obscore.em_max)
+            meet &= _meets("band", request.band, obscore.em_min, obscore.em_max)
         if request.time is not None and not any(wcs.temporal for wcs in axes):
-            return _meets("time", request.time, obscore.t_min, obscore.t_max)
+            meet &= _meets("time", request.time, obscore.t_min, obscore.t_max)
         if request.pol and not any(wcs.polarization for wcs in axes):
             if obscore.pol_states is None:
                 raise UsageError("no polarization can be selected: the dataset has no such axis")
-            return any(f"/{state}/" in obscore.pol_states for state in request.pol)
-        return True
+            meet &= any(f"/{state}/" in obscore.pol_states for state in request.pol)
+        return meet
+
+    def _whole(self, hdu: PreparedHdu) -> Whole | None:
+        """What becomes of an HDU where nothing limits any axis."""
+        return None if self._is_primary_bare and hdu.hdu.layout.index == 0 else WHOLE
 
     def _place(self, hdu: PreparedHdu) -> PixelBox | Whole | None:
         """The box to cut, `WHOLE` for what is copied, None for what the request misses."""
         if not hdu.is_cuttable:
             return WHOLE
+        if self._is_primary_bare and hdu.hdu.layout.index == 0:
+            return None
         lower, upper = [0] * len(hdu.hdu.layout.naxis), list(hdu.hdu.layout.naxis)
         if self._request.shape is not None:
             if hdu.leader is None:
@@ -289,12 +307,17 @@ class _Planner:
         if wcs is None:
             return box
         limits: list[tuple[int, tuple[int, int] | None]] = []
-        if request.band is not None and wcs.spectral is not None:
-            limits.append((wcs.spectral.axis, wcs.spectral.box(request.band)))
-        if request.time is not None and wcs.temporal is not None:
-            limits.append((wcs.temporal.axis, wcs.temporal.box(request.time)))
-        if request.pol and wcs.polarization is not None:
-            limits.append((wcs.polarization.axis, wcs.polarization.box(request.pol)))
+        try:
+            if request.band is not None and wcs.spectral is not None:
+                limits.append((wcs.spectral.axis, wcs.spectral.box(request.band)))
+            if request.time is not None and wcs.temporal is not None:
+                limits.append((wcs.temporal.axis, wcs.temporal.box(request.time)))
+            if request.pol and wcs.polarization is not None:
+                limits.append((wcs.polarization.axis, wcs.polarization.box(request.pol)))
+        except WcsError as error:
+            raise UsageError(
+                f"HDU {hdu.hdu.layout.index} cannot be cut along that axis: {error}"
+            ) from None
         for axis, limit in limits:
             if limit is None:
                 return None
@@ -341,7 +364,7 @@ class _Planner:
                 planned.append(HduPlan(hdu=one.hdu, header=header, box=box, data_size=size))
             else:
                 sections.append("whole" if box is WHOLE else "header")
-                planned.append(self._uncut(one, box, tables, numbers))
+                planned.append(self._uncut(one, box, tables, numbers, extensions))
         planned.extend(tables.copies)
         size = sum(_size(one) for one in planned)
         return CutoutPlan(
@@ -355,7 +378,12 @@ class _Planner:
         )
 
     def _uncut(
-        self, one: PreparedHdu, box: Whole | None, tables: MovedTables, numbers: tuple[int, ...]
+        self,
+        one: PreparedHdu,
+        box: Whole | None,
+        tables: MovedTables,
+        numbers: tuple[int, ...],
+        extensions: int,
     ) -> HduPlan:
         """An HDU that is copied whole, or a primary image that leaves its header alone behind."""
         layout = one.hdu.layout
@@ -363,12 +391,12 @@ class _Planner:
         if box is None:
             header = empty_primary(
                 layout.header,
-                extensions=len(numbers) - 1,
+                extensions=extensions,
                 provenance=(self._prepared.origin_cards,),
             )
             data_size = 0
-        elif layout.index == 0 and layout.kind is HduKind.EMPTY:
-            header = self._prepared.kept_primary(numbers)
+        elif layout.index == 0:
+            header = self._prepared.kept_primary(numbers, extensions)
         else:
             header = tables.moved_header(one) or layout.header.render()
         return HduPlan(hdu=one.hdu, header=header, box=None, data_size=data_size)
@@ -390,7 +418,8 @@ class _Planner:
 
 
 def _is_among(wanted: set[str], one: PreparedHdu) -> bool:
-    return one.hdu.layout.name.upper() in wanted or one.hdu.role.upper() in wanted - {""}
+    name = one.hdu.layout.name or ("PRIMARY" if one.hdu.layout.index == 0 else "")
+    return not wanted.isdisjoint({name.upper(), one.hdu.role.upper()} - {""})
 
 
 def _table_key(one: PreparedHdu) -> tuple[str, int]:

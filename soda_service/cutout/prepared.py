@@ -151,21 +151,24 @@ class PreparedDataset:
         """What the name of an answer begins with."""
         self.etag_base = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}"
         """What makes the entity tags of this version of the dataset unlike any other's."""
-        self._primaries: dict[tuple[int, ...], bytes] = {}
+        self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
         self._find_leaders()
 
-    def kept_primary(self, kept: tuple[int, ...]) -> bytes:
-        """The header of a primary HDU without pixels, before the HDUs with the numbers *kept*."""
-        header = self._primaries.get(kept)
+    def kept_primary(self, kept: tuple[int, ...], extensions: int) -> bytes:
+        """The header of a primary HDU that is not cut, first of the HDUs with the numbers *kept*.
+
+        *extensions* is how many HDUs follow it, copies of tables included.
+        """
+        header = self._primaries.get((kept, extensions))
         if header is None:
             numbers = {old: new for new, old in enumerate(kept)}
             header = kept_primary(
                 self.dataset.hdus[0].layout.header,
-                extensions=len(kept) - 1,
+                extensions=extensions,
                 hdu_numbers=None if kept == tuple(range(len(kept))) else numbers,
             )
             if len(self._primaries) < _HEADER_CUTTERS:
-                self._primaries[kept] = header
+                self._primaries[kept, extensions] = header
         return header
 
     def _read_hdus(self, needed: Iterable[tuple[str, int]]) -> bytes:
@@ -196,7 +199,7 @@ class PreparedDataset:
         for image in images:
             if image.grid is None:
                 continue
-            image.leader = next((one for one in leaders if _share_a_grid(one, image)), image)
+            image.leader = _leader_of(leaders, image)
             if image.leader is image:
                 leaders.append(image)
         for image in images:
@@ -209,17 +212,34 @@ def file_name(dataset: Dataset) -> str:
     return _UNSAFE.sub("_", dataset.url.rpartition("/")[2]) or "dataset.fits"
 
 
-def _share_a_grid(leader: PreparedHdu, image: PreparedHdu) -> bool:
-    """Whether *image* is another plane of what *leader* shows.
+def _leader_of(leaders: list[PreparedHdu], image: PreparedHdu) -> PreparedHdu:
+    """The plane whose grid *image*, which has coordinates, lies over; itself where there is none.
 
     HST's ERR may carry its own, undistorted WCS beside SCI's: where a collection gives both
-    a role, being of one size and version is enough.
+    a role, being of one size and version and showing the same place is enough.
+    """
+    distances = [(_distance(one, image), one) for one in leaders]
+    same = [one for (apart, _), one in distances if apart <= _SAME_GRID_PIXELS]
+    if same:
+        return same[0]
+    planes = [
+        (middles, number, one)
+        for number, ((_, middles), one) in enumerate(distances)
+        if one.hdu.role and image.hdu.role and one.hdu.role != image.hdu.role
+        if one.hdu.layout.version == image.hdu.layout.version
+        if middles < min(one.sky_naxis) / 2
+    ]
+    return min(planes)[2] if planes else image
+
+
+def _distance(leader: PreparedHdu, image: PreparedHdu) -> tuple[float, float]:
+    """Pixels between the same points of two images: the most of corners and middle, the middle's.
+
+    Infinite where the images are of different sizes, or their middles are not on the sky.
+    Corners that are not are left out.
     """
     if leader.sky_naxis != image.sky_naxis:
-        return False
-    one, other = leader.hdu, image.hdu
-    if one.role and other.role and one.role != other.role:
-        return one.layout.version == other.layout.version
+        return np.inf, np.inf
     assert leader.grid is not None
     assert image.grid is not None
     width, height = leader.grid.naxis
@@ -227,9 +247,10 @@ def _share_a_grid(leader: PreparedHdu, image: PreparedHdu) -> bool:
     y = np.array([0.0, 0, height - 1, height - 1, (height - 1) / 2])
     sky_of_one, sky_of_other = leader.grid.pixel_to_sky(x, y), image.grid.pixel_to_sky(x, y)
     step = leader.grid.pixel_to_sky(x[4:] + 1, y[4:]) - sky_of_one[:, 4:]
-    limit = _SAME_GRID_PIXELS * float(np.linalg.norm(step))
-    apart = np.linalg.norm(sky_of_one - sky_of_other, axis=0)
-    return bool(np.all((apart <= limit) | np.isnan(apart))) and not bool(np.isnan(apart[4]))
+    apart = np.linalg.norm(sky_of_one - sky_of_other, axis=0) / np.linalg.norm(step)
+    if np.isnan(apart[4]):
+        return np.inf, np.inf
+    return float(np.nanmax(apart)), float(apart[4])
 
 
 def _companion_leader(leaders: list[PreparedHdu], image: PreparedHdu) -> PreparedHdu | None:

@@ -73,7 +73,10 @@ class SkyExtent:
             return None
         centre, scale = _middle(grid)
         vertices = vectors_of([place for polygon in polygons for place in polygon])
-        radius = max(_separation(vertices, centre), _separation(_samples(grid)[0], centre))
+        radius = _separation(vertices, centre)
+        if radius >= 90.0:
+            # A smaller cap is convex, so it holds the polygons whose vertices it holds.
+            radius = max(radius, _separation(_samples(grid)[0], centre))
         return cls(polygons, place_of(centre), radius, scale)
 
 
@@ -108,22 +111,33 @@ def _separation(vectors: NDArray[np.float64], centre: NDArray[np.float64]) -> fl
 def _middle(grid: CelestialGrid) -> tuple[NDArray[np.float64], float]:
     """Direction and pixel scale (arcsec) of the pixel on the sky that is nearest the middle."""
     width, height = grid.naxis
+    x, y = np.array([(width - 1) / 2]), np.array([(height - 1) / 2])
+    found = _nearest(grid, x, y)
+    if found is not None and np.isfinite(found[1]):
+        return found
     across, along = _lattice((-0.5, width - 0.5, -0.5, height - 0.5), 33)
-    # The middle itself comes first, for its even number of pixels has no lattice point there.
-    x = np.append((width - 1) / 2, across.ravel())
-    y = np.append((height - 1) / 2, along.ravel())
-    order = np.argsort(np.hypot((x - x[0]) / width, (y - y[0]) / height), kind="stable")
-    x, y = x[order], y[order]
+    order = np.argsort(np.hypot((across - x) / width, (along - y) / height).ravel(), kind="stable")
+    found = _nearest(grid, across.ravel()[order], along.ravel()[order]) or found
+    assert found is not None
+    return found
+
+
+def _nearest(
+    grid: CelestialGrid, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float] | None:
+    """Direction and pixel scale of the first place on the sky, one with a scale if there is any."""
     here = grid.pixel_to_sky(x, y)
     dx = grid.pixel_to_sky(x + 0.25, y) - grid.pixel_to_sky(x - 0.25, y)
     dy = grid.pixel_to_sky(x, y + 0.25) - grid.pixel_to_sky(x, y - 0.25)
     area = 4 * np.linalg.norm(np.cross(dx.T, dy.T), axis=1)
     sound = np.isfinite(here[0])
-    chosen = int(np.argmax(sound & np.isfinite(area))) if (sound & np.isfinite(area)).any() else -1
-    if chosen < 0:
-        chosen = int(np.argmax(sound))
-        return here[:, chosen], float("nan")
-    return here[:, chosen], degrees(float(np.sqrt(area[chosen]))) * 3600
+    best = sound & np.isfinite(area)
+    if best.any():
+        chosen = int(np.argmax(best))
+        return here[:, chosen], degrees(float(np.sqrt(area[chosen]))) * 3600
+    if sound.any():
+        return here[:, int(np.argmax(sound))], float("nan")
+    return None
 
 
 def _lattice(block: Block, points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

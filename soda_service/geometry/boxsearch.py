@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 _FRAME: Final = 1.5e-7
 """Pixels left out along the edge of a pixel: what a shape has in common with no more than this
 frame is below a millionth of the pixel, and may be rounding."""
+_CHORDS: Final = (1, 4, 16, 64, 256)
+"""Chords that stand for a side of a pixel, taken until they leave it by less than counts."""
 _BATCH: Final = 256
+"""Pixels that are decided together."""
 
 
 class BoxSearch:
@@ -142,15 +145,14 @@ class BoxSearch:
         met = np.zeros(centre.shape[1], dtype=bool)
         open_ = np.arange(centre.shape[1])
         half = 0.5 - _FRAME
-        for parts in (1, 4, 16, 64):
+        for parts in _CHORDS:
             some = centre[:, open_]
             survey = Survey.between(self._grid, some - 0.5, some + 0.5, samples=3)
-            # Straight chords leave the pixel's edge by an eighth of the second difference of a
-            # whole side, and the sixteenth part of that for a quarter of a side.
-            error = survey.bend / (2.0 * parts * parts) / np.maximum(survey.step * 2.0, 1e-300)
-            error = np.where(survey.bend <= 4e-15, 0.0, error)
+            # A chord leaves a whole side by half the second difference of its middle.
+            error = survey.sideways_bend() / (2.0 * parts * parts)
+            error = np.where(error <= 4e-15, 0.0, error / np.maximum(2.0 * survey.step, 1e-300))
             sure = error <= 5e-8
-            sure |= parts == 64
+            sure |= parts == _CHORDS[-1]
             inner = self._meet_outlines(
                 some, np.maximum(half - np.where(sure, 0.0, error), 0.01), parts
             )

@@ -137,25 +137,24 @@ def _limits(edge: _Edge, grid: SkyGrid, finest: float) -> list[float] | None:
     columns, rows = grid.naxis
     if not (least_x > -0.5 and least_y > -0.5 and most_x < columns - 0.5 and most_y < rows - 0.5):
         return None  # also where a sample has no pixel: NaN compares as false
-    difference = grid.pixel_to_sky(x, y)
-    difference -= edge.vectors
-    astray = max(float(difference.max()), -float(difference.min()))
-    return limits if astray <= max(_DOUBT / 12.0 * finest, _ROUNDING) else None
+    astray = (grid.pixel_to_sky(x, y) - edge.vectors).ravel()
+    allowed = max(_DOUBT / 12.0 * finest, _ROUNDING)
+    # All samples together stay below what one of them may do; NaN compares as false.
+    return limits if float(astray @ astray) <= allowed * allowed else None
 
 
 def _circle_edge(axis: Vector, radius: float) -> Floats:
     x, y, z = axis
     east, north = _east_and_north(axis)
     size, depth = sin(radius), cos(radius)
-    tangents = np.array(
+    centre_and_waves = np.array(
         [
-            [size * east[0], size * north[0]],
-            [size * east[1], size * north[1]],
-            [size * east[2], size * north[2]],
+            (depth * x, size * east[0], size * north[0]),
+            (depth * y, size * east[1], size * north[1]),
+            (depth * z, size * east[2], size * north[2]),
         ]
     )
-    edge: Floats = tangents @ _WAVES
-    edge += np.array([[depth * x], [depth * y], [depth * z]])
+    edge: Floats = centre_and_waves @ _ELLIPSE_BACK
     return edge
 
 
@@ -170,7 +169,7 @@ def _east_and_north(axis: Vector) -> tuple[Vector, Vector]:
 def _circle_limits(pixels: Floats) -> list[float] | None:
     """The limits of the curve through the samples, which is an ellipse and a little more."""
     ellipse = pixels @ _ELLIPSE
-    rest = np.abs(pixels - ellipse @ _ELLIPSE_BACK).max(axis=1).tolist()
+    rest = np.maximum.reduce(np.abs(pixels - ellipse @ _ELLIPSE_BACK), axis=1).tolist()
     (x, x_cos, x_sin), (y, y_cos, y_sin) = ellipse.tolist()
     half_x, half_y = hypot(x_cos, x_sin), hypot(y_cos, y_sin)
     if not isfinite(half_x + half_y):
@@ -215,7 +214,7 @@ def _polygon_edge(polygon: Polygon) -> _Edge:
     corners = np.array([unit_vector(lon, lat) for lon, lat in polygon.vertices]).T
     weights, parts = _chain(len(polygon.vertices))
     edge: Floats = corners @ weights
-    edge /= np.sqrt((edge * edge).sum(axis=0))
+    edge /= np.sqrt(np.add.reduce(edge * edge, axis=0))
     return _Edge(edge, parts)
 
 
@@ -244,7 +243,8 @@ def _chain_limits(pixels: Floats, parts: int) -> list[float]:
     bends[:, parts - 1 :: parts] = 0.0
     # An eighth would do if each side were a parabola.
     bulge = 0.25 * max(float(bends.max()), -float(bends.min()))
-    return [*pixels.min(axis=1).tolist(), *pixels.max(axis=1).tolist(), bulge]
+    least, most = np.minimum.reduce(pixels, axis=1), np.maximum.reduce(pixels, axis=1)
+    return [*least.tolist(), *most.tolist(), bulge]
 
 
 def _pixels(limits: list[float], naxis: tuple[int, int]) -> Found | None:
@@ -273,10 +273,10 @@ def _is_elsewhere_too(
     """Whether the shape might meet pixels that are further than a cell from the box."""
     (low_x, low_y), (high_x, high_y) = found
     limits = np.array([[high_x], [high_y], [-low_x], [-low_y]])
-    beyond = index.outer[:, near] > limits
-    if not beyond.any():
+    beyond = np.logical_or.reduce(index.outer[:, near] > limits, axis=0)
+    apart = near[beyond]
+    if not apart.size:
         return False
-    apart = near[beyond.any(axis=0)]
     if edge.parts:
         apart = apart[~_are_beside(edge.vectors, axis, index, apart)]
     return bool(apart.size) and not _are_far(shape, index, apart)

@@ -152,7 +152,7 @@ class SkyIndex:
     def roughly_near(self, axis: Vector, radius: float) -> NDArray[np.intp]:
         """Indices of the cells that a cap could meet if all had the largest reach."""
         far = cos(min(radius + self.farthest + 1e-9, pi)) - 1e-15
-        return np.flatnonzero(np.array(axis) @ self.centre >= far)
+        return (np.array(axis) @ self.centre >= far).nonzero()[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,6 +216,13 @@ class Survey:
             is_calm=calm,
             is_defined=defined.any(axis=(0, 1)),
         )
+
+    def sideways_bend(self) -> Floats:
+        """As `bend`, without what only keeps the way on the sphere."""
+        bends = [np.diff(self.vectors, n=2, axis=axis) for axis in (1, 2)]
+        up = self.centre[:, None, None, :]
+        level = [_largest(bend - (bend * up).sum(axis=0) * up) for bend in bends]
+        return np.maximum(*level)
 
     def take(self, which: Bools | NDArray[np.intp]) -> Survey:
         """The survey of some of the cells."""

@@ -109,9 +109,9 @@ class TiledReader:
         image = _TiledImage(self._layout, self._source, self._tile)
         for part in self._parts(box, len(naxis) - 1, max(band_bytes, _SLAB)):
             pixels = memoryview(self._decompressed(image, part))
+            self._source.check_unchanged()
             for at in range(0, len(pixels), band_bytes):
                 yield pixels[at : at + band_bytes]
-            self._source.check_unchanged()
 
     def read_resident(self, box: PixelBox) -> bytes | None:
         """None: decompressing takes longer than an event loop should wait."""

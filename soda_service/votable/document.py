@@ -19,14 +19,16 @@ from lxml import etree
 
 from soda_service.config import resource_path
 from soda_service.errors import ConfigurationError
-from soda_service.votable.table import Field, clean, row_chunks
+from soda_service.votable.binary2 import binary2_pieces
+from soda_service.votable.table import Field, clean, gather
+from soda_service.votable.tabledata import tabledata_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from lxml.etree import _Element as Element
 
-    from soda_service.votable.table import Value
+    from soda_service.votable.table import Block
 
 NAMESPACE: Final = "http://www.ivoa.net/xml/VOTable/v1.3"
 """Of VOTable 1.3, 1.4 and 1.5 alike."""
@@ -40,6 +42,13 @@ class Status(StrEnum):
     OK = "OK"
     OVERFLOW = "OVERFLOW"
     ERROR = "ERROR"
+
+
+class Serialization(StrEnum):
+    """How the rows of a document are written (VOTable 1.4 §5); the values are its own names."""
+
+    TABLEDATA = "TABLEDATA"
+    BINARY2 = "BINARY2"
 
 
 class Template:
@@ -98,24 +107,25 @@ def render(root: Element) -> bytes:
 def votable_chunks(
     root: Element,
     fields: Sequence[Field],
-    rows: Iterable[Sequence[Value]],
+    blocks: Iterable[Block],
     *,
-    limit: int | None = None,
+    serialization: Serialization = Serialization.TABLEDATA,
     explain: Callable[[Exception], str],
 ) -> Iterator[bytes]:
-    """The document *root* with *rows* in its empty TABLEDATA, in chunks, in bounded memory.
+    """The document *root* with rows where its empty TABLEDATA is, in chunks, in bounded memory.
 
-    At most *limit* rows are written; where there was another, QUERY_STATUS OVERFLOW
-    follows the table. Where *rows* fail on the way, QUERY_STATUS ERROR follows it with
-    what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
+    What was left out of *blocks* by `RowLimit`, if that is what they are, is said by
+    QUERY_STATUS OVERFLOW after the table. Where *blocks* fail on the way, QUERY_STATUS ERROR
+    follows it with what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
     """
-    head, between, tail = _around_rows(root)
-    source = _Rows(rows, limit)
+    head, between, tail = _around_rows(root, serialization)
+    source = _Guarded(blocks)
+    write = binary2_pieces if serialization is Serialization.BINARY2 else tabledata_pieces
     yield head
-    yield from row_chunks(fields, source)
+    yield from gather(write(fields, source))
     if source.failure is not None:
         yield between + _status_info(Status.ERROR, explain(source.failure)) + tail
-    elif source.overflows:
+    elif isinstance(blocks, RowLimit) and blocks.overflows:
         yield between + _status_info(Status.OVERFLOW) + tail
     else:
         yield between + tail

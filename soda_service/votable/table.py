@@ -1,8 +1,7 @@
-"""Tables of VOTable 1.4: fields, cells and rows, as pure ASCII text.
+"""Tables: their columns, their rows in blocks, and how one value is written as text.
 
-Characters beyond ASCII become character references, so that a document says the same
-whatever encoding a client assumes (VOTable 1.4 §8 defaults to US-ASCII). Characters that
-XML 1.0 cannot carry at all are dropped.
+Rows travel in blocks, column by column: most columns of a block hold few different values,
+or values that can be written all at once, and both is many times quicker than cell by cell.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import ConfigurationError
@@ -17,11 +18,29 @@ from soda_service.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    Column = Sequence["Value"]
+    """Values of one field."""
+
+    Block = Sequence[Column]
+    """Some rows, at least one, as columns in the order of the fields; all are equally long."""
+
 Value = str | int | float | bool | None
 """What a cell may hold; None is null."""
 
 CHUNK_BYTES: Final = 64 * 1024
-"""Rows are gathered into chunks of about this size: each chunk costs its reader a thread hop."""
+"""Chunks are gathered up to this size at least: each of them costs its reader a thread hop."""
+
+_BLOCK_ROWS: Final = 200
+"""Rows of a block made of single rows."""
+
+
+class Kind(Enum):
+    """What sort of values a field holds."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,54 +58,58 @@ class Field:
     id: str | None = None
     """The XML ID, by which PARAMs of service descriptors refer to the column."""
 
-    def writer(self) -> Callable[[Value], str]:
-        """What turns a value of this column into the content of a TD.
-
-        Raises ConfigurationError for a datatype that is not written here.
-        """
+    @property
+    def kind(self) -> Kind:
+        """What its values are. Raises ConfigurationError for a datatype that is not written here."""
         if self.datatype in ("char", "unicodeChar") and self.arraysize is not None:
-            return _text_cell
-        if self.arraysize is None and self.datatype in _SCALAR_CELLS:
-            return _SCALAR_CELLS[self.datatype]
+            return Kind.TEXT
+        if self.arraysize is None and self.datatype in _SCALARS:
+            return _SCALARS[self.datatype]
         raise ConfigurationError(
             f"column {self.name!r}: cannot write datatype {self.datatype!r} "
             f"with arraysize {self.arraysize!r}"
         )
 
 
-def row_chunks(fields: Sequence[Field], rows: Iterable[Sequence[Value]]) -> Iterator[bytes]:
-    """The content of TABLEDATA, in chunks of about CHUNK_BYTES.
+def blocks_of(rows: Iterable[Sequence[Value]]) -> Iterator[Block]:
+    """*rows*, each of which has one value for each field, in blocks.
 
-    Each row has one value for each field, in their order. A value of the wrong type is a
-    bug of the caller and raises TypeError or ValueError; what stood before it in the same
-    chunk is then lost, never half a row written.
+    What *rows* raise comes after the rows that came before it. Rows of different lengths are
+    a bug of the caller and raise ValueError.
     """
-    writers = tuple(field.writer() for field in fields)
-    pending: list[str] = []
+    source = iter(rows)
+    failure: Exception | None = None
+    while failure is None:
+        gathered: list[Sequence[Value]] = []
+        try:
+            gathered.extend(islice(source, _BLOCK_ROWS))
+        except Exception as error:  # noqa: BLE001 - raised again below
+            failure = error
+        if gathered:
+            yield tuple(zip(*gathered, strict=True))
+        elif failure is None:
+            return
+    raise failure
+
+
+def gather(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """*pieces* joined to chunks of CHUNK_BYTES or more; only the last may be shorter."""
+    pending: list[bytes] = []
     length = 0
-    for row in rows:
-        cells = [write(value) for write, value in zip(writers, row, strict=True)]
-        text = f"<TR><TD>{'</TD><TD>'.join(cells)}</TD></TR>\n"
-        pending.append(text)
-        length += len(text)
+    for piece in pieces:
+        pending.append(piece)
+        length += len(piece)
         if length >= CHUNK_BYTES:
-            yield "".join(pending).encode("ascii")
+            yield b"".join(pending)
             pending.clear()
             length = 0
     if pending:
-        yield "".join(pending).encode("ascii")
+        yield b"".join(pending)
 
 
 def clean(text: str) -> str:
     """*text* without the characters that XML 1.0 §2.2 forbids or discourages."""
     return _UNWRITABLE.sub("", text)
-
-
-def escape(text: str) -> str:
-    """*text* as ASCII that may stand in element content and in attribute values alike."""
-    if _PLAIN(text):
-        return text
-    return _SPECIAL.sub(_reference, clean(text))
 
 
 def format_number(value: float) -> str:
@@ -101,47 +124,50 @@ def format_number(value: float) -> str:
     return "+Inf" if value > 0 else "-Inf"
 
 
-def _text_cell(value: Value) -> str:
-    if value is None:
-        return ""
+def text_of(value: Value) -> str:
+    """A value of a text column. Raises TypeError for what is no text."""
     if not isinstance(value, str):
         raise TypeError(f"text expected, got {value!r}")
-    return escape(value)
+    return value
 
 
-def _integer_cell(value: Value) -> str:
+def scalar_writer(kind: Kind) -> Callable[[Value], str]:
+    """What writes a value of a *kind* that is not TEXT; null is empty.
+
+    A value of another kind is a bug of the caller and raises TypeError or ValueError.
+    """
+    return _WRITERS[kind]
+
+
+def _integer(value: Value) -> str:
     return "" if value is None else str(int(value))
 
 
-def _number_cell(value: Value) -> str:
+def _number(value: Value) -> str:
     return "" if value is None else format_number(float(value))
 
 
-def _boolean_cell(value: Value) -> str:
+def _boolean(value: Value) -> str:
     if value is None:
         return ""
     return "true" if value else "false"
 
 
-def _reference(match: re.Match[str]) -> str:
-    character = match.group()
-    return _NAMED.get(character) or f"&#{ord(character)};"
-
-
-_SCALAR_CELLS: Final[dict[str, Callable[[Value], str]]] = {
-    "int": _integer_cell,
-    "long": _integer_cell,
-    "short": _integer_cell,
-    "double": _number_cell,
-    "float": _number_cell,
-    "boolean": _boolean_cell,
+_WRITERS: Final[dict[Kind, Callable[[Value], str]]] = {
+    Kind.INTEGER: _integer,
+    Kind.NUMBER: _number,
+    Kind.BOOLEAN: _boolean,
 }
 
-_PLAIN: Final = re.compile(r"[ !#-%(-;=?-~]*\Z").match
-"""Matches text that needs no escaping, which is nearly all of it."""
+_SCALARS: Final = {
+    "int": Kind.INTEGER,
+    "long": Kind.INTEGER,
+    "short": Kind.INTEGER,
+    "double": Kind.NUMBER,
+    "float": Kind.NUMBER,
+    "boolean": Kind.BOOLEAN,
+}
 
 _UNWRITABLE: Final = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
 )
-_SPECIAL: Final = re.compile(r"[^ !#-%(-;=?-~]")
-_NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}

@@ -294,7 +294,7 @@ def test_a_file_that_takes_too_long_is_given_up(
         "source.HeaderSource = Endless\n"
     )
     monkeypatch.syspath_prepend(str(patch))
-    monkeypatch.setattr(crew, "FILE_SECONDS", 8.0)
+    monkeypatch.setattr(crew, "FILE_SECONDS", 5.0)
     report = archive.ingest()
     ((path, reason),) = report.failed
     assert path.endswith("endless.fits")

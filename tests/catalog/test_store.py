@@ -76,6 +76,8 @@ def test_values_match_as_sia_says(store: CatalogStore) -> None:
     assert found(store, calibs=(0, 4)) == []
     assert found(store, targets=("NGC 1",))[:2] == ["visit-1", "cube-1"]
     assert found(store, targets=("ngc 1",)) == []
+    assert found(store, targets=("\ud800",), ids=("\ud800",)) == []
+    assert found(store, targets=("\ud800", "NGC 1"))[:2] == ["visit-1", "cube-1"]
     assert found(store, facilities=("Erewhon Observatory",), dptypes=("cube",)) == ["cube-1"]
     assert found(store, instruments=("Erewhon%",)) == []
     assert found(store, ids=(visit().publisher_did.upper(), "ivo://none/such?x")) == ["visit-1"]
@@ -185,7 +187,7 @@ def test_limit_and_order(tmp_path: Path) -> None:
 
 def test_rows_stream(tmp_path: Path) -> None:
     """Few rows are in memory at a time, however many are found."""
-    datasets = [make_dataset("c", f"n{number:05}", obs_title="x" * 2000) for number in range(4000)]
+    datasets = [make_dataset("c", f"n{number:05}", obs_title="x" * 4000) for number in range(3000)]
     store = make_store(make_settings(tmp_path), *datasets)
     del datasets
     tracemalloc.start()
@@ -194,8 +196,8 @@ def test_rows_stream(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert count == 4000
-    assert peak < 4_000_000  # the rows themselves are above 8 MB
+    assert count == 3000
+    assert peak < 6_500_000  # the rows themselves are above 12 MB
     store.close()
 
 

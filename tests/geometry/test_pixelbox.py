@@ -105,7 +105,7 @@ def random_polygon(rng: np.random.Generator, centre: Floats, size: float) -> Pol
         try:
             return parse_polygon(" ".join(numbers))
         except UsageError:
-            continue
+            size = min(1.5 * size, 80.0)  # too small for its corners to differ
 
 
 def box_of_samples(grid: SkyGrid, shape: Shape, count: int = 11) -> PixelBox | None:
@@ -176,12 +176,12 @@ def test_a_quick_answer_is_the_answer(name: str, seed: int) -> None:
         assert quick == boxed(name, shape), format_pos(shape)
 
 
-@pytest.mark.parametrize("name", ["tan turned", "tan-sip", "car piece", "stg"])
+@pytest.mark.parametrize("name", ["tan turned", "tan-sip", "tan swapped"])
 def test_most_shapes_within_an_ordinary_image_are_quick(name: str) -> None:
     grid, index = grid_of(name), index_of(name)
     rng = np.random.default_rng(8)
     answers = []
-    for _ in range(60):
+    for _ in range(40):
         x, y = (length * rng.uniform(0.4, 0.6) for length in grid.naxis)
         centre, beside = place(grid, x, y), place(grid, x + 4.0, y)
         size = degrees(float(np.linalg.norm(beside - centre)))
@@ -242,14 +242,16 @@ def test_a_point_on_the_edge_between_pixels_is_in_one_of_them() -> None:
     }
 
 
-def test_edges_that_lie_on_edges_between_pixels_add_nothing() -> None:
-    """Pixels of a CAR image of one degree, x = 20 - lon and y = 20.5 + lat in FITS terms."""
-    assert boxed("car piece", Range(355.0, 5.0, 25.0, 35.0)) is not None
+@pytest.mark.parametrize("offset", [0.0, 1e-5, -1e-5])
+def test_edges_that_lie_on_edges_between_pixels_add_nothing(offset: float) -> None:
+    """Pixels of one degree: their edges lie at half degrees, their rows along parallels."""
     grid = grid_of("car piece")
-    corners = lon_lat(np.stack([place(grid, 14.5, 3.5), place(grid, 24.5, 13.5)], axis=1))
-    (east, west), (south, north) = corners
-    shape = Range(round(float(west), 9), round(float(east), 9), round(south, 9), round(north, 9))
-    assert boxed("car piece", shape) == PixelBox((15, 4), (25, 14))
+    lon, lat = lon_lat(grid.pixel_to_sky(np.array([24.5, 14.5]), np.array([3.5, 13.5])))
+    west, east = (round(float(value), 6) for value in lon)
+    south, north = (round(float(value), 6) for value in lat)
+    shape = Range(west - offset, east + offset, south - offset, north + offset)
+    more = 1 if offset > 0.0 else 0
+    assert boxed("car piece", shape) == PixelBox((15 - more, 4 - more), (25 + more, 14 + more))
 
 
 def test_a_polygon_through_the_corners_of_pixels_adds_nothing() -> None:

@@ -55,6 +55,10 @@ class Subject:
     path: Path
     dataset: Dataset
     cutter: Cutter
+    folder: Path
+    """For files that come and go."""
+    complaints: set[str] | None = None
+    """What fitsverify says of the file, once it has been asked."""
 
     @cached_property
     def raw(self) -> bytes:
@@ -66,11 +70,6 @@ class Subject:
     def parent(self) -> File:
         """The file as astropy sees it."""
         return File(self.raw)
-
-    @cached_property
-    def complaints(self) -> set[str] | None:
-        """What fitsverify says of the file, when first asked."""
-        return None
 
     def plan(self, shape: Shape | None = None, **asked: Any) -> CutoutPlan | None:
         """The plan of a request for this file."""
@@ -95,8 +94,7 @@ class Subject:
 
     def sky_images(self) -> Iterator[int]:
         """Numbers of the HDUs that a shape may be taken from: one for each grid of pixels."""
-        prepared = self.cutter._prepared.get(self.dataset)
-        for one in prepared.hdus:
+        for one in self.cutter._prepared.get(self.dataset).hdus:
             if one.is_cuttable and one.leader is one:
                 yield one.hdu.layout.index
 
@@ -133,7 +131,7 @@ class Workbench:
         """A file of one test's own."""
         dataset = index_file(path, self.settings, collections or self.collections)
         cutter = Cutter(FixedResolver(dataset), self.settings)
-        return Subject(path.name, path, dataset, cutter)
+        return Subject(path.name, path, dataset, cutter, self.folder)
 
     def close(self) -> None:
         """Let go of all files."""
@@ -292,9 +290,11 @@ class File:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what astropy thinks of the parent is the parent's
             self.opened = fits.open(io.BytesIO(raw), do_not_scale_image_data=True)
-            bare = fits.open(
-                io.BytesIO(raw), do_not_scale_image_data=True, disable_image_compression=True
-            )
+            bare = self.opened
+            if any(isinstance(one, fits.CompImageHDU) for one in bare):
+                bare = fits.open(
+                    io.BytesIO(raw), do_not_scale_image_data=True, disable_image_compression=True
+                )
             self.hdus = [self._hdu(number, bare[number]) for number in range(len(self.opened))]
 
     def _hdu(self, number: int, bare: Any) -> Hdu:
@@ -445,7 +445,8 @@ def _compare_values(one: Hdu, mother: Hdu, section: Section, figures: Figures) -
     assert one.stored.tobytes() == expected.tobytes()
     assert not any(one.raw_data[one.stored.nbytes :])
     if one.stored.dtype.kind == "f":
-        apart = np.abs(one.stored.astype("f8") - expected.astype("f8"))
+        with np.errstate(invalid="ignore"):  # NaNs and infinities, which are equal to the bit
+            apart = np.abs(one.stored.astype("f8") - expected.astype("f8"))
         apart = apart[np.isfinite(apart)]
     else:
         apart = np.asarray(one.stored != expected, "f8")
@@ -563,25 +564,53 @@ def separation(one: Floats, other: Floats) -> Floats:
     return angles
 
 
+def measured(subject: Subject, program: str | None, *, coordinates: bool = True) -> Figures:
+    """Cut a file all over, compare every cutout, and give the worst of it.
+
+    *program* is fitsverify, None where there is none. *coordinates* as in `compare`.
+    """
+    figures = Figures()
+    verified: list[bytes] = []
+    for number, index in enumerate(subject.sky_images()):
+        places = places_on(subject.grid(index))
+        for place in places if number == 0 else places[:1]:
+            plan = subject.plan(place.shape)
+            assert plan is not None, f"{place.name} of HDU {index} gives no pixel"
+            assert [one.hdu.layout.index for one in plan.hdus if one.box]
+            contents = subject.made(plan)
+            figures.add(compare(subject, contents, coordinates=coordinates))
+            if place.name in VERIFIED:
+                verified.append(contents)
+    if program is not None and verified:
+        folder = subject.folder
+        figures.complaints = new_complaints(program, subject, verified, folder)
+    return figures
+
+
+VERIFIED: Final = ("centre", "corner 0")
+"""Places whose cutouts fitsverify sees."""
+
+
 # ---------------------------------------------------------------- fitsverify
 
 
-def complaints(program: str, path: Path) -> set[str]:
-    """What fitsverify says of a file, without the numbers of cards and HDUs."""
-    run = subprocess.run([program, "-l", path], capture_output=True, text=True, check=False)
+def complaints(program: str, *paths: Path) -> set[str]:
+    """What fitsverify says of files, without the numbers of cards and HDUs."""
+    run = subprocess.run([program, "-l", *paths], capture_output=True, text=True, check=False)
     lines = (run.stdout + run.stderr).splitlines()  # warnings in the one, errors in the other
     found = [line for line in lines if line.startswith("*** ")]
     return {re.sub(r"Keyword #\d+", "Keyword", line) for line in found}
 
 
-def new_complaints(program: str, subject: Subject, contents: Sequence[bytes], folder: Path) -> set[str]:
+def new_complaints(
+    program: str, subject: Subject, contents: Sequence[bytes], folder: Path
+) -> set[str]:
     """What fitsverify says of cutouts and not of their parent."""
-    path = folder / "verified.fits"
-    if subject.complaints is None:
-        path.write_bytes(subject.raw)
-        subject.complaints = complaints(program, path)
-    found: set[str] = set()
-    for one in contents:
+    paths = [folder / f"verified{number}.fits" for number in range(len(contents))]
+    for path, one in zip(paths, contents, strict=True):
         path.write_bytes(one)
-        found |= complaints(program, path)
-    return found - subject.complaints
+    said = complaints(program, *paths)
+    if said and subject.complaints is None:
+        paths[0].write_bytes(subject.raw)
+        subject.complaints = complaints(program, paths[0])
+    return said - (subject.complaints or set())

@@ -91,7 +91,7 @@ class TestQueries:
         ):
             assert answer.status_code == 400
             assert answer.headers["content-type"].startswith("text/plain")
-            assert answer.text.startswith("UsageError: ")
+            assert answer.text.startswith("UsageFault: ")
 
     def test_unknown_format_of_links(self, live: LiveService) -> None:
         """The request fails as a whole."""

@@ -1,0 +1,225 @@
+"""Boxes along axes beside the sky: wavelength, time, polarization, and axes of one pixel."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from support.cutouts import compare
+from support.images import (
+    COUPLED_FAMILIES,
+    POLARIZATION_FAMILIES,
+    SPECTRAL_FAMILIES,
+    TEMPORAL_FAMILIES,
+)
+
+from soda_service.demo.instruments import radio
+from soda_service.errors import UsageError
+from soda_service.geometry.shapes import Circle, Interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.cutouts import Subject, Workbench
+
+C = 299792458.0
+"""Metres in a second."""
+
+
+def section_of(subject: Subject, **asked: Any) -> str | None:
+    """The box of the first image, after all of the cutout has been compared; None for no pixel."""
+    plan = subject.plan(**asked)
+    if plan is None:
+        return None
+    figures = compare(subject, subject.made(plan))
+    assert figures.pixels
+    assert figures.places
+    assert figures.sky_mas < 0.1
+    assert figures.other_axes < 2e-12
+    assert figures.values == 0
+    assert not figures.lost
+    return next(one.box.section for one in plan.hdus if one.box)
+
+
+def between(one: float, other: float) -> Interval:
+    """An interval whatever the order."""
+    return Interval(min(one, other), max(one, other))
+
+
+def frequency_edge(number: float) -> float:
+    """Wavelength of an edge of `cube_frequency`: 4 is between the third and the fourth channel."""
+    return C / (1.4204e9 + 2.5e5 * (number - 0.5 - 4.0))
+
+
+@pytest.mark.parametrize(
+    ("band", "channels"),
+    [
+        (between(frequency_edge(4.2), frequency_edge(6.3)), "4:6"),
+        (between(frequency_edge(4.0001), frequency_edge(4.9999)), "4:4"),
+        (between(frequency_edge(7.5), frequency_edge(7.5)), "7:7"),
+        (Interval(-inf, frequency_edge(9.5)), "9:11"),
+        (Interval(frequency_edge(2.5), inf), "1:2"),
+        (Interval(), "1:11"),
+        (Interval(0.0, 1.0), "1:11"),
+        (Interval(1e-9, 1e-3), None),
+        (Interval(frequency_edge(0.9), 1.0), None),
+    ],
+)
+def test_channels_by_wavelength(
+    bench: Workbench, band: Interval, channels: str | None
+) -> None:
+    """Of a cube in frequency, in a barycentric frame: the longest wave comes first."""
+    found = section_of(bench.family("cube_frequency"), band=band)
+    assert found == (None if channels is None else f"[1:17,1:13,{channels}]")
+
+
+@pytest.mark.parametrize("name", SPECTRAL_FAMILIES)
+def test_any_band_with_a_place_on_the_sky(bench: Workbench, name: str) -> None:
+    """All channels of the box by an open band; a part of them by half the range."""
+    subject = bench.family(name)
+    (prepared,) = [
+        one for one in subject.cutter._prepared.get(subject.dataset).hdus if one.is_cuttable
+    ]
+    assert prepared.wcs is not None
+    spectral = prepared.wcs.spectral
+    if spectral is None:
+        with pytest.raises(UsageError, match="no band can be selected"):
+            subject.plan(band=Interval())
+        return
+    edges = spectral.edges
+    shape = Circle(150.1, 2.2, 0.003)
+    whole = section_of(subject, shape=shape, band=Interval())
+    plain = section_of(subject, shape=shape)
+    assert whole == plain
+    middle = len(edges) // 2
+    some = between(float(edges[0]), float(edges[middle]))
+    part = section_of(subject, shape=shape, band=some)
+    assert part is not None
+    pairs = part[1:-1].split(",")
+    assert pairs[spectral.axis] == f"1:{max(middle, 1)}"
+    assert section_of(subject, band=Interval(1e-30, 1e-29)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "states", "planes"),
+    [
+        ("cube_stokes", ("I",), "1:1"),
+        ("cube_stokes", ("V", "Q"), "2:4"),
+        ("cube_stokes", ("I", "Q", "U", "V", "RR"), "1:4"),
+        ("cube_stokes", ("XX", "LL"), None),
+        ("cube_stokes_linear", ("XX", "XY"), "1:3"),
+        ("cube_stokes_linear", ("YX",), "4:4"),
+        ("cube_stokes_and_frequency", ("U",), "1:1"),
+        ("cube_stokes_and_frequency", ("I", "Q"), "2:3"),
+        ("degenerate_axes", ("I",), None),
+    ],
+)
+def test_planes_by_polarization(
+    bench: Workbench, name: str, states: tuple[str, ...], planes: str | None
+) -> None:
+    """STOKES counts up or down, from plane 1 or from another."""
+    found = section_of(bench.family(name), pol=states)
+    if name == "degenerate_axes":
+        assert found == "[1:61,1:47,1:1,1:1]"
+    else:
+        assert (found and found[1:-1].split(",")[2]) == planes
+
+
+def test_every_axis_at_once(bench: Workbench) -> None:
+    """Sky, polarization and wavelength of one hypercube."""
+    found = section_of(
+        bench.family("cube_stokes_and_frequency"),
+        shape=Circle(150.1, 2.2, 0.003),
+        pol=("I",),
+        band=Interval(),
+    )
+    assert found is not None
+    assert found[1:-1].split(",")[2:] == ["3:3", "1:6"]
+
+
+def test_time_in_utc(bench: Workbench) -> None:
+    """Steps of six hours: the first begins an eighth of a day before MJD 58000.5, plus MJDREFF."""
+    subject = bench.family("cube_time_utc")
+    start = 58000.25 + 0.5 - 1.5 * 0.25
+    inside = Interval(start + 2.1 * 0.25, start + 3.9 * 0.25)
+    assert section_of(subject, time=inside) == "[1:17,1:13,3:4]"
+    assert section_of(subject, time=Interval(-inf, start - 0.1)) is None
+
+
+def test_time_in_another_scale(bench: Workbench) -> None:
+    """TDB is 69.2 seconds ahead of UTC in 2017: more than two of the steps of 30 seconds."""
+    subject = bench.family("cube_time")
+    ahead = 69.184
+    begin = 58000.0 + (4 * 30.0 - 15.0 - ahead + 1) / 86400
+    inside = Interval(begin, begin + 28 / 86400)
+    assert section_of(subject, time=inside) == "[1:17,1:13,5:5]"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "reason"),
+    [
+        ("cube_velocity_no_rest", {"band": Interval()}, "RESTFRQ"),
+        ("cube_frequency_slanted", {"band": Interval()}, "PC3_1"),
+        ("tan", {"band": Interval()}, "no band"),
+        ("tan", {"time": Interval()}, "no time"),
+        ("tan", {"pol": ("I",)}, "no polarization"),
+    ],
+)
+def test_an_axis_that_cannot_be_told_is_refused_with_the_reason(
+    bench: Workbench, name: str, asked: dict[str, Any], reason: str
+) -> None:
+    """By `plan` and `plan_quickly` alike."""
+    subject = bench.family(name)
+    for plan in (subject.cutter.plan, subject.cutter.plan_quickly):
+        with pytest.raises(UsageError, match=reason):
+            plan(subject.request(**asked))
+
+
+def test_every_list_has_members() -> None:
+    """The parametrizations above are not empty."""
+    assert len(SPECTRAL_FAMILIES) > 10
+    assert TEMPORAL_FAMILIES
+    assert POLARIZATION_FAMILIES
+    assert COUPLED_FAMILIES
+
+
+def test_a_spectrum_is_cut_without_a_sky(bench: Workbench) -> None:
+    """One axis of wavelengths, from 4000 Angstrom in steps of 2."""
+    subject = bench.family("spectrum")
+    plan = subject.plan(band=Interval(4010e-10, 4020e-10))
+    assert plan is not None
+    assert plan.hdus[0].box is not None
+    assert plan.hdus[0].box.section == "[6:11]"
+    assert compare(subject, subject.made(plan)).values == 0
+
+
+def test_the_radio_cube_of_the_demo(bench: Workbench, tmp_path: Path) -> None:
+    """One polarization and a few channels around a place."""
+    (product,) = radio()
+    path = tmp_path / "radio.fits"
+    path.write_bytes(product.make())
+    subject = bench.of(path)
+    grid = subject.grid(0)
+    sky = grid.pixel_to_sky(np.array([40.0]), np.array([30.0]))[:, 0]
+    place = Circle(
+        float(np.degrees(np.arctan2(sky[1], sky[0])) % 360), float(np.degrees(np.arcsin(sky[2]))),
+        0.01,
+    )  # fmt: skip
+    header = subject.parent.hdus[0].header
+    axis = next(n for n in range(1, 5) if header[f"CTYPE{n}"] == "FREQ")
+    value, pixel, step = (header[f"{key}{axis}"] for key in ("CRVAL", "CRPIX", "CDELT"))
+    frequencies = value + (np.array([10.0, 14.0]) - pixel) * step
+    everything = section_of(subject, shape=place)
+    some = section_of(subject, shape=place, band=between(*(C / frequencies)), pol=("I",))
+    assert everything is not None
+    assert some is not None
+    first, last = (int(one) for one in some[1:-1].split(",")[axis - 1].split(":"))
+    # A frame other than the barycentre shifts the band by as much as 30 km/s.
+    shift = 1e-4 * value / abs(step) + 1
+    assert abs(first - 10) <= shift
+    assert abs(last - 14) <= shift
+    assert last - first in (3, 4, 5)
+    assert some.split(",")[:2] == everything.split(",")[:2]
+    subject.cutter.close()
