@@ -57,6 +57,7 @@ class CatalogQuery:
     facilities: tuple[str, ...] = ()
     instruments: tuple[str, ...] = ()
     dptypes: tuple[str, ...] = ()
+    dpsubtypes: tuple[str, ...] = ()
     calibs: tuple[int, ...] = ()
     targets: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ def conditions(query: CatalogQuery) -> list[ColumnElement[bool]] | None:
         *_equal(columns.facility_name, query.facilities),
         *_equal(columns.instrument_name, query.instruments),
         *_equal(columns.dataproduct_type, query.dptypes),
+        *_equal(columns.dataproduct_subtype, query.dpsubtypes),
         *_equal(columns.calib_level, query.calibs),
         *_equal(columns.target_name, query.targets),
     ]

@@ -110,7 +110,7 @@ def details_of(configured: Iterable[DetailConfig]) -> tuple[Detail, ...]:
     return named or (_EVERY_HDU,)
 
 
-def obscore_of(row: RowMapping) -> ObsCore:
+def obscore_of(row: Mapping[str, Any]) -> ObsCore:
     """The ObsCore facts in *row*."""
     return ObsCore(**{name: row[name] for name in OBSCORE_NAMES})
 

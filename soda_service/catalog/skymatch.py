@@ -7,7 +7,7 @@ by the exact test, for many footprints at once.
 from __future__ import annotations
 
 from math import pi
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import RowMapping
 
     from soda_service.geometry.shapes import Polygon, Shape
 
@@ -44,28 +43,32 @@ class SkyMatch:
         self._centres = np.array([unit_vector(cap.lon, cap.lat) for cap in caps])
         self._radii = np.radians([cap.radius for cap in caps])
 
-    def meeting(self, rows: Sequence[RowMapping]) -> list[RowMapping]:
-        """Those of *rows* that meet a shape, in their order.
+    columns: Final = ("polygons", "cap_lon", "cap_lat", "cap_radius")
+    """What a row ends with to be decided on; none of them null."""
 
-        Each row has the columns polygons, cap_lon, cap_lat and cap_radius, none of them null.
-        """
-        near = self._near(rows)
+    def meeting(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Those of *rows* that meet a shape, in their order, without `columns`."""
+        packed, lon, lat, radius = zip(*[row[-4:] for row in rows], strict=True)
+        near = self._near(lon, lat, radius)
         polygons: list[tuple[Polygon, ...]] = [() for _ in rows]
         for place in np.flatnonzero(near.any(axis=1)).tolist():
-            polygons[place] = polygons_of(rows[place]["polygons"])
+            polygons[place] = polygons_of(packed[place])
         meets = np.zeros(len(rows), dtype=bool)
         for shape, of_shape in zip(self._shapes, near.T, strict=True):
             owners = np.flatnonzero(of_shape & ~meets).tolist()
             if owners:
                 meets[_met(shape, owners, polygons)] = True
-        return [row for row, met in zip(rows, meets, strict=True) if met]
+        return [rows[place][:-4] for place in np.flatnonzero(meets).tolist()]
 
-    def _near(self, rows: Sequence[RowMapping]) -> NDArray[np.bool_]:
+    def _near(
+        self, lon: Sequence[float], lat: Sequence[float], radius: Sequence[float]
+    ) -> NDArray[np.bool_]:
         """Of each row (first axis) and shape (second), whether their caps meet."""
-        centres = unit_vectors([row["cap_lon"] for row in rows], [row["cap_lat"] for row in rows]).T
-        radii = np.radians([row["cap_radius"] for row in rows])
-        reach = np.minimum(pi, radii[:, None] + self._radii[None, :] + _SLACK)
-        near: NDArray[np.bool_] = centres @ self._centres.T >= np.cos(reach) - _ROUNDING
+        centres = unit_vectors(lon, lat).T
+        reach = np.radians(radius)[:, None] + self._radii[None, :] + _SLACK
+        near: NDArray[np.bool_] = (
+            centres @ self._centres.T >= np.cos(np.minimum(pi, reach)) - _ROUNDING
+        )
         return near
 
 

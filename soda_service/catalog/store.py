@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from soda_service.config import LinkRule, Settings
 
 _GULP: Final = 500
+"""Rows fetched, or removed, at once."""
+
+_ANSWER_GULP: Final = 200
 """Rows fetched at once while an answer streams."""
 
 _RELATED_LIMIT: Final = 100
@@ -50,8 +54,8 @@ _DISTINCT_SECONDS: Final = 10.0
 """How long a list of values is believed while the catalog changes."""
 
 DistinctColumn = Literal[
-    "obs_collection", "facility_name", "instrument_name", "dataproduct_type", "calib_level",
-    "lsst_band", "pol_states",
+    "obs_collection", "facility_name", "instrument_name", "dataproduct_type",
+    "dataproduct_subtype", "calib_level", "lsst_band", "pol_states",
 ]  # fmt: skip
 
 _OBSCORE_COLUMNS: Final = tuple(schema.dataset.c[name] for name in OBSCORE_NAMES)
@@ -134,38 +138,48 @@ class CatalogStore:
     # Reading.
 
     def find(self, query: CatalogQuery, limit: int) -> Iterator[ObsCore]:
-        """Rows that meet *query*, at most *limit*, in the order in which they were ingested.
+        """Datasets that meet *query*, at most *limit*; as `find_rows`, one by one."""
+        for rows in self.find_rows(query, limit, OBSCORE_NAMES):
+            for row in rows:
+                yield obscore_of(dict(zip(OBSCORE_NAMES, row, strict=True)))
 
-        All rows are of one state of the catalog, that of the first step; few are in memory
-        at a time. Closing the iterator early lets go of the catalog.
+    def find_rows(
+        self, query: CatalogQuery, limit: int, columns: Sequence[str]
+    ) -> Iterator[Sequence[tuple[Fact, ...]]]:
+        """Rows of ObsCore *columns* that meet *query*, some at a time, none empty.
+
+        At most *limit* rows, in the order in which they were ingested, all of one state of
+        the catalog, that of the first step; few are in memory at a time. Closing the iterator
+        early lets go of the catalog.
         """
         terms = conditions(query)
         if terms is None or limit <= 0:
             return
         table = schema.dataset
-        statement = select(*_OBSCORE_COLUMNS).where(*terms).order_by(table.c.id)
+        statement = (
+            select(*(table.c[name] for name in columns)).where(*terms).order_by(table.c.id)
+        )
         match: SkyMatch | None = None
         if query.shapes:
             match = SkyMatch(query.shapes)
-            statement = statement.add_columns(
-                table.c.polygons, table.c.cap_lon, table.c.cap_lat, table.c.cap_radius
-            ).where(
+            statement = statement.add_columns(*(table.c[name] for name in match.columns)).where(
                 table.c.polygons.is_not(None),
                 candidates([sky_box(shape) for shape in query.shapes]),
             )
         else:
             statement = statement.limit(limit)
         left = limit
-        with self._database.reading() as connection:
-            result = connection.execution_options(yield_per=_GULP).execute(statement)
-            for rows in result.mappings().partitions():
+        with (
+            self._database.reading() as connection,
+            closing(connection.execute(statement)) as result,
+        ):
+            # Straight from the driver: a Row for each of them costs as much as all the rest.
+            cursor = result.cursor
+            while left > 0 and (rows := cursor.fetchmany(_ANSWER_GULP)):
                 chosen = match.meeting(rows) if match else rows
-                for row in chosen[:left]:
-                    yield obscore_of(row)
+                if chosen:
+                    yield chosen[:left]
                 left -= len(chosen)
-                if left <= 0:
-                    result.close()
-                    return
 
     def get(self, identifier: str) -> Dataset | None:
         """The dataset of this publisher DID, whatever its case."""

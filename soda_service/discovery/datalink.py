@@ -19,6 +19,7 @@ from soda_service.discovery.framing import add_descriptor, framed
 from soda_service.discovery.obscore import LINKS_MEDIA_TYPE
 from soda_service.errors import ConfigurationError
 from soda_service.votable.document import Status, load_template, set_status, votable_chunks
+from soda_service.votable.table import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -107,7 +108,7 @@ def answer(
         add_descriptor(root, descriptor)
     readers = [_attribute_of(field) for field in template.fields]
     rows = ([getattr(link, attribute) for attribute in readers] for link in links)
-    return votable_chunks(root, template.fields, rows, explain=explain)
+    return votable_chunks(root, template.fields, blocks_of(rows), explain=explain)
 
 
 class _LinkFinder:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from soda_service.config import Settings
     from soda_service.discovery.urls import Urls
     from soda_service.votable.document import Template
-
+    from soda_service.votable.table import Field
 
 _INDENT: Final = "\n  "
+_INPUT_PARAMS: Final = f"{votable('GROUP')}[@name='inputParams']/{votable('PARAM')}"
 
 
 def framed(template: Template, settings: Settings, urls: Urls) -> Element:
@@ -63,8 +64,15 @@ def add_descriptor(root: Element, descriptor: Element) -> None:
 
 def input_params(resource: Element) -> dict[str, Element]:
     """The input PARAMs of a service descriptor by UCD, which tells what each of them selects."""
-    path = f"{votable('GROUP')}[@name='inputParams']/{votable('PARAM')}"
-    return {param.get("ucd", ""): param for param in reversed(resource.findall(path))}
+    return {param.get("ucd", ""): param for param in reversed(resource.findall(_INPUT_PARAMS))}
+
+
+def param_of(resource: Element, field: Field) -> Element | None:
+    """The input PARAM that selects by the column *field*: it has its utype, or else its UCD."""
+    params = resource.findall(_INPUT_PARAMS)
+    same = [param for param in params if param.get("utype") == (field.utype or "")]
+    alike = [param for param in params if param.get("ucd") == (field.ucd or "")]
+    return next(iter(same + [param for param in alike if param.get("utype") is None]), None)
 
 
 def remove(element: Element) -> None:

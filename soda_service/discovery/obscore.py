@@ -6,18 +6,17 @@ Which columns there are, with their units, UCDs and utypes, stands in the templa
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from soda_service.catalog.dataset import ObsCore
 from soda_service.catalog.query import ACCESS_FORMAT
 from soda_service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from soda_service.discovery.urls import Urls
-    from soda_service.votable.table import Field, Value
+    from soda_service.votable.table import Block, Column, Field, Value
 
 LINKS_MEDIA_TYPE: Final = ACCESS_FORMAT
 """The media type of links documents to the letter: clients compare the whole string."""
@@ -32,28 +31,31 @@ MANDATORY_COLUMNS: Final = (
 """The columns that every ObsCore 1.1 table has (its table 1)."""
 
 
-def row_maker(fields: Sequence[Field], urls: Urls) -> Callable[[ObsCore], tuple[Value, ...]]:
-    """What turns the facts of a dataset into a row of *fields*.
+class ObsCoreTable:
+    """Makes tables of *fields* out of what the catalog knows."""
 
-    Raises ConfigurationError where a mandatory column is missing or a column is unknown.
-    """
-    names = [field.name for field in fields]
-    missing = [name for name in MANDATORY_COLUMNS if name not in names]
-    if missing:
-        raise ConfigurationError(f"sia2.xml lacks the ObsCore columns {', '.join(missing)}")
-    readers = tuple(_reader(name, urls) for name in names)
+    def __init__(self, fields: Sequence[Field], urls: Urls) -> None:
+        """Raises ConfigurationError where a mandatory column is missing or one is unknown."""
+        self._names = [field.name for field in fields]
+        self._urls = urls
+        missing = [name for name in MANDATORY_COLUMNS if name not in self._names]
+        if missing:
+            raise ConfigurationError(f"sia2.xml lacks the ObsCore columns {', '.join(missing)}")
+        self.facts = tuple(name for name in self._names if name not in _MADE_HERE)
+        """The columns that the catalog is asked for, in their order."""
+        for name in self.facts:
+            if name not in ObsCore.__dataclass_fields__:
+                raise ConfigurationError(
+                    f"sia2.xml has a column that nothing is known of: {name!r}"
+                )
 
-    def row(facts: ObsCore) -> tuple[Value, ...]:
-        return tuple([read(facts) for read in readers])
+    def block(self, rows: Sequence[Sequence[Value]]) -> Block:
+        """*rows* of `facts`, at least one, with what the catalog does not know."""
+        columns: dict[str, Column] = dict(zip(self.facts, zip(*rows, strict=True), strict=True))
+        identifiers = cast("Sequence[str]", columns["obs_publisher_did"])
+        columns["access_url"] = self._urls.links_of_each(identifiers)
+        columns["access_format"] = [LINKS_MEDIA_TYPE] * len(rows)
+        return [columns[name] for name in self._names]
 
-    return row
 
-
-def _reader(name: str, urls: Urls) -> Callable[[ObsCore], Value]:
-    if name == "access_url":
-        return lambda facts: urls.links(facts.obs_publisher_did)
-    if name == "access_format":
-        return lambda facts: LINKS_MEDIA_TYPE  # noqa: ARG005 - the same for every dataset
-    if name not in ObsCore.__dataclass_fields__:
-        raise ConfigurationError(f"sia2.xml has a column that nothing is known of: {name!r}")
-    return attrgetter(name)
+_MADE_HERE: Final = frozenset({"access_url", "access_format"})

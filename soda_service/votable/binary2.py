@@ -44,31 +44,25 @@ def binary2_pieces(fields: Sequence[Field], blocks: Iterable[Block]) -> Iterator
 
 def _rows(encoders: Sequence[ColumnEncoder[bytes]], block: Block) -> Iterator[bytes]:
     cells: list[Sequence[bytes] | bytes] = []
-    nullable: list[tuple[int, Column]] = []
-    flag = 1 << (len(encoders) + 7) // 8 * 8
+    nulls: list[list[int]] = []
+    size = (len(encoders) + 7) // 8
+    flag = 1 << 8 * size
     for encoder, column in zip(encoders, block, strict=True):
         flag >>= 1
         encoded, has_null = encoder.encode(column)
         cells.append(encoded)
         if has_null:
-            nullable.append((flag, column))
-    count = len(block[0])
-    return join_rows([_null_flags(nullable, count, (len(encoders) + 7) // 8), *cells], b"", count)
+            nulls.append([flag if value is None else 0 for value in column])
+    return join_rows([_null_flags(nulls, size), *cells], b"", len(block[0]))
 
 
-def _null_flags(
-    nullable: Sequence[tuple[int, Column]], count: int, size: int
-) -> Sequence[bytes] | bytes:
+def _null_flags(nulls: Sequence[Sequence[int]], size: int) -> Sequence[bytes] | bytes:
     """The flags of each row, or of all where they are the same; *size* bytes each."""
-    if not nullable:
+    if not nulls:
         return bytes(size)
-    flags = [[flag if value is None else 0 for value in column] for flag, column in nullable]
-    sums = list(map(sum, zip(*flags, strict=True)))
-    different = {number: number.to_bytes(size, "big") for number in set(sums)}
-    if len(different) == 1:
-        return different[sums[0]]
-    assert len(sums) == count, (len(sums), count)
-    return [different[number] for number in sums]
+    sums = list(map(sum, zip(*nulls, strict=True)))
+    flags = {number: number.to_bytes(size, "big") for number in set(sums)}
+    return flags[sums[0]] if len(flags) == 1 else [flags[number] for number in sums]
 
 
 def _encoder(field: Field) -> ColumnEncoder[bytes]:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from soda_service.votable.cells import join_rows, text_encoder
-from soda_service.votable.table import clean, gather
+from soda_service.votable.table import LimitedBlocks, clean, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 def delimited_chunks(
-    form: Delimited, fields: Sequence[Field], blocks: Iterable[Block]
+    form: Delimited, fields: Sequence[Field], blocks: Iterable[Block], *, limit: int | None = None
 ) -> Iterator[bytes]:
-    """The table in chunks, in bounded memory; what *blocks* raise is raised, mid-way too."""
-    return gather(_pieces(form.value, fields, blocks))
+    """The table in chunks, in bounded memory.
+
+    At most *limit* rows are written; that there was another cannot be said. What *blocks* raise
+    is raised, mid-way too: a table that broke off would look complete.
+    """
+    return gather(_pieces(form.value, fields, LimitedBlocks(blocks, limit)))
 
 
 def _pieces(rule: _Rule, fields: Sequence[Field], blocks: Iterable[Block]) -> Iterator[bytes]:

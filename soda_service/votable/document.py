@@ -20,7 +20,7 @@ from lxml import etree
 from soda_service.config import resource_path
 from soda_service.errors import ConfigurationError
 from soda_service.votable.binary2 import binary2_pieces
-from soda_service.votable.table import Field, clean, gather
+from soda_service.votable.table import Field, LimitedBlocks, clean, gather
 from soda_service.votable.tabledata import tabledata_pieces
 
 if TYPE_CHECKING:
@@ -110,22 +110,23 @@ def votable_chunks(
     blocks: Iterable[Block],
     *,
     serialization: Serialization = Serialization.TABLEDATA,
+    limit: int | None = None,
     explain: Callable[[Exception], str],
 ) -> Iterator[bytes]:
     """The document *root* with rows where its empty TABLEDATA is, in chunks, in bounded memory.
 
-    What was left out of *blocks* by `RowLimit`, if that is what they are, is said by
-    QUERY_STATUS OVERFLOW after the table. Where *blocks* fail on the way, QUERY_STATUS ERROR
-    follows it with what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
+    At most *limit* rows are written; where there was another, QUERY_STATUS OVERFLOW
+    follows the table. Where *blocks* fail on the way, QUERY_STATUS ERROR follows it with
+    what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
     """
     head, between, tail = _around_rows(root, serialization)
     source = _Guarded(blocks)
-    write = binary2_pieces if serialization is Serialization.BINARY2 else tabledata_pieces
+    limited = LimitedBlocks(source, limit)
     yield head
-    yield from gather(write(fields, source))
+    yield from gather(_PIECES[serialization](fields, limited))
     if source.failure is not None:
         yield between + _status_info(Status.ERROR, explain(source.failure)) + tail
-    elif isinstance(blocks, RowLimit) and blocks.overflows:
+    elif limited.overflows:
         yield between + _status_info(Status.OVERFLOW) + tail
     else:
         yield between + tail
@@ -179,22 +180,16 @@ class _Slot:
             element.text = text
 
 
-class _Rows:
-    """Rows up to a limit, which remembers what stopped it."""
+class _Guarded:
+    """Blocks up to where they fail; it remembers what failed."""
 
-    def __init__(self, rows: Iterable[Sequence[Value]], limit: int | None) -> None:
-        self._rows = rows
-        self._limit = limit
-        self.overflows = False
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._blocks = blocks
         self.failure: Exception | None = None
 
-    def __iter__(self) -> Iterator[Sequence[Value]]:
+    def __iter__(self) -> Iterator[Block]:
         try:
-            for count, row in enumerate(self._rows):
-                if count == self._limit:
-                    self.overflows = True
-                    return
-                yield row
+            yield from self._blocks
         except Exception as error:  # noqa: BLE001 - the answer has begun: it must end well-formed
             self.failure = error
 
@@ -228,14 +223,15 @@ def _field_of(element: Element) -> Field:
         raise ConfigurationError(f"a FIELD lacks its {error.args[0]}") from None
 
 
-def _around_rows(root: Element) -> tuple[bytes, bytes, bytes]:
+def _around_rows(root: Element, serialization: Serialization) -> tuple[bytes, bytes, bytes]:
     """What stands before the rows, between them and the end of the table, and after it."""
     document = render(root)
     head, found, rest = document.partition(b"<TABLEDATA/>")
     if not found or b"<TABLEDATA/>" in rest:
         raise ConfigurationError("a template with rows needs exactly one empty <TABLEDATA/>")
+    before, after = _TAGS[serialization]
     between, end, tail = rest.partition(b"</TABLE>")
-    return head + b"<TABLEDATA>\n", b"</TABLEDATA>" + between + end, tail
+    return head + before, after + between + end, tail
 
 
 def _status_info(status: Status, message: str = "") -> bytes:
@@ -245,3 +241,15 @@ def _status_info(status: Status, message: str = "") -> bytes:
 
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
+
+_TAGS: Final = {
+    Serialization.TABLEDATA: (b"<TABLEDATA>\n", b"</TABLEDATA>"),
+    Serialization.BINARY2: (
+        b'<BINARY2>\n<STREAM encoding="base64">\n',
+        b"</STREAM>\n</BINARY2>",
+    ),
+}
+_PIECES: Final = {
+    Serialization.TABLEDATA: tabledata_pieces,
+    Serialization.BINARY2: binary2_pieces,
+}

@@ -74,7 +74,7 @@ class Field:
 def blocks_of(rows: Iterable[Sequence[Value]]) -> Iterator[Block]:
     """*rows*, each of which has one value for each field, in blocks.
 
-    What *rows* raise comes after the rows that came before it. Rows of different lengths are
+    What *rows* raise comes after the rows before it. Rows of different lengths are
     a bug of the caller and raise ValueError.
     """
     source = iter(rows)
@@ -90,6 +90,27 @@ def blocks_of(rows: Iterable[Sequence[Value]]) -> Iterator[Block]:
         elif failure is None:
             return
     raise failure
+
+
+class LimitedBlocks:
+    """At most a *limit* of the rows of *blocks*; it remembers whether there were more."""
+
+    def __init__(self, blocks: Iterable[Block], limit: int | None) -> None:
+        self._blocks = blocks
+        self._limit = limit
+        self.overflows = False
+
+    def __iter__(self) -> Iterator[Block]:
+        left = self._limit
+        for block in self._blocks:
+            count = len(block[0])
+            if left is not None and count > left:
+                self.overflows = True
+                if left:
+                    yield [column[:left] for column in block]
+                return
+            yield block
+            left = None if left is None else left - count
 
 
 def gather(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from soda_service.discovery.urls import Service
-from soda_service.web.params import cutout_query, links_query, position_query
+from soda_service.web.params import cutout_query, links_queries, links_query, position_query
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from ipaddress import IPv4Network, IPv6Network
 
     from starlette.types import Scope
@@ -97,6 +98,11 @@ class SiteUrls:
     def links(self, identifier: str) -> str:
         """The links document of one dataset."""
         return f"{self.links_endpoint}?{links_query(identifier)}"
+
+    def links_of_each(self, identifiers: Sequence[str]) -> list[str]:
+        """The links documents of many."""
+        before = self.links_endpoint + "?"
+        return [before + query for query in links_queries(identifiers)]
 
     def sync(
         self, identifier: str, *, circle: Circle | None = None, detail: str | None = None

@@ -57,15 +57,18 @@ class Piece:
         assert np.array_equal(np.isnan(mine.spherical.lon), np.isnan(its.spherical.lon))
         assert np.nanmax(apart) < 0.1
 
-    def assert_best(self, inside: Flags) -> None:
-        """The box holds each pixel whose centre is *inside*, and at most one row more a side."""
+    def assert_best(self, inside: Flags, more: int = 1) -> None:
+        """The box holds each pixel whose centre is *inside*, and few rows *more* on any side.
+
+        A pixel counts whose area is touched: one row more, but for the corners of polygons.
+        """
         x, y = celestial_axes(self.parent.header)
         for axis, flags in ((x, inside.any(axis=0)), (y, inside.any(axis=1))):
             wanted = np.flatnonzero(flags)
             low = self.lower[axis]
             high = low + self.image.header[f"NAXIS{axis + 1}"] - 1
-            assert wanted[0] - 1 <= low <= wanted[0]
-            assert wanted[-1] <= high <= wanted[-1] + 1
+            assert wanted[0] - more <= low <= wanted[0]
+            assert wanted[-1] <= high <= wanted[-1] + more
 
 
 def pieces(cutout: bytes, parent: Path) -> list[Piece]:
@@ -132,7 +135,7 @@ def within_circle(sky: SkyCoord, lon: float, lat: float, radius: float) -> Flags
     return flags
 
 
-def within_polygon(sky: SkyCoord, numbers: list[float]) -> Flags:
+def within_polygon(sky: SkyCoord, *numbers: float) -> Flags:
     """Which positions lie in a convex polygon of great circles, whatever its winding."""
     corners = SkyCoord(numbers[::2], numbers[1::2], unit="deg").cartesian.xyz.value.T
     points = sky.cartesian.xyz.value
