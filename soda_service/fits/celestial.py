@@ -15,6 +15,7 @@ import numpy as np
 
 from soda_service.fits.skyframe import SkyFrame
 from soda_service.fits.wcscards import WcsCards, WcsError
+from soda_service.geometry.skyplane import SkyPlane
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -86,6 +87,8 @@ class CelestialGrid:
         self._plane: NDArray[np.float64] | None = None
         """For a gnomonic image: a matrix from (x, y, 1) of undistorted pixels to directions."""
         self._plane_inverse: NDArray[np.float64] | None = None
+        self.plane: SkyPlane | None = None
+        """The image as a plane, where it is gnomonic and undistorted."""
         self._find_plane()
 
     @property
@@ -218,6 +221,8 @@ class CelestialGrid:
             return
         if np.isfinite(inverse).all():
             self._plane, self._plane_inverse = plane, inverse
+            if not self._distorted:
+                self.plane = SkyPlane.of(inverse)
 
 
 def _gnomonic(wcsprm: Any, *, latitude_first: bool) -> NDArray[np.float64]:

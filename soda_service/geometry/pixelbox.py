@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .shapes import Shape
     from .skyindex import SkyIndex
+    from .skyplane import SkyPlane
 
     Floats = NDArray[np.float64]
 
@@ -45,6 +46,10 @@ class SkyGrid(Protocol):
     def naxis(self) -> tuple[int, int]:
         """Lengths of the two axes."""
 
+    @property
+    def plane(self) -> SkyPlane | None:
+        """The image as a plane, where it is gnomonic and undistorted."""
+
     def pixel_to_sky(self, x: Floats, y: Floats) -> Floats:
         """The vectors of 0-based pixel coordinates; NaN where the map is undefined."""
 
@@ -64,8 +69,9 @@ class PixelBox:
     def __post_init__(self) -> None:
         if len(self.lower) != len(self.upper):
             raise ValueError(f"axes differ: {self.lower} against {self.upper}")
-        if any(low >= high or low < 0 for low, high in zip(self.lower, self.upper, strict=True)):
-            raise ValueError(f"an empty or negative box: {self.lower} to {self.upper}")
+        for low, high in zip(self.lower, self.upper, strict=True):
+            if low >= high or low < 0:
+                raise ValueError(f"an empty or negative box: {self.lower} to {self.upper}")
 
     @classmethod
     def whole(cls, naxis: tuple[int, ...]) -> Self:
@@ -125,9 +131,7 @@ def box_around_quickly(
 
     It is given where the shape lies well inside the image, where the map is smooth, and no edge of
     the box is in doubt; and where the shape is clearly elsewhere (None). Without the grid's *index*
-    there is no proof, and so no answer.
+    there is a proof, and so an answer, only where the image is a plane.
     """
-    if index is None:
-        return NOT_QUICK
     found = find_quickly(shape, grid, index)
     return PixelBox(*found) if isinstance(found, tuple) else found

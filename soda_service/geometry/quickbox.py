@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from .shapes import Circle, Polygon, Range
+from .skyplane import box_within, is_outside
 from .skyregion import range_width, region_of
 from .vectors import cross, dot, unit_vector
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .pixelbox import SkyGrid
     from .shapes import Shape
     from .skyindex import SkyIndex
+    from .skyplane import SkyPlane
     from .vectors import Vector
 
     Floats = NDArray[np.float64]
@@ -59,8 +61,29 @@ _ELLIPSE_BACK: Final = np.concatenate([np.ones((1, _ON_CIRCLE)), _WAVES])
 _BESIDE: Final = cos(2.0 * pi / _ON_CIRCLE), sin(2.0 * pi / _ON_CIRCLE)
 
 
-def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Quickness | None:
+def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex | None) -> Found | Quickness | None:
     """First pixel and one past the last of the box, None for no overlap, or NOT_QUICK."""
+    if grid.plane is not None:
+        on_plane = find_on_plane(shape, grid.plane, grid.naxis)
+        if on_plane is not NOT_QUICK:
+            return on_plane
+    return _find_by_samples(shape, grid, index) if index is not None else NOT_QUICK
+
+
+def find_on_plane(
+    shape: Shape, plane: SkyPlane, naxis: tuple[int, int]
+) -> Found | Quickness | None:
+    """The same from the closed form, for an image that is a plane."""
+    limits = plane.limits(shape)
+    if limits is None:
+        return NOT_QUICK
+    if is_outside(limits, naxis):
+        return None
+    return box_within(limits, naxis) or NOT_QUICK
+
+
+def _find_by_samples(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Quickness | None:
+    """The same for any image."""
     cap = _cap_around(shape)
     if cap is None:
         return NOT_QUICK

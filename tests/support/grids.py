@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from soda_service.geometry.skyplane import SkyPlane
+
     Floats = NDArray[np.float64]
 
 
 class AstropyGrid:
     """A celestial WCS whose world coordinates are ICRS."""
+
+    plane: SkyPlane | None = None
 
     def __init__(self, wcs: WCS, naxis: tuple[int, int]) -> None:
         self.wcs = wcs
@@ -49,6 +53,8 @@ class AstropyGrid:
 class CutGrid:
     """The part of another grid that starts at a pixel."""
 
+    plane: SkyPlane | None = None
+
     def __init__(self, grid: AstropyGrid, lower: tuple[int, int], naxis: tuple[int, int]) -> None:
         self._grid = grid
         self._lower = lower
@@ -66,6 +72,8 @@ class CutGrid:
 
 class TurnedGrid:
     """Another grid with its axes swapped and the new first one turned round."""
+
+    plane: SkyPlane | None = None
 
     def __init__(self, grid: AstropyGrid) -> None:
         self._grid = grid

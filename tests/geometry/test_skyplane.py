@@ -1,0 +1,102 @@
+"""The closed form for planes against the search that any image allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from hypothesis import given, settings, strategies as st
+from support.grids import AstropyGrid
+
+from soda_service.geometry.pixelbox import NOT_QUICK, box_around, box_around_quickly
+from soda_service.geometry.shapes import Circle, Polygon, Range
+from soda_service.geometry.skyindex import SkyIndex
+from soda_service.geometry.skyplane import SkyPlane
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+NAXIS = (301, 203)
+SCALE = 0.02
+
+
+class PlaneGrid(AstropyGrid):
+    """A gnomonic image that knows it is a plane."""
+
+    def __init__(self, lon: float, lat: float, turn: float) -> None:
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+        wcs.wcs.crval = lon, lat
+        wcs.wcs.crpix = 87.3, 131.8
+        cos, sin = np.cos(turn), np.sin(turn)
+        wcs.wcs.cd = SCALE * np.array([[-cos, 1.1 * sin], [sin, 1.1 * cos]])
+        wcs.wcs.set()
+        super().__init__(wcs, NAXIS)
+        x, y = np.array([0.0, 300, 0, 300]), np.array([0.0, 0, 200, 200])
+        self.plane = SkyPlane.of(_fitted(self.pixel_to_sky(x, y), x, y))
+
+
+def _fitted(vectors: Floats, x: Floats, y: Floats) -> Floats:
+    """The matrix from directions to (x, y, 1), up to a factor, by the direct linear transform."""
+    rows = []
+    for vector, one_x, one_y in zip(vectors.T, x, y, strict=True):
+        rows.append([*vector, 0, 0, 0, *(-one_x * vector)])
+        rows.append([0, 0, 0, *vector, *(-one_y * vector)])
+    matrix: Floats = np.linalg.svd(np.array(rows))[2][-1].reshape(3, 3)
+    return matrix if (matrix @ vectors[:, 0])[2] > 0 else -matrix
+
+
+GRIDS = [PlaneGrid(10.0, 20.0, 0.3), PlaneGrid(359.9, -89.0, 2.0), PlaneGrid(180.0, 0.0, -1.0)]
+INDICES = [SkyIndex.of(grid) for grid in GRIDS]
+PLACES = st.tuples(st.floats(-60, NAXIS[0] + 60), st.floats(-60, NAXIS[1] + 60))
+
+
+def _sky(grid: PlaneGrid, place: tuple[float, float]) -> tuple[float, float]:
+    x, y, z = (float(one[0]) for one in grid.pixel_to_sky(*(np.array([one]) for one in place)))
+    return float(np.degrees(np.arctan2(y, x))) % 360.0, float(np.degrees(np.arcsin(z)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(number=st.integers(0, 2), place=PLACES, pixels=st.floats(0.01, 120))
+def test_circles(number: int, place: tuple[float, float], pixels: float) -> None:
+    """What the closed form answers is what the search answers."""
+    grid, index = GRIDS[number], INDICES[number]
+    shape = Circle(*_sky(grid, place), radius=pixels * SCALE)
+    quick = box_around_quickly(shape, grid, None)
+    if quick is not NOT_QUICK:
+        assert quick == box_around(shape, grid, index)
+
+
+@settings(max_examples=100, deadline=None)
+@given(number=st.integers(0, 2), places=st.lists(PLACES, min_size=3, max_size=6))
+def test_polygons(number: int, places: list[tuple[float, float]]) -> None:
+    """Crossing edges and spikes included."""
+    grid, index = GRIDS[number], INDICES[number]
+    shape = Polygon(tuple(_sky(grid, place) for place in places))
+    quick = box_around_quickly(shape, grid, None)
+    if quick is not NOT_QUICK:
+        assert quick == box_around(shape, grid, index)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_circle_inside_is_answered(number: int) -> None:
+    """The ordinary case has the closed form; so has a shape that is clearly elsewhere."""
+    grid = GRIDS[number]
+    inside = Circle(*_sky(grid, (150.2, 100.3)), radius=20 * SCALE)
+    outside = Circle(*_sky(grid, (-55.0, 100.3)), radius=20 * SCALE)
+    assert box_around_quickly(inside, grid, None) not in (None, NOT_QUICK)
+    assert box_around_quickly(outside, grid, None) is None
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [Range(9, 10, 19, 20), Circle(10, 20, 61), Circle(190, -20, 1), Circle(10, 20, 59.9)],
+    ids=["range", "large", "antipode", "horizon"],
+)
+def test_no_closed_form_is_no_answer(shape: Circle | Range) -> None:
+    """Ranges, very large circles, and what lies behind or reaches the horizon."""
+    assert box_around_quickly(shape, GRIDS[0], None) is NOT_QUICK
