@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from soda_service.config import settings_environment
+from soda_service.web.connection import LimitedHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=LimitedHttp,
         ws="none",
         lifespan="on",
         access_log=False,  # the service writes its own, with request ids

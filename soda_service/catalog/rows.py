@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from soda_service.geometry.shapes import Circle, Polygon
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import RowMapping
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from soda_service.config import DetailConfig
 
     Cell = str | int | float | bytes | None
+    Fact = str | int | float | None
+    """A cell of an ObsCore column."""
 
 OBSCORE_NAMES: Final = tuple(field.name for field in fields(ObsCore))
 
@@ -110,7 +112,7 @@ def details_of(configured: Iterable[DetailConfig]) -> tuple[Detail, ...]:
     return named or (_EVERY_HDU,)
 
 
-def obscore_of(row: Mapping[str, Any]) -> ObsCore:
+def obscore_of(row: RowMapping | Mapping[str, Any]) -> ObsCore:
     """The ObsCore facts in *row*."""
     return ObsCore(**{name: row[name] for name in OBSCORE_NAMES})
 

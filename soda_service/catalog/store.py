@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 
     from soda_service.catalog.dataset import Dataset, ObsCore
     from soda_service.catalog.query import CatalogQuery
-    from soda_service.catalog.rows import Cell, DatasetRows
+    from soda_service.catalog.rows import Cell, DatasetRows, Fact
     from soda_service.config import LinkRule, Settings
 
 _GULP: Final = 500
-"""Rows fetched, or removed, at once."""
-
-_ANSWER_GULP: Final = 200
 """Rows fetched at once while an answer streams."""
 
 _RELATED_LIMIT: Final = 100
@@ -156,9 +153,7 @@ class CatalogStore:
         if terms is None or limit <= 0:
             return
         table = schema.dataset
-        statement = (
-            select(*(table.c[name] for name in columns)).where(*terms).order_by(table.c.id)
-        )
+        statement = select(*(table.c[name] for name in columns)).where(*terms).order_by(table.c.id)
         match: SkyMatch | None = None
         if query.shapes:
             match = SkyMatch(query.shapes)
@@ -175,7 +170,7 @@ class CatalogStore:
         ):
             # Straight from the driver: a Row for each of them costs as much as all the rest.
             cursor = result.cursor
-            while left > 0 and (rows := cursor.fetchmany(_ANSWER_GULP)):
+            while left > 0 and (rows := cursor.fetchmany(_GULP)):
                 chosen = match.meeting(rows) if match else rows
                 if chosen:
                     yield chosen[:left]

@@ -10,6 +10,8 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+import numpy as np
+
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan, Quickness
 from soda_service.cutout.prepared import PreparedDataset, PreparedDatasets, PreparedHdu, file_name
 from soda_service.cutout.tables import WHOLE, MovedTables, Whole
@@ -112,27 +114,28 @@ class Cutter:
                 return
             yield from fits_chunks(_parts(plan, source), BAND_BYTES)
 
-    def cut_resident(self, plan: CutoutPlan) -> bytes | None:
-        """The whole answer if it is small and its pixels are in memory; never blocks."""
+    def cut_resident(self, plan: CutoutPlan) -> memoryview | None:
+        """The whole answer if it is small and its pixels are in memory; never blocks.
+
+        Raises CorruptFileError where the file cannot hold what the plan wants of it.
+        """
         if not plan.hdus or plan.checksums or plan.size > RESIDENT_BYTES:
             return None
         borrowed = self._files.peek(plan.dataset.url, plan.dataset.version)
         if borrowed is None:
             return None
-        pieces: list[bytes] = []
+        answer = np.empty(plan.size, np.uint8).data  # not cleared: every byte is written
+        at = 0
         with borrowed as source:
             for one in plan.hdus:
-                pieces.append(one.header)
-                if not one.data_size:
-                    continue
-                if one.box is None:
-                    data = source.copy_resident(RunGrid(one.hdu.layout.data_offset, one.data_size))
-                else:
-                    data = open_reader(one.hdu.layout, source).read_resident(one.box)
-                if data is None:
+                data_at = at + len(one.header)
+                end = data_at + one.data_size
+                at = end + padding_size(one.data_size)
+                answer[data_at - len(one.header) : data_at] = one.header
+                answer[end:at] = bytes(at - end)
+                if one.data_size and not _copy_resident(one, source, answer[data_at:end]):
                     return None
-                pieces += data, bytes(padding_size(len(data)))
-        return b"".join(pieces)
+        return answer
 
     def close(self) -> None:
         """Let go of open files."""
@@ -153,6 +156,12 @@ class Cutter:
                 yield source
         except FileNotFoundError:
             raise UnknownDatasetError(dataset.publisher_did, "its file is gone") from None
+
+
+def _copy_resident(one: HduPlan, source: LocalSource, target: memoryview) -> bool:
+    if one.box is None:
+        return source.copy_resident(RunGrid(one.hdu.layout.data_offset, one.data_size), target)
+    return open_reader(one.hdu.layout, source).copy_resident(one.box, target)
 
 
 def _file_bands(source: LocalSource) -> Iterator[Buffer]:
@@ -196,15 +205,15 @@ class _NotQuickError(Exception):
 
 def _exact_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
     assert leader.grid is not None
-    index = leader.sky_index()
-    quick = box_around_quickly(shape, leader.grid, index)
-    return box_around(shape, leader.grid, index) if quick is NOT_QUICK else quick
+    quick = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
+    if quick is not NOT_QUICK:
+        return quick
+    return box_around(shape, leader.grid, leader.sky_index())
 
 
 def _quick_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
     assert leader.grid is not None
-    index = leader.ready_sky_index
-    box = NOT_QUICK if index is None else box_around_quickly(shape, leader.grid, index)
+    box = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
     if box is NOT_QUICK:
         raise _NotQuickError
     return box

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service import __version__
+from soda_service.errors import UnknownDatasetError
 from soda_service.fits.cards import commentary
 from soda_service.fits.distortion import ReferredTable, referred_tables
 from soda_service.fits.header import HeaderCutter, image_header, kept_primary
@@ -181,11 +182,16 @@ class PreparedDataset:
         ]
         if sum(layout.end - layout.header_offset for layout in layouts) > _TABLE_BYTES:
             raise WcsError("the tables that the coordinates refer to are larger than can be right")
-        with self._files.borrow(self.dataset.url, self.dataset.version) as source:
-            return b"".join(
-                source.read(layout.header_offset, layout.end - layout.header_offset)
-                for layout in layouts
-            )
+        try:
+            with self._files.borrow(self.dataset.url, self.dataset.version) as source:
+                tables = b"".join(
+                    source.read(layout.header_offset, layout.end - layout.header_offset)
+                    for layout in layouts
+                )
+                source.check_unchanged()
+        except FileNotFoundError:
+            raise UnknownDatasetError(self.dataset.publisher_did, "its file is gone") from None
+        return tables
 
     def _find_leaders(self) -> None:
         lookups = {

@@ -43,10 +43,8 @@ if TYPE_CHECKING:
 class ImageStore(Protocol):
     """What a search needs of a catalog."""
 
-    def find_rows(
-        self, query: CatalogQuery, limit: int, columns: Sequence[str]
-    ) -> Iterator[_Rows]:
-        """ObsCore *columns* of at most *limit* datasets that *query* matches, some rows at a time."""
+    def find_rows(self, query: CatalogQuery, limit: int, columns: Sequence[str]) -> Iterator[_Rows]:
+        """ObsCore *columns* of at most *limit* datasets that *query* matches, in gulps."""
 
     def distinct(self, column: DistinctColumn) -> Sequence[str]:
         """The values of an ObsCore column, in order, null left out."""

@@ -392,6 +392,8 @@ def commentary(keyword: str, text: str) -> bytes:
 
     What is not printable ASCII becomes `?`; line feeds begin a new card.
     """
+    if len(text) <= _COMMENTARY_WIDTH and text.isascii() and text.isprintable():
+        return f"{keyword:8}{text:{_COMMENTARY_WIDTH}}".encode("ascii")
     cards: list[str] = []
     for line in text.split("\n"):
         rest = _printable(line)

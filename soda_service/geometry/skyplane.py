@@ -10,7 +10,7 @@ Multiple View Geometry, §2.2.3). So the box needs neither samples nor an index.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, radians, sin, sqrt
+from math import floor, inf, radians, sin, sqrt
 from typing import TYPE_CHECKING, Self
 
 from .shapes import Circle, Polygon
@@ -32,6 +32,8 @@ _MAX_VERTICES = 64
 _DOUBT = 1e-5
 """Pixels: a limit that comes closer to an edge between pixels is in doubt. Rounding is a
 thousand times less."""
+_NOWHERE = inf, inf, inf, inf
+"""The limits of a shape that is wholly behind the horizon, and so not on the plane at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ class SkyPlane:
         s00, s11, s22, s02, s12 = self.products
         square = sin(radians(circle.radius)) ** 2
         d22 = square * s22 - depth * depth
-        if depth <= 0.0 or d22 >= 0.0:
+        if d22 >= 0.0:
             return None
+        if depth < 0.0:
+            return _NOWHERE
         half_x = square * (s00 * depth * depth - 2.0 * s02 * x * depth + s22 * x * x)
         half_x -= square * square * (s00 * s22 - s02 * s02)
         half_y = square * (s11 * depth * depth - 2.0 * s12 * y * depth + s22 * y * y)
@@ -85,13 +89,12 @@ class SkyPlane:
         return middle_x - half_x, middle_x + half_x, middle_y - half_y, middle_y + half_y
 
     def _polygon_limits(self, polygon: Polygon) -> Limits | None:
-        xs, ys = [], []
-        for lon, lat in polygon.vertices:
-            x, y, depth = self._projected(unit_vector(lon, lat))
-            if depth <= 0.0:
-                return None
-            xs.append(x / depth)
-            ys.append(y / depth)
+        corners = [self._projected(unit_vector(lon, lat)) for lon, lat in polygon.vertices]
+        if all(depth < 0.0 for _, _, depth in corners):
+            return _NOWHERE
+        if any(depth <= 0.0 for _, _, depth in corners):
+            return None
+        xs, ys = [x / depth for x, _, depth in corners], [y / depth for _, y, depth in corners]
         return min(xs), max(xs), min(ys), max(ys)
 
     def _projected(self, vector: Vector) -> Vector:

@@ -53,12 +53,12 @@ class PlainReader:
         for grid in self._runs(box).bands(band_bytes, most_runs=_MOST_RUNS):
             yield self._source.read_runs(grid)
 
-    def read_resident(self, box: PixelBox) -> bytes | None:
-        """The stored values of *box* at once if they are in the page cache; never blocks.
+    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
+        """Fill *target* with the stored values of *box* if they are in memory; never blocks.
 
-        None where they are not, or are more than `storage.local.RESIDENT_LIMIT`.
+        False where they are not, or are more than `storage.local.RESIDENT_LIMIT`.
         """
-        return self._source.copy_resident(self._runs(box))
+        return self._source.copy_resident(self._runs(box), target)
 
     def _runs(self, box: PixelBox) -> RunGrid:
         lower, upper, naxis, strides = box.lower, box.upper, self._naxis, self._strides

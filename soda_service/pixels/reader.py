@@ -27,8 +27,8 @@ class PixelReader(Protocol):
         box that is not of this image, CorruptFileError, SourceUnavailableError.
         """
 
-    def read_resident(self, box: PixelBox) -> bytes | None:
-        """All of the same at once, or None where that could block or would take long."""
+    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
+        """Fill *target* with all of the same; False where that could block or take long."""
 
 
 def open_reader(layout: HduLayout, source: LocalSource) -> PixelReader:

@@ -113,10 +113,10 @@ class TiledReader:
             for at in range(0, len(pixels), band_bytes):
                 yield pixels[at : at + band_bytes]
 
-    def read_resident(self, box: PixelBox) -> bytes | None:
-        """None: decompressing takes longer than an event loop should wait."""
-        del box
-        return None
+    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
+        """False: decompressing takes longer than an event loop should wait."""
+        del box, target
+        return False
 
     def _decompressed(self, image: _TiledImage, box: PixelBox) -> bytes:
         try:

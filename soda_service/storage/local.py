@@ -7,9 +7,11 @@ which costs no more than the copy: ten times less than a read for each row of a 
 A mapped page that lies behind the end of a file, because the file was truncated after it was
 opened, kills the process with SIGBUS when it is touched. So the mapping is touched in one
 place only, for at most `RESIDENT_LIMIT` bytes, and immediately before that the kernel is asked
-whether the pages are in the page cache, where those behind the end of a file never are. What
-remains is a file that is truncated within the tens of microseconds of the copy: replacing
-files by renaming new ones over them, as archives should, rules that out too.
+whether the pages are in the page cache and whether the file is as it was. The first question
+is not enough: where the cache holds several pages as one folio, those behind the new end of
+the file stay with the others. What remains is a file that is truncated within the tens of
+microseconds of the copy: replacing files by renaming new ones over them, as archives should,
+rules that out too.
 """
 
 from __future__ import annotations
@@ -149,11 +151,11 @@ class LocalSource:
         since it was opened.
         """
         self._check_inside(grid.start, grid.end - grid.start)
-        if grid.length < _LONG_RUN and (copied := self.copy_resident(grid)) is not None:
-            return memoryview(copied)
         # Not cleared first, as a bytearray would be.
         runs = np.empty(grid.size, np.uint8)
         target = runs.data
+        if grid.length < _LONG_RUN and self.copy_resident(grid, target):
+            return target
         if not grid.counts:
             self.read_into(grid.start, target)
         elif grid.length >= _LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
@@ -165,11 +167,12 @@ class LocalSource:
         self.check_unchanged()
         return target
 
-    def copy_resident(self, grid: RunGrid) -> bytes | None:
-        """The runs of *grid*, one after another, if they are in the page cache; never blocks.
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        """Fill *target* with the runs of *grid* if they are in the page cache; never blocks.
 
-        None where a page is missing, they are more than `RESIDENT_LIMIT`, they are too much
-        scattered to ask about, or the file has changed since it was opened.
+        False, with anything in *target*, where a page is missing, the runs are more than
+        `RESIDENT_LIMIT`, they are too much scattered to ask about, or the file has changed
+        since it was opened.
         """
         start, length, counts, steps, itemsize = grid
         if (
@@ -178,20 +181,22 @@ class LocalSource:
             or (end := grid.end) > self.version.size
             or self._descriptor < 0
         ):
-            return None
+            return False
         mapping = self.mapping()
         if not self._kernel_tells:
-            return self._copy_without_waiting(grid)
+            return self._copy_without_waiting(grid, target)
         if end - start <= _ASKED_AT_ONCE:
             if not _pages_resident(self._address, start, end):
-                return None
+                return False
         elif not _planes_resident(self._address, grid):
-            return None
+            return False
+        if not self._is_unchanged():
+            return False
         # Items of two, four and eight bytes are copied faster than bytes are.
-        copied = np.ndarray(
-            (*counts, length // itemsize), _ITEMS[itemsize], mapping, start, (*steps, itemsize)
-        ).tobytes()
-        return copied if self._is_unchanged() else None
+        shape, items = (*counts, length // itemsize), _ITEMS[itemsize]
+        copied: NDArray[np.generic] = np.ndarray(shape, items, target)
+        copied[...] = np.ndarray(shape, items, mapping, start, (*steps, itemsize))
+        return self._is_unchanged()
 
     def is_resident(self, start: int, length: int) -> bool:
         """Whether these bytes are in the page cache; never blocks.
@@ -287,17 +292,15 @@ class LocalSource:
                     runs[here].reshape(-1, length)[:] = rows[starts[begin:end] - first]
                 begin = end
 
-    def _copy_without_waiting(self, grid: RunGrid) -> bytes | None:
+    def _copy_without_waiting(self, grid: RunGrid, target: memoryview) -> bool:
         """`copy_resident` for a file about which the kernel tells this process nothing."""
         if prod(grid.counts) > _MOST_RUNS:
-            return None
-        runs = bytearray(grid.size)
-        target = memoryview(runs)
+            return False
         for number, start in enumerate(grid.starts().tolist()):
             at = number * grid.length
             if not self._read_without_waiting(start, target[at : at + grid.length]):
-                return None
-        return bytes(runs) if self._is_unchanged() else None
+                return False
+        return self._is_unchanged()
 
     def _read_without_waiting(self, start: int, buffer: memoryview) -> bool:
         try:

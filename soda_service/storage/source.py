@@ -44,6 +44,9 @@ class ByteSource(Protocol):
         when they cannot be reached.
         """
 
+    def check_unchanged(self) -> None:
+        """Raises SourceUnavailableError where the content is no more that of `version`."""
+
     def close(self) -> None:
         """Let go of what is held open."""
 

@@ -8,14 +8,15 @@ beyond it becomes `?`.
 
 from __future__ import annotations
 
+import struct
 from binascii import b2a_base64
 from functools import partial
 from operator import add
-from struct import error as StructError, pack, unpack
+from struct import pack, unpack
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import ConfigurationError
-from soda_service.votable.cells import ColumnEncoder, is_made_of, join_rows, texts_of
+from soda_service.votable.cells import ColumnEncoder, join_rows, joined_if_plain, never
 from soda_service.votable.table import Kind, clean, text_of
 
 if TYPE_CHECKING:
@@ -31,18 +32,19 @@ def binary2_pieces(fields: Sequence[Field], blocks: Iterable[Block]) -> Iterator
     struct.error.
     """
     encoders = [_encoder(field) for field in fields]
-    # Three bytes are four characters: what is over waits for the next block.
+    # Three bytes are four characters: what is over waits for what comes next.
     over = b""
     for block in blocks:
-        data = over + b"".join(_rows(encoders, block))
-        end = len(data) - len(data) % 3
-        over = data[end:]
-        yield b2a_base64(data[:end])
+        for rows in _rows(encoders, block):
+            data = b"".join([over, *rows])
+            end = len(data) - len(data) % 3
+            over = data[end:]
+            yield b2a_base64(data[:end])
     if over:
         yield b2a_base64(over)
 
 
-def _rows(encoders: Sequence[ColumnEncoder[bytes]], block: Block) -> Iterator[bytes]:
+def _rows(encoders: Sequence[ColumnEncoder[bytes]], block: Block) -> Iterator[list[bytes]]:
     cells: list[Sequence[bytes] | bytes] = []
     nulls: list[list[int]] = []
     size = (len(encoders) + 7) // 8
@@ -75,7 +77,7 @@ def _encoder(field: Field) -> ColumnEncoder[bytes]:
                 f"with arraysize {field.arraysize!r} as BINARY2"
             )
         case Kind.BOOLEAN:
-            return ColumnEncoder(_boolean, _no_booleans, has_signed_zeros=False)
+            return ColumnEncoder(_boolean, never, has_signed_zeros=False)
         case Kind.INTEGER:
             code = _CODES[field.datatype]
             return ColumnEncoder(
@@ -96,12 +98,13 @@ def _text(value: Value) -> bytes:
 
 
 def _texts(column: Column) -> Sequence[bytes] | None:
-    texts = texts_of(column)
-    if texts is None or not is_made_of("".join(texts), _PRINTABLE):
+    joined = joined_if_plain(column, _PRINTABLE)
+    if joined is None:
         return None
+    texts = joined.split(b"\n")
     lengths = _packed("I", list(map(len, texts)))
     assert lengths is not None
-    return list(map(add, lengths, map(str.encode, texts)))
+    return list(map(add, lengths, texts))
 
 
 def _packed(code: str, column: Column) -> Sequence[bytes] | None:
@@ -109,7 +112,7 @@ def _packed(code: str, column: Column) -> Sequence[bytes] | None:
     count = len(column)
     try:
         packed = pack(f">{count}{code}", *column)
-    except StructError:
+    except struct.error:
         return None
     return unpack(f"{len(packed) // count}s" * count, packed)
 
@@ -126,11 +129,6 @@ def _boolean(value: Value) -> bytes:
     if value is None:
         return b"\0"
     return b"T" if value else b"F"
-
-
-def _no_booleans(_column: Column) -> None:
-    """One by one they are quick enough: there are three different ones."""
-    return None
 
 
 _NAN: Final = float("nan")

@@ -7,7 +7,7 @@ of ordinary values is, where there is a quick way.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import groupby, repeat
+from itertools import groupby, islice, repeat
 from math import isfinite
 from typing import TYPE_CHECKING, AnyStr, Final, Generic, cast
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _LOOKED_AT: Final = 32
 """Values that are looked at before a column is held to have few different ones."""
 
+_JOINED_ROWS: Final = 100
+"""Memory above 128 KB comes fresh from the kernel each time, which costs more than its use."""
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnEncoder(Generic[AnyStr]):
@@ -31,7 +34,7 @@ class ColumnEncoder(Generic[AnyStr]):
     one: Callable[[Value], AnyStr]
     """Any value, null too."""
     many: Callable[[Column], Sequence[AnyStr] | None]
-    """A whole column to the same effect; None where a value of it is null or out of the ordinary."""
+    """A whole column to the same effect; None where a value is null or out of the ordinary."""
     has_signed_zeros: bool
     """Whether 0.0 and -0.0, which are equal, are written differently."""
 
@@ -60,20 +63,23 @@ class ColumnEncoder(Generic[AnyStr]):
 
 def join_rows(
     columns: Iterable[Sequence[AnyStr] | AnyStr], separator: AnyStr, count: int
-) -> Iterator[AnyStr]:
-    """The *count* rows of encoded *columns*; what is the same in all of them is joined once."""
+) -> Iterator[list[AnyStr]]:
+    """The *count* rows of encoded *columns*, some at a time.
+
+    What is the same in all rows is joined once.
+    """
     parts: list[Iterable[AnyStr]] = []
     for is_same, neighbours in groupby(columns, lambda cells: isinstance(cells, (str, bytes))):
         if is_same:
             parts.append(repeat(separator.join(cast("Iterable[AnyStr]", neighbours)), count))
         else:
             parts.extend(cast("Iterable[Sequence[AnyStr]]", neighbours))
-    return map(separator.join, zip(*parts, strict=True))
+    rows = map(separator.join, zip(*parts, strict=True))
+    while some := list(islice(rows, _JOINED_ROWS)):
+        yield some
 
 
-def text_encoder(
-    field: Field, *, escape: Callable[[str], str], plain: bytes
-) -> ColumnEncoder[str]:
+def text_encoder(field: Field, *, escape: Callable[[str], str], plain: bytes) -> ColumnEncoder[str]:
     """Writes cells of *field* as text, null as nothing.
 
     *plain* are the ASCII characters that *escape* leaves alone wherever they stand.
@@ -85,23 +91,26 @@ def text_encoder(
             return "" if value is None else escape(text_of(value))
 
         def many(column: Column) -> Sequence[str] | None:
-            texts = texts_of(column)
-            return texts if texts is not None and is_made_of("".join(texts), plain) else None
+            return cast("Sequence[str]", column) if joined_if_plain(column, plain) else None
 
         return ColumnEncoder(one, many, has_signed_zeros=False)
     return ColumnEncoder(
-        scalar_writer(kind), _QUICK.get(kind, _never), has_signed_zeros=kind is Kind.NUMBER
+        scalar_writer(kind), _QUICK.get(kind, never), has_signed_zeros=kind is Kind.NUMBER
     )
 
 
-def texts_of(column: Column) -> Sequence[str] | None:
-    """*column* itself, if all of it is text."""
-    return cast("Sequence[str]", column) if set(map(type, column)) == {str} else None
+def joined_if_plain(column: Column, plain: bytes) -> bytes | None:
+    """A *column* with line feeds between, if it is text of *plain* ASCII characters only."""
+    try:
+        joined = "\n".join(cast("Sequence[str]", column)).encode("utf-8", "surrogatepass")
+    except TypeError:  # a null, say
+        return None
+    others = joined.translate(None, plain)
+    return joined if others == b"\n" * (len(column) - 1) else None
 
 
-def is_made_of(text: str, characters: bytes) -> bool:
-    """Whether *text* has none but these ASCII *characters*."""
-    return not text.encode("utf-8", "surrogatepass").translate(None, characters)
+def never(_column: Column) -> None:
+    """For columns that are written one value at a time."""
 
 
 def _integers(column: Column) -> Sequence[str] | None:
@@ -118,10 +127,6 @@ def _numbers(column: Column) -> Sequence[str] | None:
     if not shortest.translate(None, b"0123456789.,-[]") and b"0.0000" not in shortest:
         return shortest[1:-1].decode("ascii").split(",")
     return list(map(repr, numbers)) if isfinite(sum(numbers)) else None
-
-
-def _never(_column: Column) -> None:
-    return None
 
 
 _FLOATS: Final = TypeAdapter(tuple[float, ...])

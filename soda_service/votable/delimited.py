@@ -36,11 +36,9 @@ def _pieces(rule: _Rule, fields: Sequence[Field], blocks: Iterable[Block]) -> It
     yield f"{names}{rule.line_end}".encode()
     encoders = [text_encoder(field, escape=rule.escape, plain=rule.plain) for field in fields]
     for block in blocks:
-        cells = [
-            encoder.encode(column)[0] for encoder, column in zip(encoders, block, strict=True)
-        ]
-        rows = join_rows(cells, rule.separator, len(block[0]))
-        yield f"{rule.line_end.join(rows)}{rule.line_end}".encode()
+        cells = [encoder.encode(column)[0] for encoder, column in zip(encoders, block, strict=True)]
+        for rows in join_rows(cells, rule.separator, len(block[0])):
+            yield f"{rule.line_end.join(rows)}{rule.line_end}".encode()
 
 
 def _quoted(text: str) -> str:

@@ -60,7 +60,7 @@ class Field:
 
     @property
     def kind(self) -> Kind:
-        """What its values are. Raises ConfigurationError for a datatype that is not written here."""
+        """What its values are; raises ConfigurationError for a datatype not written here."""
         if self.datatype in ("char", "unicodeChar") and self.arraysize is not None:
             return Kind.TEXT
         if self.arraysize is None and self.datatype in _SCALARS:

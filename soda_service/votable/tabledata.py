@@ -20,18 +20,16 @@ if TYPE_CHECKING:
 
 
 def tabledata_pieces(fields: Sequence[Field], blocks: Iterable[Block]) -> Iterator[bytes]:
-    """The content of TABLEDATA, a piece for each of *blocks*.
+    """The content of TABLEDATA, in pieces of whole rows.
 
     A value of the wrong type is a bug of the caller and raises TypeError or ValueError; the
     other rows of its block are then lost, never half a row written.
     """
     encoders = [text_encoder(field, escape=escape, plain=_PLAIN) for field in fields]
     for block in blocks:
-        cells = [
-            encoder.encode(column)[0] for encoder, column in zip(encoders, block, strict=True)
-        ]
-        rows = join_rows(cells, "</TD><TD>", len(block[0]))
-        yield f"<TR><TD>{_BETWEEN.join(rows)}</TD></TR>\n".encode("ascii")
+        cells = [encoder.encode(column)[0] for encoder, column in zip(encoders, block, strict=True)]
+        for rows in join_rows(cells, "</TD><TD>", len(block[0])):
+            yield f"<TR><TD>{_BETWEEN.join(rows)}</TD></TR>\n".encode("ascii")
 
 
 def escape(text: str) -> str:

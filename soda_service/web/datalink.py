@@ -35,7 +35,7 @@ class LinksEndpoint:
             settings=services.settings,
         )
         # The asked type may gain a parameter (DALI 1.1 §3.4.3); text/xml has none of ours.
-        asked_for = asked.media_type
-        media_type = LINKS_MEDIA_TYPE if asked_for in {None, MEDIA_TYPE} else str(asked_for)
+        name, semicolon, parameters = (asked.media_type or MEDIA_TYPE).partition(";")
+        media_type = (LINKS_MEDIA_TYPE if name == MEDIA_TYPE else name) + semicolon + parameters
         headers = [(b"content-type", media_type.encode("ascii"))]
         await send_document(scope, receive, send, headers, chunks, services.threads)

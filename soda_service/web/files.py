@@ -185,6 +185,8 @@ class _FileBands:
         if length <= 0:
             raise StopIteration
         band = self._source.read(self._next, length)
+        # A short answer is better than one of two versions under the tag of the first.
+        self._source.check_unchanged()
         self._next += length
         return band
 

@@ -8,6 +8,7 @@ outcome is a value or a UsageError.
 from __future__ import annotations
 
 import logging
+import string
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -30,12 +31,23 @@ from soda_service.geometry.dali import (
     parse_pos,
     parse_range,
 )
+from soda_service.votable.delimited import Delimited
+from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import (
+        AsyncGenerator,
+        Callable,
+        Iterable,
+        Mapping,
+        Sequence,
+        Set as AbstractSet,
+    )
+    from typing import Self
 
     from starlette.types import Receive, Scope
 
+    from soda_service.discovery.sia2 import Form
     from soda_service.geometry.shapes import Circle, Interval, Shape
 
 MAX_PARAMETERS: Final = 10_000
@@ -61,7 +73,10 @@ _MAXREC: Final = "MAXREC"
 _RUNID: Final = "RUNID"
 
 _INTERVALS: Final = (_BAND, _TIME, "FOV", "SPATRES", "SPECRP", "EXPTIME", "TIMERES")
-_TEXTS: Final = (_ID, "COLLECTION", "FACILITY", "INSTRUMENT", "DPTYPE", "TARGET", _FORMAT)
+_TEXTS: Final = (
+    _ID, "COLLECTION", "FACILITY", "INSTRUMENT", "DPTYPE", "DPSUBTYPE", "TARGET", _FORMAT,
+)  # fmt: skip
+"""DPSUBTYPE is none of the standard's: Rubin's notebooks send it."""
 
 _TAKEN_EVERYWHERE = frozenset({_RUNID, "REQUEST", "VERSION"})
 """What DALI lets a client send to any service, and what versions before the standards had."""
@@ -95,8 +110,9 @@ class QueryParams:
 
     query: CatalogQuery
     maxrec: int | None
-    media_type: str | None
-    """The name for VOTable that was asked for, if any was."""
+    form: Form
+    media_type: str
+    """Of the answer."""
     echo: tuple[tuple[str, str], ...]
     """Names and values, for the answer to say again (DALI 1.1 §4.4.3); not more than a few."""
 
@@ -107,7 +123,7 @@ class LinksParams:
 
     identifiers: tuple[str, ...]
     media_type: str | None
-    """The name for VOTable that was asked for, if any was."""
+    """The name for VOTable that was asked for, if any was, with its parameters."""
 
 
 class Params:
@@ -133,7 +149,7 @@ class Params:
     def wants_text_table(self) -> bool:
         """Whether the answer was asked for as a table of text: its errors are text too."""
         values = self._values.get(_RESPONSEFORMAT, ())
-        return any(_media_type(_lenient_text(value)) in _TEXT_TABLES for value in values)
+        return any(_MediaType.of(_lenient_text(value)).name in _TEXT_TABLES for value in values)
 
     def cutout(self) -> CutoutParams:
         """What SODA 1.0 §3 makes of them."""
@@ -162,9 +178,9 @@ class Params:
     def query(self) -> QueryParams:
         """What SIA 2.0 §2.1 makes of them."""
         self._note_unknown(SIA_PARAMETERS)
-        media_type = self._votable_format()
+        form, media_type = self._table_format()
         bands, times, fov, spatres, specrp, exptime, timeres = map(self._intervals, _INTERVALS)
-        ids, collections, facilities, instruments, dptypes, targets, formats = map(
+        ids, collections, facilities, instruments, dptypes, dpsubtypes, targets, formats = map(
             self._all, _TEXTS
         )
         query = CatalogQuery(
@@ -182,16 +198,17 @@ class Params:
             facilities=facilities,
             instruments=instruments,
             dptypes=dptypes,
+            dpsubtypes=dpsubtypes,
             calibs=tuple(map(_calib, self._all(_CALIB))),
             targets=targets,
             formats=formats,
         )
-        return QueryParams(query, self._maxrec(), media_type, self._echo(SIA_PARAMETERS))
+        return QueryParams(query, self._maxrec(), form, media_type, self._echo(SIA_PARAMETERS))
 
     def links(self) -> LinksParams:
         """What DataLink 1.1 §2.1 makes of them."""
         self._note_unknown(LINKS_PARAMETERS)
-        return LinksParams(self._all(_ID), self._votable_format())
+        return LinksParams(self._all(_ID), self._links_format())
 
     def _echo(self, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
         names = [name for name in self._values if name in known]
@@ -262,26 +279,50 @@ class Params:
         for name in (_FORMAT, _RESPONSEFORMAT):
             text = self._one(name)
             if text is not None:
-                media_type = _FITS.get(_media_type(text))
+                media_type = _FITS.get(_MediaType.of(text).name)
                 if media_type is None:
                     raise UsageError(
                         f"{name} is application/fits or image/fits, got {text[:100]!r}"
                     )
         return media_type
 
-    def _votable_format(self) -> str | None:
+    def _table_format(self) -> tuple[Form, str]:
+        """The form of a table, and the media type to send it under."""
+        text = self._one(_RESPONSEFORMAT)
+        if text is None:
+            return Serialization.TABLEDATA, VOTABLE
+        asked = _MediaType.of(text)
+        text_table = _TEXT_TABLES.get(asked.name)
+        if text_table is not None and asked.says_only(
+            {"charset": {"utf-8"}, "header": {"present"}}
+        ):
+            return text_table
+        media_type = _VOTABLE.get(asked.name)
+        if media_type is None or not asked.says_only(
+            {"charset": _CHARSETS, "serialization": {"tabledata", "binary2"}}
+        ):
+            raise UsageError(
+                f"{_RESPONSEFORMAT} is votable, {VOTABLE} (with serialization=TABLEDATA or "
+                f"BINARY2), text/xml, csv or tsv, got {text[:100]!r}"
+            )
+        form = Serialization(asked.parameters.get("serialization", "tabledata").upper())
+        return form, media_type + asked.repeated()
+
+    def _links_format(self) -> str | None:
+        """The media type of links; DataLink 1.1 §3.3 has them in TABLEDATA."""
         text = self._one(_RESPONSEFORMAT)
         if text is None:
             return None
-        media_type = _VOTABLE.get(_media_type(text))
-        # DALI 1.1 §3.4.3: parameters of a media type that was asked for must be honoured.
-        serialization = text.lower().partition("serialization=")[2].strip(' "')
-        if media_type is None or serialization not in {"", "tabledata"}:
+        asked = _MediaType.of(text)
+        media_type = _VOTABLE.get(asked.name)
+        if media_type is None or not asked.says_only(
+            {"charset": _CHARSETS, "serialization": {"tabledata"}, "content": {"datalink"}}
+        ):
             raise UsageError(
-                f"{_RESPONSEFORMAT} is votable or application/x-votable+xml (as TABLEDATA), "
+                f"{_RESPONSEFORMAT} is votable, {VOTABLE} (as TABLEDATA) or text/xml, "
                 f"got {text[:100]!r}"
             )
-        return media_type
+        return media_type + asked.repeated()
 
     def _maxrec(self) -> int | None:
         """DALI 1.1 §3.4.4."""
@@ -322,6 +363,17 @@ def links_query(identifier: str) -> str:
     return f"{_ID}={quote(identifier, safe='')}"
 
 
+def links_queries(identifiers: Sequence[str]) -> list[str]:
+    """The same for each of *identifiers*, twenty times quicker."""
+    encoded = "\n".join(identifiers).encode()
+    if encoded.count(b"\n") != len(identifiers) - 1:
+        return [links_query(identifier) for identifier in identifiers]
+    reserved = set(encoded.translate(None, _UNRESERVED + b"%\n"))
+    for byte in (ord("%"), *reserved):
+        encoded = encoded.replace(bytes([byte]), b"%%%02X" % byte)
+    return [f"{_ID}={value}" for value in encoded.decode("ascii").split("\n")]
+
+
 def cutout_parameters(
     identifier: str, *, circle: Circle | None, detail: str | None
 ) -> tuple[tuple[str, str], ...]:
@@ -344,6 +396,9 @@ def position_query(circle: Circle) -> str:
     """The query string that asks SIA 2.0 {query} what shows a place."""
     return f"{_POS}={quote(f'{_CIRCLE} {format_circle(circle)}', safe='')}"
 
+
+_UNRESERVED: Final = (string.ascii_letters + string.digits + "-._~").encode()
+"""RFC 3986 §2.3."""
 
 _Raw = bytes | str
 """A value as it came: still urlencoded, or text already."""
@@ -404,8 +459,41 @@ def _calib(text: str) -> int:
     return level
 
 
-def _media_type(text: str) -> str:
-    return text.partition(";")[0].strip().lower()
+@dataclass(frozen=True, slots=True)
+class _MediaType:
+    """A media type that was asked for, or the short name of one; all in small letters."""
+
+    name: str
+    parameters: dict[str, str]
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """What *text* says, however it is spelt."""
+        name, *parameters = text.lower().split(";")
+        pairs = (one.partition("=") for one in parameters)
+        return cls(
+            # The + of `x-votable+xml` is a blank where the client did not encode it.
+            "+".join(name.split()),
+            {key.strip(): value.strip(' \t"') for key, _, value in pairs},
+        )
+
+    def says_only(self, honoured: Mapping[str, AbstractSet[str]]) -> bool:
+        """Whether its parameters have *honoured* values; those of other names say nothing.
+
+        DALI 1.1 §3.4.3: parameters of a media type that was asked for must be honoured.
+        """
+        return all(
+            self.parameters.get(name, "") in {"", *values}
+            for name, values in {**_UNHONOURED, **honoured}.items()
+        )
+
+    def repeated(self) -> str:
+        """Its parameters as the answer says them again (DALI 1.1 §3.4.3)."""
+        said = {
+            "serialization": self.parameters.get("serialization", "").upper(),
+            "charset": self.parameters.get("charset", ""),
+        }
+        return "".join(f";{name}={value}" for name, value in said.items() if value)
 
 
 async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
@@ -471,10 +559,24 @@ _FITS: Final = {
     "fits": "application/fits",
 }
 
-_VOTABLE: Final = {
-    "votable": "application/x-votable+xml",
-    "application/x-votable+xml": "application/x-votable+xml",
-    "text/xml": "text/xml",
-}
+_VOTABLE: Final = {"votable": VOTABLE, VOTABLE: VOTABLE, "text/xml": "text/xml"}
 
-_TEXT_TABLES: Final = frozenset({"csv", "text/csv", "tsv", "text/tab-separated-values"})
+_CHARSETS: Final = frozenset({"us-ascii", "utf-8"})
+"""Those that a document in pure ASCII is in."""
+
+_UNHONOURED: Final[Mapping[str, AbstractSet[str]]] = {
+    "charset": frozenset(),
+    "content": frozenset(),
+    "header": frozenset(),
+    "serialization": frozenset(),
+}
+"""Parameters of media types that mean something, unless an endpoint says which values it takes."""
+
+_CSV: Final = (Delimited.CSV, "text/csv;charset=utf-8;header=present")
+_TSV: Final = (Delimited.TSV, "text/tab-separated-values;charset=utf-8")
+_TEXT_TABLES: Final[dict[str, tuple[Form, str]]] = {
+    "csv": _CSV,
+    "text/csv": _CSV,
+    "tsv": _TSV,
+    "text/tab-separated-values": _TSV,
+}

@@ -33,7 +33,7 @@ class BrokenAnswerError(Exception):
 
 
 async def send_whole(
-    scope: Scope, send: Send, headers: RawHeaders, body: bytes, *, status: int = 200
+    scope: Scope, send: Send, headers: RawHeaders, body: bytes | memoryview, *, status: int = 200
 ) -> None:
     """Send *body* in one piece; for HEAD, all but it."""
     headers.append((b"content-length", b"%d" % len(body)))

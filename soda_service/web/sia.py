@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from soda_service.discovery import sia2
-from soda_service.votable.document import MEDIA_TYPE
 from soda_service.web.errors import FORM_KEY, Form
 from soda_service.web.middleware import RUN_ID_KEY
 from soda_service.web.params import read_params
@@ -34,9 +33,9 @@ class QueryEndpoint:
             store=services.store,
             urls=services.urls.of(scope),
             settings=services.settings,
+            form=asked.form,
             maxrec=asked.maxrec,
             echo=asked.echo,
         )
-        media_type = asked.media_type or MEDIA_TYPE
-        headers = [(b"content-type", media_type.encode("ascii"))]
+        headers = [(b"content-type", asked.media_type.encode("ascii"))]
         await send_document(scope, receive, send, headers, chunks, services.threads)

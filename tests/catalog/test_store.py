@@ -72,6 +72,10 @@ def test_values_match_as_sia_says(store: CatalogStore) -> None:
     assert found(store, collections=("visits", "cubes", "none")) == ["visit-1", "cube-1"]
     assert found(store, dptypes=("cube",)) == ["cube-1"]
     assert found(store, dptypes=("spectrum",)) == []
+    store.write([rows_of(visit("subtype", dataproduct_subtype="lsst.visit_image"), "")])
+    assert found(store, dpsubtypes=("lsst.visit_image", "lsst.other")) == ["subtype"]
+    assert found(store, dpsubtypes=("LSST.visit_image",)) == []
+    store.remove(visit("subtype").url)
     assert found(store, calibs=(2,))[:2] == ["visit-1", "cube-1"]
     assert found(store, calibs=(0, 4)) == []
     assert found(store, targets=("NGC 1",))[:2] == ["visit-1", "cube-1"]

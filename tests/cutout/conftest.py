@@ -22,7 +22,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
 
 @pytest.fixture(autouse=True)
 def _no_advice() -> Iterator[None]:
-    """astropy explains at length what SIP without its suffix means; here it is meant."""
+    """Keep astropy from explaining at length what SIP without its suffix means: it is meant."""
     level = log.level
     log.setLevel("ERROR")
     yield

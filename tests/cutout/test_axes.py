@@ -67,9 +67,7 @@ def frequency_edge(number: float) -> float:
         (Interval(frequency_edge(0.9), 1.0), None),
     ],
 )
-def test_channels_by_wavelength(
-    bench: Workbench, band: Interval, channels: str | None
-) -> None:
+def test_channels_by_wavelength(bench: Workbench, band: Interval, channels: str | None) -> None:
     """Of a cube in frequency, in a barycentric frame: the longest wave comes first."""
     found = section_of(bench.family("cube_frequency"), band=band)
     assert found == (None if channels is None else f"[1:17,1:13,{channels}]")

@@ -71,7 +71,7 @@ def _in_polygon(shape: Polygon, sky: Floats) -> NDArray[np.bool_]:
         x1, y1, x2, y2 = across[number - 1], along[number - 1], across[number], along[number]
         meets = (y1 > y) != (y2 > y)
         inside ^= meets & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1 if y2 != y1 else 1.0))
-    return inside & (up @ sky > 0)
+    return np.asarray(inside & (up @ sky > 0))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

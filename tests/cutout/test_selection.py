@@ -14,12 +14,12 @@ from astropy.wcs import WCS
 from support.cutouts import File, compare, separation
 from support.images import (
     COMPRESSED_FAMILIES,
+    FAMILIES,
     HEIGHT,
     ROTATED_CD,
     SKY_FAMILIES,
     TABLE_WCS_FAMILIES,
     WIDTH,
-    FAMILIES,
     extension,
     primary,
     ramp,
@@ -83,9 +83,7 @@ def test_whole_files_go_out_as_they_are(bench: Workbench) -> None:
         assert plan is not None
         assert subject.made(plan) == subject.path.read_bytes()
         assert plan.filename == subject.path.name
-        assert plan.media_type == (
-            "application/gzip" if name == "gzipped" else "application/fits"
-        )
+        assert plan.media_type == ("application/gzip" if name == "gzipped" else "application/fits")
 
 
 # ---------------------------------------------------------------- extensions
@@ -103,7 +101,10 @@ def test_an_exposure_keeps_its_order_names_and_tables(bench: Workbench) -> None:
     table, parent_table = File(contents).hdus[-1], subject.parent.hdus[-1]
     assert table.raw_header == parent_table.raw_header
     assert table.raw_data == parent_table.raw_data
-    assert plan.filename == f"mef_{next(iter(boxes)).section[1:-1].replace(':', '-').replace(',', '_')}.fits"
+    assert (
+        plan.filename
+        == f"mef_{next(iter(boxes)).section[1:-1].replace(':', '-').replace(',', '_')}.fits"
+    )
 
 
 def test_chips_that_are_missed_are_left_out(bench: Workbench) -> None:
@@ -119,7 +120,7 @@ def test_chips_that_are_missed_are_left_out(bench: Workbench) -> None:
 def test_a_primary_image_that_is_missed_leaves_its_header(bench: Workbench, tmp_path: Path) -> None:
     """Without what describes the pixels."""
     contents = primary(ramp(WIDTH, HEIGHT), [*sky_cards(), ("OBJECT", "there")]) + extension(
-        ramp(23, 31), [("EXTNAME", "FAR"), *sky_cards(crval=(12.0, 40.0))]
+        ramp(23, 31), [("EXTNAME", "FAR"), *sky_cards(crval=(12.0, 40.0), crpix=(9.0, 17.0))]
     )
     subject = bench.of(written(tmp_path, contents))
     answer = subject.cut(Circle(12.0, 40.0, 0.0005))

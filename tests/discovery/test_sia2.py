@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -35,20 +37,23 @@ from support.documents import (
 from soda_service import __version__
 from soda_service.catalog.dataset import ObsCore
 from soda_service.catalog.query import CatalogQuery
+from soda_service.catalog.rows import rows_of
 from soda_service.discovery import sia2
-from soda_service.discovery.obscore import MANDATORY_COLUMNS, row_maker
+from soda_service.discovery.obscore import MANDATORY_COLUMNS, ObsCoreTable
 from soda_service.errors import ConfigurationError, SourceUnavailableError
-from soda_service.votable.document import load_template
+from soda_service.votable.delimited import Delimited
+from soda_service.votable.document import Serialization, load_template
 from soda_service.votable.table import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from support.golden import Golden
 
     from soda_service.catalog.store import CatalogStore, DistinctColumn
     from soda_service.config import Settings
+    from soda_service.votable.table import Value
 
 OBSCORE = """
 dataproduct_type|char|*||meta.code.class|ObsDataset.dataProductType
@@ -85,9 +90,12 @@ instrument_name|char|*||meta.id;instr|Provenance.ObsConfig.Instrument.name
 """ObsCore 1.1, table 7: name, datatype, arraysize, unit, UCD, utype."""
 
 
+_OPTIONS = {"form", "maxrec", "echo"}
+
+
 def ask(store: Any, settings: Settings, **constraints: Any) -> bytes:
     """The whole answer to a query; what is no constraint goes to `answer`."""
-    options = {name: constraints.pop(name) for name in ("maxrec", "echo") if name in constraints}
+    options = {name: constraints.pop(name) for name in _OPTIONS & constraints.keys()}
     query = CatalogQuery(**constraints)
     return b"".join(sia2.answer(query, store=store, urls=URLS, settings=settings, **options))
 
@@ -216,6 +224,8 @@ def test_maxrec_0_describes_the_service(
     store: CatalogStore, settings: Settings, tmp_path: Path
 ) -> None:
     """All columns, no rows, and the values that there are (SIA 2.0 §2.1.18, §2.1.20)."""
+    subtype = "lsst.visit_image"
+    store.write([rows_of(visit("visit-2", dataproduct_subtype=subtype), "")])
     document = ask(store, settings, maxrec=0)
     assert document.count(b"<TR>") == 0
     assert document.count(b"<FIELD") == len(load_template("sia2.xml").fields)
@@ -228,6 +238,7 @@ def test_maxrec_0_describes_the_service(
     assert options["INSTRUMENT"] == ["ErewhonCam"]
     assert options["FACILITY"] == ["Erewhon Observatory"]
     assert options["DPTYPE"] == ["cube", "image"]
+    assert options["DPSUBTYPE"] == ["lsst.visit_image"]
     assert options["CALIB"] == ["2"]
     assert options["FORMAT"] == ["application/x-votable+xml;content=datalink"]
 
@@ -244,7 +255,7 @@ def test_maxrec_0_of_an_empty_catalog(tmp_path: Path) -> None:
 def test_the_service_describes_itself_in_both_spellings(
     store: CatalogStore, settings: Settings
 ) -> None:
-    """All 19 parameters, once in each style (SIA 2.0 §3.1.2, DataLink 1.1 §4.4)."""
+    """All 19 parameters, and DPSUBTYPE, once in each style (SIA 2.0 §3.1.2, DataLink 1.1 §4.4)."""
     document = ask(store, settings)
     new = descriptor(document, "@utype='adhoc:this'")
     old = descriptor(document, "@name='this'")
@@ -252,7 +263,7 @@ def test_the_service_describes_itself_in_both_spellings(
     assert new.get("name") != "this"
     expected = (
         "POS BAND TIME POL FOV SPATRES SPECRP EXPTIME TIMERES ID COLLECTION FACILITY"
-        " INSTRUMENT DPTYPE CALIB TARGET FORMAT MAXREC RESPONSEFORMAT"
+        " INSTRUMENT DPTYPE DPSUBTYPE CALIB TARGET FORMAT MAXREC RESPONSEFORMAT"
     )
     for resource in (new, old):
         inputs = input_params(resource)
@@ -304,11 +315,13 @@ class FailingStore:
     def __init__(self, rows: int) -> None:
         self._rows = rows
 
-    def find(self, query: CatalogQuery, limit: int) -> Iterator[ObsCore]:
+    def find_rows(
+        self, query: CatalogQuery, limit: int, columns: Sequence[str]
+    ) -> Iterator[list[tuple[Value, ...]]]:
         """Some rows, then trouble."""
         del query, limit
         for _ in range(self._rows):
-            yield visit().obscore
+            yield [tuple(getattr(visit().obscore, name) for name in columns)]
         raise SourceUnavailableError("the catalog cannot be read", path="/secret/place")
 
     def distinct(self, column: DistinctColumn) -> tuple[str, ...]:
@@ -333,15 +346,54 @@ def test_a_search_that_fails_later_says_so_at_the_end(settings: Settings) -> Non
     assert document.count(b"<TR>") == 3
 
 
+def test_every_form_has_the_same_rows(store: CatalogStore, settings: Settings) -> None:
+    """Cell by cell, whatever they are written as."""
+    names = [field.name for field in load_template("sia2.xml").fields]
+    cells = [cell.text or "" for cell in parse_xml(ask(store, settings)).iter("{*}TD")]
+    rows = [cells[at : at + len(names)] for at in range(0, len(cells), len(names))]
+    assert len(rows) == 4
+    for form, dialect in ((Delimited.CSV, "excel"), (Delimited.TSV, "excel-tab")):
+        text = ask(store, settings, form=form).decode()
+        assert list(csv.reader(io.StringIO(text, newline=""), dialect)) == [names, *rows]
+    document = ask(store, settings, form=Serialization.BINARY2)
+    assert_valid_votable(document)
+    one, other = (
+        read_votable(each).get_first_table().array for each in (document, ask(store, settings))
+    )
+    for name in names:
+        for value, same in zip(one[name].filled(), other[name].filled(), strict=True):
+            assert value == same or (value != value and same != same), name  # noqa: PLR0124 - NaN
+
+
+def test_limits_hold_in_every_form(store: CatalogStore, settings: Settings) -> None:
+    """Only a VOTable can say that there are more rows."""
+    for form in Delimited:
+        for maxrec in (0, 2):
+            lines = ask(store, settings, form=form, maxrec=maxrec).splitlines()
+            assert len(lines) == 1 + maxrec
+    for maxrec in (0, 2):
+        document = ask(store, settings, form=Serialization.BINARY2, maxrec=maxrec)
+        assert_valid_votable(document)
+        assert len(read_votable(document).get_first_table().array) == maxrec
+        assert b"OVERFLOW" in document
+
+
+@pytest.mark.parametrize("form", Delimited)
+def test_a_text_table_that_fails_later_is_broken_off(settings: Settings, form: Delimited) -> None:
+    """Lines that end early would look complete."""
+    with pytest.raises(SourceUnavailableError):
+        ask(FailingStore(3), settings, form=form)
+
+
 def test_a_template_without_a_mandatory_column_is_refused() -> None:
     """The operator may take out columns, but not those."""
     kept = [one for one in load_template("sia2.xml").fields if one.name != "s_region"]
     with pytest.raises(ConfigurationError, match="s_region"):
-        row_maker(kept, URLS)
+        ObsCoreTable(kept, URLS)
 
 
 def test_a_template_with_an_unknown_column_is_refused() -> None:
     """Nothing can be put into it."""
     odd = (*load_template("sia2.xml").fields, Field(name="odd", datatype="int"))
     with pytest.raises(ConfigurationError, match="odd"):
-        row_maker(odd, URLS)
+        ObsCoreTable(odd, URLS)

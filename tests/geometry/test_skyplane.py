@@ -92,10 +92,22 @@ def test_a_circle_inside_is_answered(number: int) -> None:
     assert box_around_quickly(outside, grid, None) is None
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_what_is_behind_the_horizon_is_nowhere(number: int) -> None:
+    """A direction and its antipode have the same pixel, but only one of them is in the image."""
+    grid = GRIDS[number]
+    lon, lat = _sky(grid, (150.2, 100.3))
+    lon, lat = (lon + 180.0) % 360.0, -lat
+    behind = Polygon(((lon, lat), ((lon + 0.1) % 360.0, lat), (lon, lat * 0.999)))
+    for shape in (Circle(lon, lat, 0.3), behind):
+        assert box_around_quickly(shape, grid, None) is None
+        assert box_around(shape, grid, INDICES[number]) is None
+
+
 @pytest.mark.parametrize(
     "shape",
-    [Range(9, 10, 19, 20), Circle(10, 20, 61), Circle(190, -20, 1), Circle(10, 20, 59.9)],
-    ids=["range", "large", "antipode", "horizon"],
+    [Range(9, 10, 19, 20), Circle(10, 20, 61), Circle(100, 0, 30), Circle(10, 20, 59.9)],
+    ids=["range", "large", "horizon", "image"],
 )
 def test_no_closed_form_is_no_answer(shape: Circle | Range) -> None:
     """Ranges, very large circles, and what lies behind or reaches the horizon."""

@@ -31,9 +31,9 @@ class _CountingSource(LocalSource):
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid) -> bytes | None:
-        del grid
-        return None
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        del grid, target
+        return False
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         self.reads += 1

@@ -139,7 +139,7 @@ def test_dl_005_dl_013_response_formats(wire: Wire) -> None:
         assert len(links(answer)) > 4
 
 
-@pytest.mark.parametrize("asked", ["json", "application/fits", "csv", "text/html", "é", "x" * 5000])
+@pytest.mark.parametrize("asked", ["json", "image/png", "nonsense", "é", "x" * 5000])
 def test_dl_005_dl_024_other_formats_are_refused(wire: Wire, asked: str) -> None:
     """The request as a whole fails, in VOTable."""
     assert "RESPONSEFORMAT" in fault(wire.get(LINKS, ID=VISIT, RESPONSEFORMAT=asked))

@@ -156,7 +156,7 @@ class TestReading:
         )
         with _ColdSource.open(str(path)) if cold else LocalSource.open(str(path)) as source:
             assert bytes(source.read_runs(grid)) == expected
-            quick = source.copy_resident(grid)
+            quick = copied(source, grid)
         assert quick is None if cold or grid.size > RESIDENT_LIMIT else quick == expected
 
     def test_a_cold_box_takes_few_reads(self, path: Path) -> None:
@@ -208,8 +208,8 @@ class TestResidence:
             size = source.version.size
             content = source.read(0, size)
             assert source.is_resident(0, size)
-            assert source.copy_resident(RunGrid(0, size)) == content
-            rows = source.copy_resident(RunGrid(5, 20, (4, 3), (100, 25)))
+            assert copied(source, RunGrid(0, size)) == content
+            rows = copied(source, RunGrid(5, 20, (4, 3), (100, 25)))
             starts = [5 + 100 * z + 25 * y for z in range(4) for y in range(3)]
             assert rows == b"".join(content[at : at + 20] for at in starts)
             print(source._kernel_tells)
@@ -221,8 +221,8 @@ class TestResidence:
     def test_a_box_too_large_is_not_copied_at_once(self, source: LocalSource) -> None:
         """The event loop is not held for it."""
         source.read(0, SIZE)
-        assert source.copy_resident(RunGrid(0, RESIDENT_LIMIT)) is not None
-        assert source.copy_resident(RunGrid(0, RESIDENT_LIMIT + 1)) is None
+        assert copied(source, RunGrid(0, RESIDENT_LIMIT)) is not None
+        assert copied(source, RunGrid(0, RESIDENT_LIMIT + 1)) is None
 
     def test_many_distant_planes_are_asked_about_one_by_one(self, tmp_path: Path) -> None:
         """A cube may be far larger than what is asked about in one call."""
@@ -232,7 +232,7 @@ class TestResidence:
         grid = RunGrid(1000, 40, (12, 5), (15_000_000, 4000), 4)
         with LocalSource.open(str(path)) as source:
             assert bytes(source.read_runs(grid)) == bytes(2400)
-            assert source.copy_resident(grid) in (None, bytes(2400))
+            assert copied(source, grid) in (None, bytes(2400))
 
 
 class TestChangingFiles:
@@ -246,9 +246,9 @@ class TestChangingFiles:
             path.write_bytes(bytes(2_000_000))
             source = LocalSource.open(str(path))
             grid = RunGrid(0, 400, (200,), (8000,), 4)
-            assert source.copy_resident(grid) == bytes(80_000)
+            assert copied(source, grid) == bytes(80_000)
             os.truncate(path, 10_000)
-            assert source.copy_resident(grid) is None
+            assert copied(source, grid) is None
             for read in (lambda: source.read_runs(grid), lambda: source.read(500_000, 10)):
                 try:
                     read()
@@ -268,7 +268,7 @@ class TestChangingFiles:
             path.write_bytes(b"\1" * 100_000)
             os.utime(path, ns=(1, 1))
             grid = RunGrid(0, 400, (20,), (4000,), 4)
-            assert source.copy_resident(grid) is None
+            assert copied(source, grid) is None
             with pytest.raises(SourceUnavailableError):
                 source.read_runs(grid)
             with pytest.raises(SourceUnavailableError):
@@ -291,7 +291,13 @@ class TestChangingFiles:
         with LocalSource.open(str(path)) as source:
             assert source.read(0, 0) == b""
             assert len(source.mapping()) == 0
-            assert source.copy_resident(RunGrid(0, 1)) is None
+            assert copied(source, RunGrid(0, 1)) is None
+
+
+def copied(source: LocalSource, grid: RunGrid) -> bytes | None:
+    """What `copy_resident` gives, if it gives anything."""
+    target = bytearray(grid.size)
+    return bytes(target) if source.copy_resident(grid, memoryview(target)) else None
 
 
 class _ColdSource(LocalSource):
@@ -300,9 +306,9 @@ class _ColdSource(LocalSource):
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid) -> bytes | None:
-        del grid
-        return None
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        del grid, target
+        return False
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         self.reads += 1
@@ -318,6 +324,10 @@ def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     from soda_service.errors import CorruptFileError, SourceUnavailableError
     from soda_service.storage.local import LocalSource
     from soda_service.storage.runs import RunGrid
+
+    def copied(source, grid):
+        target = bytearray(grid.size)
+        return bytes(target) if source.copy_resident(grid, memoryview(target)) else None
     """
     text = textwrap.dedent(beginning) + f"tmp = Path({str(folder)!r})\n" + textwrap.dedent(script)
     return subprocess.run(

@@ -329,7 +329,7 @@ class File:
                 return type(error).__name__
 
     def wcs(self, index: int, key: str) -> Any:
-        """astropy's coordinates of an HDU, the tables of the file at hand."""
+        """The coordinates by astropy of an HDU, the tables of the file at hand."""
         if (index, key) not in self._wcs:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -398,14 +398,16 @@ def compare(subject: Subject, contents: bytes, *, coordinates: bool = True) -> F
     """
     child, parent = File(contents), subject.parent
     figures = Figures(cutouts=1)
-    rest = iter(parent.hdus)
+    last = -1
     for one in child.hdus:
-        cut = one.section if one.mentions else None
+        cut = one.section
         if cut is None:
-            _compare_uncut(one, rest, parent, figures)
+            last = max(last, _compare_uncut(one, last, parent, figures))
             continue
         number, section = cut
-        mother = next(other for other in rest if other.index == number)
+        mother = parent.hdus[number]
+        assert mother.index > last, "the HDUs are not in the parent's order"
+        last = mother.index
         assert one.mentions == mother.mentions + 1
         _compare_values(one, mother, section, figures)
         _compare_cards(one, mother, figures)
@@ -415,19 +417,23 @@ def compare(subject: Subject, contents: bytes, *, coordinates: bool = True) -> F
     return figures
 
 
-def _compare_uncut(one: Hdu, rest: Iterator[Hdu], parent: File, figures: Figures) -> None:
-    """An HDU that came whole, or the copy of a table, or a header that lost its image."""
+def _compare_uncut(one: Hdu, last: int, parent: File, figures: Figures) -> int:
+    """An HDU that came whole, or the copy of a table, or a header that lost its image.
+
+    *last* is the number of the parent's HDU before it; gives that of this one's.
+    """
     if one.index == 0:
-        mother = next(rest)
+        mother = parent.hdus[0]
         assert one.raw_data in (mother.raw_data, b"")
+        if not one.raw_data and mother.raw_data:
+            return 0
     else:
-        mother = next((other for other in rest if other.raw_data == one.raw_data), None) or next(
-            other for other in parent.hdus if other.key[0] == one.key[0]
-        )
-        assert one.raw_data == mother.raw_data
-        assert one.key[0] == mother.key[0]
-    if one.raw_data:
-        _compare_cards(one, mother, figures)
+        later = [other for other in parent.hdus[last + 1 :] if other.key == one.key]
+        # A copy of a table has another EXTVER, and stands at the end.
+        copied = [other for other in parent.hdus if other.key[0] == one.key[0]]
+        mother = next(other for other in [*later, *copied] if other.raw_data == one.raw_data)
+    _compare_cards(one, mother, figures)
+    return mother.index
 
 
 def slices_of(section: Section) -> tuple[slice, ...]:
@@ -487,7 +493,7 @@ def _compare_cards(one: Hdu, mother: Hdu, figures: Figures) -> None:
     moves = _MOVES_IN_IMAGES if cut else _MOVES
     mine = iter(one.cards)
     keywords = {keyword_of(card) for card in one.cards}
-    waiting = [card for card in mother.cards]
+    waiting = mother.cards
     seen: list[bytes] = []
     for at, card in enumerate(waiting):
         keyword = keyword_of(card)
@@ -525,7 +531,7 @@ def _compare_coordinates(
     child: File, one: Hdu, parent: File, mother: Hdu, section: Section, figures: Figures
 ) -> None:
     shape = [high - low + 1 for low, high in section]
-    grid = np.indices(shape).reshape(len(shape), -1) + 1.0
+    grid: Floats = np.indices(shape, dtype=np.float64).reshape(len(shape), -1) + 1.0
     shift = np.array([low - 1 for low, _ in section])[:, np.newaxis]
     assert child.systems(one.index) == parent.systems(mother.index)
     for key in parent.systems(mother.index):

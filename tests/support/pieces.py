@@ -48,7 +48,7 @@ class Piece:
         assert self.image.data.astype(stored).tobytes() == its_data.tobytes()
         here = celestial(self.image.header, hdus)
         there = celestial(self.parent.header, parent_hdus)
-        x, y = celestial_axes(self.parent.header)
+        x, y = celestial_axes(self.parent.header, parent_hdus)
         shape = (self.image.header[f"NAXIS{y + 1}"], self.image.header[f"NAXIS{x + 1}"])
         rows, columns = np.indices(shape)
         mine = pixel_to_skycoord(columns, rows, here, mode="all")
@@ -107,11 +107,11 @@ def celestial(header: fits.Header, hdus: Any = None) -> Any:
         return WCS(header, hdus).celestial
 
 
-def celestial_axes(header: fits.Header) -> tuple[int, int]:
+def celestial_axes(header: fits.Header, hdus: Any = None) -> tuple[int, int]:
     """Which axes of the image are those of the sky, 0-based, ascending."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header)
+        wcs = WCS(header, hdus)
     first, second = sorted((wcs.wcs.lng, wcs.wcs.lat))
     return first, second
 

@@ -128,4 +128,3 @@ def assert_decent(
     elif body:
         assert headers.get("content-type")
         assert length is None or int(length) == len(body)
-

@@ -13,12 +13,14 @@ from support.documents import (
     assert_valid_votable,
     complaints_of_stilts,
     parse_xml,
+    read_votable,
     votable_schema,
 )
 
 from soda_service.config import resource_path
 from soda_service.errors import ConfigurationError
 from soda_service.votable.document import (
+    Serialization,
     Status,
     Template,
     error_document,
@@ -27,6 +29,7 @@ from soda_service.votable.document import (
     set_status,
     votable_chunks,
 )
+from soda_service.votable.table import blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +64,25 @@ def statuses(document: bytes) -> list[tuple[str | None, str | None]]:
 
 
 def written(
-    rows: Iterator[tuple[str]], *, limit: int | None = None, status: Status = Status.OK
+    rows: Iterator[tuple[str]],
+    *,
+    limit: int | None = None,
+    status: Status = Status.OK,
+    serialization: Serialization = Serialization.TABLEDATA,
 ) -> bytes:
     """A whole document of *rows*."""
     template = Template("test.xml", TABLE)
     root = template.fill({"what": "x"})
     set_status(root, status)
     return b"".join(
-        votable_chunks(root, template.fields, rows, limit=limit, explain=lambda e: f"Fault: {e}")
+        votable_chunks(
+            root,
+            template.fields,
+            blocks_of(rows),
+            serialization=serialization,
+            limit=limit,
+            explain=lambda e: f"Fault: {e}",
+        )
     )
 
 
@@ -146,6 +160,23 @@ def test_rows_that_fail_on_the_way_are_told_after_the_table() -> None:
     assert_valid_votable(seen)
     assert statuses(seen)[2] == ("ERROR", f"Fault: disk {HOSTILE_AS_READ}")
     assert seen.count(b"<TR>") == 1
+
+
+def test_statuses_stand_around_binary_rows_too() -> None:
+    """The rows that came are there, and what became of the others is said."""
+
+    def failing() -> Iterator[tuple[str]]:
+        yield ("a",)
+        raise OSError("gone")
+
+    for rows, limit, last in (
+        (iter([("a",), ("b",)]), 1, ("OVERFLOW", None)),
+        (failing(), None, ("ERROR", "Fault: gone")),
+    ):
+        seen = written(rows, limit=limit, serialization=Serialization.BINARY2)
+        assert_valid_votable(seen)
+        assert statuses(seen) == [("OK", None), ("TABLE", None), last]
+        assert list(read_votable(seen).get_first_table().array["text"]) == ["a"]
 
 
 def test_the_status_before_the_table_can_be_set() -> None:

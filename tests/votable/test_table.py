@@ -1,116 +1,35 @@
-"""Tables as text: whatever stands in a cell, a reader gets it back."""
+"""Columns and blocks of rows."""
 
 from __future__ import annotations
 
 import math
-from itertools import repeat
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-from lxml import etree
-from support.catalogs import HOSTILE, HOSTILE_AS_READ
-from support.documents import assert_valid_votable, read_votable
+from hypothesis import given, strategies as st
 
 from soda_service.errors import ConfigurationError
-from soda_service.votable.document import Template, votable_chunks
 from soda_service.votable.table import (
     CHUNK_BYTES,
     Field,
+    Kind,
+    LimitedBlocks,
+    blocks_of,
     clean,
-    escape,
     format_number,
-    row_chunks,
+    gather,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from soda_service.votable.table import Value
-
-TEMPLATE = Template(
-    "test.xml",
-    b"""<VOTABLE version="1.4" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">
-      <RESOURCE type="results"><INFO name="QUERY_STATUS" value="OK"/><TABLE>
-        <FIELD name="text" datatype="char" arraysize="*"/>
-        <FIELD name="number" datatype="double"/>
-        <FIELD name="whole" datatype="long"/>
-        <FIELD name="truth" datatype="boolean"/>
-        <DATA><TABLEDATA/></DATA>
-      </TABLE></RESOURCE>
-    </VOTABLE>""",
-)
-
-
-def document(rows: Sequence[Sequence[Value]]) -> bytes:
-    """A whole document around *rows*."""
-    return b"".join(votable_chunks(TEMPLATE.fill({}), TEMPLATE.fields, rows, explain=str))
-
-
-def texts_read(seen: bytes) -> list[str | None]:
-    """The contents of all cells, as any XML parser sees them."""
-    return [cell.text for cell in etree.fromstring(seen).iter("{*}TD")]
-
-
-def test_cells_of_every_type_come_back() -> None:
-    """Text, doubles, longs and booleans are read by astropy as they were written."""
-    rows = [
-        ("plain", 1.0, 1, True),
-        ("with <tags> & \"quotes\" 'two'", -2.5e-300, -(2**62), False),
-        ("", 0.1, 0, True),
-    ]
-    seen = document(rows)
-    assert_valid_votable(seen)
-    table = read_votable(seen).get_first_table().array
-    for row, read in zip(rows, table, strict=True):
-        assert row == tuple(read)
-
-
-def test_null_is_an_empty_cell() -> None:
-    """None is null in every type (VOTable 1.4 §5.5)."""
-    seen = document([(None, None, None, None)])
-    assert_valid_votable(seen)
-    assert texts_read(seen) == [None] * 4
-    table = read_votable(seen).get_first_table().array
-    assert [bool(table.mask[name][0]) for name in ("number", "whole", "truth")] == [True] * 3
-
-
-def test_numbers_beyond_the_finite_are_spelled_as_votable_wants() -> None:
-    """Python's own inf and nan are not legal in a VOTable."""
-    seen = document([("x", value, None, None) for value in (math.inf, -math.inf, math.nan)])
-    assert_valid_votable(seen)
-    assert texts_read(seen)[1::4] == ["+Inf", "-Inf", "NaN"]
-    numbers = read_votable(seen).get_first_table().array["number"].data
-    assert np.array_equal(numbers, [math.inf, -math.inf, math.nan], equal_nan=True)
-
-
-def test_hostile_text_stays_inside_its_cell() -> None:
-    """Markup, quotes, control characters and letters of all planes change no structure."""
-    seen = document([(HOSTILE, 1.0, 1, True)])
-    assert_valid_votable(seen)
-    assert texts_read(seen)[0] == HOSTILE_AS_READ
-
-
-@settings(max_examples=300)
-@given(st.text())
-def test_any_text_comes_back_but_for_what_xml_cannot_carry(text: str) -> None:
-    """In content and in attributes alike, escaping and parsing are inverse."""
-    markup = f'<a b="{escape(text)}">{escape(text)}</a>'.encode("ascii")
-    read = etree.fromstring(markup)
-    assert read.get("b") == clean(text)
-    assert (read.text or "") == clean(text)
+    from collections.abc import Iterator
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Cs", "Cn"))))
 def test_ordinary_text_is_not_touched_by_cleaning(text: str) -> None:
     """Only control characters, surrogates and non-characters are dropped."""
     assert clean(text) == text
-
-
-def test_lone_surrogates_are_dropped() -> None:
-    """Undecodable bytes of a file name, say, cannot spoil a document."""
-    assert escape("a\ud800b\udcffc") == "abc"
 
 
 @given(st.floats())
@@ -126,32 +45,65 @@ def test_numpy_numbers_are_written_as_numbers() -> None:
     assert format_number(np.float64(1.5)) == "1.5"
 
 
-def test_rows_stream() -> None:
-    """Chunks come as soon as they are full, and an endless table is no trouble."""
-    taken = 0
-
-    def endless() -> Iterator[Sequence[Value]]:
-        nonlocal taken
-        for row in repeat(("x" * 100, 1.5, 7, True)):
-            taken += 1
-            yield row
-
-    chunks = row_chunks(TEMPLATE.fields, endless())
-    sizes = [len(next(chunks)) for _ in range(5)]
-    assert all(CHUNK_BYTES <= size < CHUNK_BYTES + 1000 for size in sizes)
-    assert taken * 100 < 6 * CHUNK_BYTES
+@given(st.lists(st.tuples(st.integers(), st.text()), max_size=1000))
+def test_blocks_hold_the_rows_they_are_made_of(rows: list[tuple[int, str]]) -> None:
+    """In their order, none lost, none empty."""
+    blocks = list(blocks_of(rows))
+    assert list(chain.from_iterable(zip(*block, strict=True) for block in blocks)) == rows
+    assert all(len(block[0]) for block in blocks)
 
 
-def test_a_row_with_a_cell_too_few_is_a_bug() -> None:
+@given(st.integers(0, 1000), st.none() | st.integers(0, 1000))
+def test_a_limit_cuts_within_a_block(count: int, limit: int | None) -> None:
+    """Exactly as many rows as are allowed, and it is known whether there were more."""
+    limited = LimitedBlocks(blocks_of((number,) for number in range(count)), limit)
+    rows = [number for (numbers,) in limited for number in numbers]
+    allowed = count if limit is None else limit
+    assert rows == list(range(min(count, allowed)))
+    assert limited.overflows is (count > allowed)
+
+
+def test_what_rows_raise_comes_after_the_rows_before_it() -> None:
+    """A table that broke off holds what there was."""
+
+    def failing() -> Iterator[tuple[int]]:
+        yield (1,)
+        yield (2,)
+        raise OSError("gone")
+
+    blocks = blocks_of(failing())
+    assert list(next(blocks)) == [(1, 2)]
+    with pytest.raises(OSError, match="gone"):
+        next(blocks)
+
+
+def test_rows_of_different_lengths_are_a_bug() -> None:
     """Cells are never moved under the wrong heading."""
     with pytest.raises(ValueError, match="shorter"):
-        list(row_chunks(TEMPLATE.fields, [("x", 1.0)]))
+        list(blocks_of([("x", 1.0), ("x",)]))
 
 
-def test_a_number_in_a_column_of_text_is_a_bug() -> None:
-    """A type that does not fit is not written as if it did."""
-    with pytest.raises(TypeError, match="text expected"):
-        list(row_chunks(TEMPLATE.fields, [(1.0, 1.0, 1, True)]))
+def test_pieces_are_gathered_into_chunks() -> None:
+    """A chunk for each few bytes would cost more than what is in it."""
+    pieces = [b"x" * 1000] * 200
+    chunks = list(gather(pieces))
+    assert b"".join(chunks) == b"".join(pieces)
+    assert all(CHUNK_BYTES <= len(chunk) < CHUNK_BYTES + 1000 for chunk in chunks[:-1])
+    assert list(gather([])) == []
+
+
+@pytest.mark.parametrize(
+    ("datatype", "arraysize", "kind"),
+    [
+        ("char", "*", Kind.TEXT),
+        ("long", None, Kind.INTEGER),
+        ("float", None, Kind.NUMBER),
+        ("boolean", None, Kind.BOOLEAN),
+    ],
+)
+def test_kinds(datatype: str, arraysize: str | None, kind: Kind) -> None:
+    """What a FIELD holds."""
+    assert Field(name="x", datatype=datatype, arraysize=arraysize).kind is kind
 
 
 @pytest.mark.parametrize(
@@ -165,4 +117,4 @@ def test_a_number_in_a_column_of_text_is_a_bug() -> None:
 def test_columns_that_cannot_be_written_are_refused_at_once(field: Field) -> None:
     """An operator's template is wrong, not the request."""
     with pytest.raises(ConfigurationError, match="'x'"):
-        field.writer()
+        _ = field.kind

@@ -86,8 +86,8 @@ class TestQueries:
     def test_text_where_a_text_table_was_asked_for(self, live: LiveService, name: str) -> None:
         """By GET and by POST."""
         for answer in (
-            live.get("/sia/query", RESPONSEFORMAT=name),
-            live.client.post(live.url("/sia/query"), data={"RESPONSEFORMAT": name}),
+            live.get("/sia/query", RESPONSEFORMAT=name, POS="x"),
+            live.client.post(live.url("/sia/query"), data={"RESPONSEFORMAT": name, "POS": "x"}),
         ):
             assert answer.status_code == 400
             assert answer.headers["content-type"].startswith("text/plain")

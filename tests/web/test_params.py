@@ -12,6 +12,8 @@ from hypothesis import given, settings, strategies as st
 
 from soda_service.errors import MultiValuedParamNotSupported, UsageError
 from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
+from soda_service.votable.delimited import Delimited
+from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 from soda_service.web.params import (
     LINKS_PARAMETERS,
     MAX_PARAMETERS,
@@ -19,6 +21,7 @@ from soda_service.web.params import (
     SODA_PARAMETERS,
     Params,
     cutout_query,
+    links_queries,
     links_query,
 )
 
@@ -218,14 +221,15 @@ class TestQueries:
         assert asked.query == type(asked.query)()
 
     def test_every_parameter_reaches_its_constraint(self) -> None:
-        """All nineteen, each with two values where it may have several."""
+        """All nineteen and DPSUBTYPE, each with two values where it may have several."""
         given_values = [
             ("POS", "CIRCLE 1 2 0"), ("POS", "RANGE 1 2 3 4"), ("BAND", "1 2"), ("BAND", "5"),
             ("TIME", "3 4"), ("POL", "I"), ("POL", "xx"), ("FOV", "1 +Inf"), ("SPATRES", "1 2"),
             ("SPECRP", "3 4"), ("EXPTIME", "5 6"), ("TIMERES", "7 8"), ("ID", "ivo://a/b?c"),
             ("COLLECTION", "visits"), ("COLLECTION", "coadds"), ("FACILITY", "F"),
-            ("INSTRUMENT", "I"), ("DPTYPE", "image"), ("CALIB", "2"), ("CALIB", "3"),
-            ("TARGET", "M 31"), ("FORMAT", "application/fits"), ("MAXREC", "7"),
+            ("INSTRUMENT", "I"), ("DPTYPE", "image"), ("dpsubtype", "lsst.visit_image"),
+            ("CALIB", "2"), ("CALIB", "3"), ("TARGET", "M 31"), ("FORMAT", "application/fits"),
+            ("MAXREC", "7"),
             ("RESPONSEFORMAT", "votable"),
         ]  # fmt: skip
         asked = Params(urlencode(given_values).encode()).query()
@@ -244,6 +248,7 @@ class TestQueries:
         assert query.facilities == ("F",)
         assert query.instruments == ("I",)
         assert query.dptypes == ("image",)
+        assert query.dpsubtypes == ("lsst.visit_image",)
         assert query.calibs == (2, 3)
         assert query.targets == ("M 31",)
         assert query.formats == ("application/fits",)
@@ -256,14 +261,56 @@ class TestQueries:
         [
             "MAXREC=-1", "MAXREC=1.5", "MAXREC=x", "MAXREC=1&MAXREC=2", "CALIB=5", "CALIB=-1",
             "CALIB=1.0", "POS=CIRCLE+1+2+-1", "POS=CIRCLE+nan+nan+1", "FOV=2+1", "TIMERES=soon",
-            "RESPONSEFORMAT=csv",
-            "RESPONSEFORMAT=application/x-votable%2Bxml%3Bserialization=BINARY2",
+            "RESPONSEFORMAT=json", "RESPONSEFORMAT=votable/b2", "RESPONSEFORMAT=fits",
+            "RESPONSEFORMAT=csv&RESPONSEFORMAT=tsv", "RESPONSEFORMAT=text/csv%3Bheader=absent",
+            "RESPONSEFORMAT=text/csv%3Bcharset=utf-16",
+            "RESPONSEFORMAT=application/x-votable%2Bxml%3Bserialization=FITS",
+            "RESPONSEFORMAT=application/x-votable%2Bxml%3Bcontent=datalink",
+            "RESPONSEFORMAT=text/csv%3Bserialization=BINARY2",
         ],
     )  # fmt: skip
     def test_nonsense_is_a_usage_error(self, query: str) -> None:
         """The fault of SIA 2.0 §3.2 comes from these."""
         with pytest.raises(UsageError):
             Params(query.encode()).query()
+
+    @pytest.mark.parametrize(
+        ("text", "form", "media_type"),
+        [
+            ("votable", Serialization.TABLEDATA, VOTABLE),
+            ("VOTable", Serialization.TABLEDATA, VOTABLE),
+            (VOTABLE, Serialization.TABLEDATA, VOTABLE),
+            ("text/xml", Serialization.TABLEDATA, "text/xml"),
+            (
+                f"{VOTABLE};serialization=tabledata",
+                Serialization.TABLEDATA,
+                f"{VOTABLE};serialization=TABLEDATA",
+            ),
+            (
+                f"{VOTABLE}; Serialization = binary2",
+                Serialization.BINARY2,
+                f"{VOTABLE};serialization=BINARY2",
+            ),
+            (
+                f'{VOTABLE}; charset="UTF-8"; serialization=BINARY2; unknown=1',
+                Serialization.BINARY2,
+                f"{VOTABLE};serialization=BINARY2;charset=utf-8",
+            ),
+            ("csv", Delimited.CSV, "text/csv;charset=utf-8;header=present"),
+            ("text/csv; header=present", Delimited.CSV, "text/csv;charset=utf-8;header=present"),
+            ("TSV", Delimited.TSV, "text/tab-separated-values;charset=utf-8"),
+            (
+                "text/tab-separated-values",
+                Delimited.TSV,
+                "text/tab-separated-values;charset=utf-8",
+            ),
+        ],
+    )
+    def test_forms_of_the_answer(self, text: str, form: object, media_type: str) -> None:
+        """DALI 1.1 §3.4.3: what was asked is what is sent, parameters too."""
+        for encoded in (quote(text, safe=""), text.replace(" ", "%20")):
+            asked = Params(f"RESPONSEFORMAT={encoded}".encode()).query()
+            assert (asked.form, asked.media_type) == (form, media_type)
 
     @pytest.mark.parametrize("name", ["csv", "text/csv", "TSV", "text/tab-separated-values%3Bx=1"])
     def test_text_tables_ask_for_text_errors(self, name: str) -> None:
@@ -285,13 +332,21 @@ class TestLinks:
         [
             ("votable", "application/x-votable+xml"),
             ("application/x-votable+xml;content=datalink", "application/x-votable+xml"),
-            ("application/x-votable+xml; serialization=TABLEDATA", "application/x-votable+xml"),
+            (f"{VOTABLE}; serialization=TABLEDATA", f"{VOTABLE};serialization=TABLEDATA"),
             ("text/xml", "text/xml"),
         ],
     )
     def test_names_of_votable(self, text: str, media_type: str) -> None:
         """DataLink 1.1 §2.1.2."""
         assert Params(f"RESPONSEFORMAT={quote(text)}".encode()).links().media_type == media_type
+
+    @pytest.mark.parametrize(
+        "text", ["csv", "tsv", f"{VOTABLE};serialization=BINARY2", f"{VOTABLE};content=other"]
+    )
+    def test_links_are_tabledata(self, text: str) -> None:
+        """DataLink 1.1 §3.3."""
+        with pytest.raises(UsageError, match="RESPONSEFORMAT"):
+            Params(f"RESPONSEFORMAT={quote(text)}".encode()).links()
 
 
 NAMES = sorted(SODA_PARAMETERS | SIA_PARAMETERS | LINKS_PARAMETERS)
@@ -348,3 +403,9 @@ def test_urls_that_are_made_are_understood(
     assert request.shape == circle
     assert request.detail == (None if detail is None or not detail or detail.isspace() else detail)
     assert Params(links_query(identifier).encode()).links().identifiers == (identifier,)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs",))), min_size=1, max_size=5))
+def test_many_urls_are_those_of_each(identifiers: list[str]) -> None:
+    """Line feeds inside an identifier, too."""
+    assert links_queries(identifiers) == [links_query(one) for one in identifiers]

@@ -125,6 +125,33 @@ class TestDocuments:
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "text/xml"
 
+    @pytest.mark.parametrize(
+        ("asked", "said", "separator"),
+        [
+            ("csv", "text/csv;charset=utf-8;header=present", ","),
+            ("text/tab-separated-values", "text/tab-separated-values;charset=utf-8", "\t"),
+        ],
+    )
+    def test_images_as_lines_of_text(
+        self, live: LiveService, asked: str, said: str, separator: str
+    ) -> None:
+        """Names first, a line for each image; HEAD has the same headers."""
+        answer = live.get("/sia/query", RESPONSEFORMAT=asked, MAXREC="2")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, said)
+        lines = answer.text.splitlines()
+        assert len(lines) == 3
+        assert "obs_publisher_did" in lines[0].split(separator)
+        head = live.head("/sia/query", RESPONSEFORMAT=asked, MAXREC="2")
+        assert head.headers["content-type"] == said
+
+    def test_links_say_how_they_are_serialized(self, live: LiveService) -> None:
+        """Where that was asked; they have no other form."""
+        asked = "application/x-votable+xml;serialization=TABLEDATA"
+        answer = live.get("/datalink/links", ID=PLAIN, RESPONSEFORMAT=asked)
+        assert answer.headers["content-type"] == (
+            "application/x-votable+xml;content=datalink;serialization=TABLEDATA"
+        )
+
     def test_a_long_document_is_streamed(
         self, serve: Callable[..., AbstractContextManager[LiveService]]
     ) -> None:
