@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SYNC = "soda/sync"
 CIRCLE = "150.1 2.2 0.001"
 EVERYWHERE = "150.1 2.2 90"
-BIG = (3000, 3500)  # 42 MB: more than all buffers between a server and its client can hold
+BIG = (2300, 2500)  # 23 MB: more than all buffers between a server and its client can hold
 
 
 def did(name: str) -> str:
@@ -74,6 +74,13 @@ class Fragile:
 
 SOUND = ("sound", "in-place", "by-rename", "deleted", "shortened", "grown", "other-kind", "reader")
 
+ODD_NAMES = (
+    "ö b+c&d.fits", "a%20b.fits", "a#b?c.fits", "q'uo\"te.fits", "semi;colon.fits", "☃.fits",
+    "<x>&amp;.fits", "back\\slash.fits", "new\nline.fits", "~.fits",
+)  # fmt: skip
+CUT_LATER = frozenset({"tiles_outside_the_heap"})
+"""Damaged families whose damage is where only reading pixels finds it."""
+
 
 @pytest.fixture(scope="module", name="fragile")
 def _fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
@@ -82,13 +89,15 @@ def _fragile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fragile]:
     data.mkdir()
     for name in SOUND:
         (data / f"{name}.fits").write_bytes(image(1))
+    for name in ODD_NAMES:
+        (data / name).write_bytes(image(1))
     (data / "big.fits").write_bytes(image(1, BIG))
     for family in DAMAGED_FAMILIES:
         (data / file_name(family)).write_bytes(FAMILIES[family]())
     done = run_command("ingest", "data", folder=folder)
     assert done.returncode == 1
     said = done.stdout + done.stderr
-    assert f"{len(DAMAGED_FAMILIES) - 1} skipped" in said or "skipped" in said
+    assert f", {len(DAMAGED_FAMILIES) - len(CUT_LATER)} skipped" in said
     with (
         served("serve", folder=folder) as server,
         httpx2.Client(timeout=60, trust_env=False) as client,
@@ -108,9 +117,6 @@ def _goes_on(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 # ------------------------------------------------------------------ damaged files in the folder
-
-CUT_LATER = {"tiles_outside_the_heap"}
-"""Families whose damage is where only reading pixels finds it."""
 
 
 @pytest.mark.parametrize("family", DAMAGED_FAMILIES)
@@ -135,6 +141,25 @@ def test_the_sound_files_among_them_work(fragile: Fragile) -> None:
     assert {did(f"{name}.fits") for name in SOUND} <= names
     (hdu,) = fits.HDUList.fromstring(fragile.cut("sound.fits").content)
     assert set(hdu.data.flat) == {1.0}
+
+
+def test_files_of_odd_names_can_be_followed(fragile: Fragile) -> None:
+    """Letters that mean something in URLs, in XML, in headers: every link works all the same."""
+    rows = rows_of(fragile.wire.get("sia/query").content)
+    plain = {did(f"{name}.fits") for name in (*SOUND, "big")} | {
+        did(file_name(one)) for one in CUT_LATER
+    }
+    odd = [row for row in rows if row["obs_publisher_did"] not in plain]
+    assert len(odd) == len(ODD_NAMES)
+    for row in odd:
+        links = rows_of(fragile.wire.get(row["access_url"]).content)
+        (this,) = (one for one in links if one["semantics"] == "#this")
+        whole = fragile.wire.get(this["access_url"])
+        assert whole.content == image(1)
+        cut = fragile.wire.get(SYNC, ID=row["obs_publisher_did"], CIRCLE=CIRCLE)
+        for answer in (whole, cut):
+            assert answer.status_code == 200
+            assert "\n" not in answer.headers["content-disposition"]
 
 
 # ------------------------------------------------------------------ files that change
@@ -289,7 +314,7 @@ def _begin(fragile: Fragile, target: str) -> tuple[socket.socket, HTTPResponse]:
     response = HTTPResponse(connection)
     response.begin()
     assert response.status == 200
-    assert int(str(response.headers["content-length"])) > 40_000_000
+    assert int(str(response.headers["content-length"])) > 20_000_000
     return connection, response
 
 
@@ -309,8 +334,12 @@ def _rename_over(path: Path) -> None:
     aside.replace(path)
 
 
-CHANGES = {"overwritten": _overwrite, "shortened": _shorten, "renamed-over": _rename_over,
-           "deleted": Path.unlink}  # fmt: skip
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "overwritten": _overwrite,
+    "shortened": _shorten,
+    "renamed-over": _rename_over,
+    "deleted": Path.unlink,
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -385,8 +414,7 @@ def test_clients_that_ask_and_do_not_wait(fragile: Fragile) -> None:
     """Half a request, a whole one without reading, several at once on one connection."""
     for request in (
         b"GET /soda/sync?ID=x HTTP/1.1\r\nHost: x\r\n",
-        b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: 1000\r\n\r\nID=x",
+        b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nID=x",
         b"GET /sia/query HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
         b"",
     ):
@@ -399,7 +427,9 @@ def test_requests_in_one_packet(fragile: Fragile) -> None:
     """Pipelined requests are answered one after the other."""
     request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
     with socket.create_connection(("127.0.0.1", fragile.wire.port), timeout=20) as connection:
-        connection.sendall(request * 5 + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        connection.sendall(
+            request * 5 + request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        )
         received = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert received.count(b"HTTP/1.1 200 OK") == 6
     assert received.count(b"\r\n\r\nok\n") == 6
@@ -421,7 +451,7 @@ def test_a_body_of_100_megabytes(wire: Wire, path: str, framing: str) -> None:
         connection.sendall("\r\n".join([*head, "", ""]).encode())
         sent = 0
         if framing != "expect":
-            connection.setblocking(False)  # noqa: FBT003 - the name of the method says it
+            connection.setblocking(False)
             while sent < total:
                 body = b"%x\r\n%s\r\n" % (len(piece), piece) if framing == "chunked" else piece
                 try:
@@ -432,7 +462,7 @@ def test_a_body_of_100_megabytes(wire: Wire, path: str, framing: str) -> None:
                 connection.settimeout(20)
                 with contextlib.suppress(ConnectionError):
                     connection.sendall(body)
-                connection.setblocking(False)  # noqa: FBT003 - as above
+                connection.setblocking(False)
                 sent += len(piece)
             connection.settimeout(20)
         assert sent < total / 4
@@ -460,7 +490,9 @@ def test_a_body_of_nearly_the_limit(wire: Wire) -> None:
         assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "1e3", "99999999999999999999999", "0x10", "1, 2", "+5"])
+@pytest.mark.parametrize(
+    "length", ["-1", "x", "1e3", "99999999999999999999999", "0x10", "1, 2", "+5"]
+)
 def test_lengths_that_are_none(wire: Wire, length: str) -> None:
     """400 or 413, or a closed connection."""
     request = (
@@ -505,7 +537,7 @@ def test_identifiers_that_look_like_something_else(wire: Wire, name: str) -> Non
 def test_an_identifier_is_never_fetched(wire: Wire) -> None:
     """A URL as an identifier reaches nobody, whatever its scheme."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)  # noqa: FBT003 - the name of the method says it
+        listener.setblocking(False)
         port = listener.getsockname()[1]
         for scheme in ("http", "https", "ftp", "s3", "ivo"):
             name = f"{scheme}://127.0.0.1:{port}/x.fits"
@@ -528,6 +560,7 @@ def test_identifiers_that_are_not_text(wire: Wire) -> None:
 
 # ------------------------------------------------------------------ HTTP that is none
 
+POST = b"POST /soda/sync HTTP/1.1\r\nHost: x\r\n"
 GARBAGE = [
     b"\x00" * 1000, b"\xff" * 5000, b"\r\n" * 100 + b"\r\n", b"GET\r\n\r\n", b"GET /\r\n\r\n",
     b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -538,11 +571,10 @@ GARBAGE = [
     b"GET /health\x00 HTTP/1.1\r\nHost: x\r\n\r\n", b"GET \xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET http://[::1 HTTP/1.1\r\nHost: x\r\n\r\n", b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n",
-    b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nx\r\n0\r\n\r\n",
-    b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"0\r\n\r\nGET /files/ HTTP/1.1\r\nHost: x\r\n\r\n",
-    b"POST /soda/sync HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nID=xy",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nx\r\n0\r\n\r\n",
+    POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /files/x",
+    POST + b"Content-Length: 4\r\nContent-Length: 5\r\n\r\nID=xy",
 ]  # fmt: skip
 
 
@@ -592,7 +624,15 @@ def test_strange_methods_and_headers(wire: Wire) -> None:
 
 def test_hosts_that_are_none(wire: Wire) -> None:
     """What is no host name does not get into a document; nor what an unknown proxy says."""
-    for host in ("\"><script>", "some host", "evil.example/path", "x" * 400, "a\\b", "%00", "user@host"):
+    for host in (
+        '"><script>',
+        "some host",
+        "evil.example/path",
+        "x" * 400,
+        "a\\b",
+        "%00",
+        "user@host",
+    ):
         for path in ("/capabilities", "/datalink/links", "/sia/query?MAXREC=0", "/"):
             answer = wire.raw(
                 f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -668,7 +708,7 @@ def test_many_clients_at_once_each_get_their_own(wire: Wire) -> None:
                 assert answer.status_code == status
                 assert answer.headers["x-request-id"] == mark
                 assert answer.content == wanted[radius] if path == SYNC and status == 200 else True
-                assert status == 200 and path == SYNC or mark in answer.text
+                assert (status == 200 and path == SYNC) or mark in answer.text
 
     with ThreadPoolExecutor(16) as pool:
         for done in [pool.submit(ask, number) for number in range(48)]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import html
 import re
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from astropy.io import fits
 from lxml import etree
-from support.documents import assert_valid_votable, assert_valid_vosi, elements, parse_xml, strings
+from support.documents import assert_valid_vosi, assert_valid_votable, elements, parse_xml, strings
 from support.tables import rows_of, status_of
 from support.truth import parent_file
 
@@ -107,7 +107,7 @@ def test_vosi_004_005_availability(wire: Wire, service: str) -> None:
     (since,) = elements(root, "a:upSince")
     assert available.text == "true"
     began = datetime.fromisoformat(str(since.text).strip())
-    assert began < datetime.now(timezone.utc)
+    assert began < datetime.now(UTC)
     assert any("38" in (note.text or "") for note in elements(root, "a:note"))
 
 
@@ -203,7 +203,9 @@ def test_dali_030_bodies_of_other_kinds_are_refused(wire: Wire) -> None:
         assert status_of(answer.content)[0] == "ERROR"
     assert wire.post_body("sia/query", b"", None).status_code == 200
     assert wire.post_body("sia/query", b"", "application/json").status_code == 200
-    assert wire.post_body("datalink/links", b"&&&=&=x&", "application/x-www-form-urlencoded").is_success
+    assert wire.post_body(
+        "datalink/links", b"&&&=&=x&", "application/x-www-form-urlencoded"
+    ).is_success
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,9 @@ def test_dali_030_multipart_that_is_none(wire: Wire, content_type: str, body: by
     """Refused as the client's fault, or read as a form of nothing; never the server's fault."""
     for path in ("soda/sync", "sia/query?MAXREC=1", "datalink/links"):
         answer = wire.client.post(
-            wire.base + path, content=body, headers={"Content-Type": content_type.encode("latin-1")}
+            wire.base + path,
+            content=body,
+            headers={b"Content-Type": content_type.encode("latin-1")},
         )
         assert answer.status_code in {200, 400}
         assert answer.headers["x-request-id"]
@@ -329,7 +333,7 @@ def test_request_ids(wire: Wire) -> None:
     assert wire.get("nothing", {"X-Request-ID": "abc-123"}).headers["x-request-id"] == "abc-123"
     for text in ("a b", "x" * 1000, "é", "<script>", ""):
         answer = wire.client.get(
-            wire.base + "nothing", headers={"X-Request-ID": text.encode("utf-8")}
+            wire.base + "nothing", headers={b"X-Request-ID": text.encode("utf-8")}
         )
         assert re.fullmatch(r"[A-Za-z0-9._:/+=@-]{1,128}", answer.headers["x-request-id"])
         assert answer.headers["x-request-id"] != text
@@ -386,7 +390,9 @@ def test_files_ranges(wire: Wire, cube: bytes, asked: str, start: int, stop: int
     assert answer.headers["content-length"] == str(len(want))
 
 
-@pytest.mark.parametrize("asked", ["bytes=99999999999-", "bytes=99999999999-99999999999", "bytes=-0"])
+@pytest.mark.parametrize(
+    "asked", ["bytes=99999999999-", "bytes=99999999999-99999999999", "bytes=-0"]
+)
 def test_files_ranges_beyond_the_end(wire: Wire, cube: bytes, asked: str) -> None:
     """416, with the length, in text."""
     answer = wire.get(CUBE_FILE, {"Range": asked})
@@ -435,7 +441,8 @@ PATHS = [
     "/files/http://127.0.0.1/", "/files/radio/\\..\\..\\etc", "/files/radio/~root",
     "/files/truth.csv", "/files/demo-archive.json", "/files/catalog.sqlite", "/files/cache/",
     "/files/radio/%ff%fe", "/files/radio/%c0%ae%c0%ae/x", "/files/radio/*", "/files/*/*",
-    "/files/radio/cuttlefish_hi.fits?x/../../etc/passwd#", "/files/%", "/files/%zz", "/files/radio%3Fx",
+    "/files/radio/cuttlefish_hi.fits?x/../../etc/passwd#", "/files/%", "/files/%zz",
+    "/files/radio%3Fx",
     "/files/" + "a/" * 3000, "/files/" + "x" * 60_000, "/../etc/passwd", "/..", "//", "/./health",
     "/static/../../etc/passwd", "/files/visits/visit_2024110900036_r.fits",
 ]  # fmt: skip

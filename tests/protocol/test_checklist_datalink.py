@@ -9,8 +9,15 @@ from urllib.parse import quote
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from support.documents import assert_valid_votable, descriptor, elements, input_params, parse_xml
-from support.documents import stated, strings
+from support.documents import (
+    assert_valid_votable,
+    descriptor,
+    elements,
+    input_params,
+    parse_xml,
+    stated,
+    strings,
+)
 from support.tables import Row, fields_of, results_of, rows_of, status_of
 from support.truth import parent_file
 
@@ -312,7 +319,9 @@ def test_dl_040_to_045_the_plain_descriptor_stands_first(wire: Wire, everything:
             assert stated(one, "standardID") == [SODA]
             params = input_params(one)
             assert (params["ID"].get("value"), params["ID"].get("ref")) == (name, None)
-            free = {key: param for key, param in params.items() if key not in {"ID", "CUTOUTDETAIL"}}
+            free = {
+                key: param for key, param in params.items() if key not in {"ID", "CUTOUTDETAIL"}
+            }
             assert {param.get("value") for param in free.values()} == {""}
             for param in params.values():
                 assert elements(param, "v:DESCRIPTION")

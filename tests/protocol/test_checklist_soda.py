@@ -79,7 +79,9 @@ def test_soda_001_002_003_the_capability_is_declared(wire: Wire) -> None:
     """Sync is a sibling of capabilities and availability; there is no async to announce."""
     for path in ("soda/capabilities", "capabilities"):
         root = parse_xml(wire.get(path).content)
-        found = elements(root, "capability[@standardID='ivo://ivoa.net/std/SODA#sync-1.0']/interface")
+        found = elements(
+            root, "capability[@standardID='ivo://ivoa.net/std/SODA#sync-1.0']/interface"
+        )
         assert len(found) == 1
         xsi = "{http://www.w3.org/2001/XMLSchema-instance}type"
         assert (found[0].get(xsi), found[0].get("role")) == ("vs:ParamHTTP", "std")
@@ -96,7 +98,11 @@ def test_soda_005_get_post_and_multipart_are_the_same(wire: Wire) -> None:
         {"ID": VISIT, "CIRCLE": CIRCLE},
         {"id": CUBE, "Circle": CIRCLE, "pol": ["I", "Q"], "band": "0.2136 0.2138"},
     ):
-        answers = [wire.get(SYNC, **asked), wire.post(SYNC, **asked), wire.post_parts(SYNC, **asked)]
+        answers = [
+            wire.get(SYNC, **asked),
+            wire.post(SYNC, **asked),
+            wire.post_parts(SYNC, **asked),
+        ]
         half = dict(list(asked.items())[1:])
         at = wire.url(SYNC, **dict(list(asked.items())[:1])).removeprefix(wire.base)
         answers += [wire.post(at, **half), wire.post_parts(at, **half)]
@@ -261,7 +267,8 @@ def test_soda_015_band_within_one_channel(wire: Wire) -> None:
 def test_soda_015_017_values_that_are_no_intervals(wire: Wire) -> None:
     """To the letter."""
     for parameter in ("BAND", "TIME"):
-        for text in ("x", "1 2 3", "2 1", "NaN", "NaN NaN", "1 NaN", "1,2", "1/2", "550nm", "+Inf +Inf",
+        for text in ("x", "1 2 3", "2 1", "NaN", "NaN NaN", "1 NaN", "1,2", "1/2", "550nm",
+                     "+Inf +Inf",
                      "-Inf -Inf", "0x1 2", "1_0 20", "9" * 5000):  # fmt: skip
             text_of = refusal(wire.post(SYNC, ID=CUBE, CIRCLE=CIRCLE, **{parameter: text}))
             assert parameter in text_of, text
@@ -352,7 +359,7 @@ def test_all_axes_at_once(wire: Wire) -> None:
         {"RESPONSEFORMAT": ["application/fits", "image/fits"]},
         {"CIRCLE": [CIRCLE, "nonsense"]},
     ],
-    ids=lambda asked: "+".join(asked),
+    ids="+".join,
 )
 def test_soda_023_040_several_values_where_one_is_taken(
     wire: Wire, asked: dict[str, object]
@@ -368,13 +375,22 @@ def test_soda_040_the_same_value_twice_is_one(wire: Wire) -> None:
     """As clients repeat what a descriptor fixes."""
     asked = {"CIRCLE": CIRCLE, "BAND": "0.2136 0.2138", "CUTOUTDETAIL": "", "CHECKSUM": "0"}
     want = wire.get(SYNC, ID=CUBE, **asked).content
-    assert wire.get(SYNC, ID=CUBE, **{key: [text] * 3 for key, text in asked.items()}).content == want
+    assert (
+        wire.get(SYNC, ID=CUBE, **{key: [text] * 3 for key, text in asked.items()}).content == want
+    )
 
 
 def test_soda_024_what_is_not_known_is_ignored(wire: Wire) -> None:
     """And what is blank is absent, as Aladin sends it."""
     want = wire.get(SYNC, ID=VISIT, CIRCLE=CIRCLE).content
-    extra = {"RUNID": "n7", "REQUEST": "x", "VERSION": "1.0", "r": "0.1", "UPLOAD": "a,b", "a;b": "c"}
+    extra = {
+        "RUNID": "n7",
+        "REQUEST": "x",
+        "VERSION": "1.0",
+        "r": "0.1",
+        "UPLOAD": "a,b",
+        "a;b": "c",
+    }
     assert wire.get(SYNC, ID=VISIT, CIRCLE=CIRCLE, **extra).content == want
     blank = dict.fromkeys(("POS", "POLYGON", "TIME", "BAND", "POL", "CUTOUTDETAIL", "CHECKSUM"), "")
     assert wire.get(SYNC, ID=VISIT, CIRCLE=CIRCLE, **blank).content == want
@@ -427,7 +443,11 @@ def test_a_detail_that_does_not_exist(wire: Wire) -> None:
 def test_soda_050_fits_is_never_compressed_for_transport(wire: Wire, coding: str) -> None:
     """Exact length, no Content-Encoding; the connection cannot tell otherwise."""
     plain = wire.get(SYNC, {"Accept-Encoding": "identity"}, ID=VISIT, CIRCLE=CIRCLE)
-    for name, asked in ((VISIT, {"CIRCLE": CIRCLE}), (INFRARED, {}), (INFRARED, {"CIRCLE": CIRCLE})):
+    for name, asked in (
+        (VISIT, {"CIRCLE": CIRCLE}),
+        (INFRARED, {}),
+        (INFRARED, {"CIRCLE": CIRCLE}),
+    ):
         answer = wire.get(SYNC, {"Accept-Encoding": coding}, ID=name, **asked)
         assert answer.headers["content-length"] == str(len(answer.content))
         assert "transfer-encoding" not in answer.headers
@@ -493,7 +513,9 @@ def test_soda_051_no_overlap_is_204(wire: Wire) -> None:
             for answer in (wire.get(SYNC, ID=name, **asked), wire.post(SYNC, ID=name, **asked),
                            wire.ask("HEAD", SYNC, ID=name, **asked)):  # fmt: skip
                 assert (answer.status_code, answer.content) == (204, b"")
-                assert not {"content-type", "content-length", "transfer-encoding"} & {*answer.headers}
+                assert not {"content-type", "content-length", "transfer-encoding"} & {
+                    *answer.headers
+                }
 
 
 def test_soda_052_053_errors_are_text_with_a_label(wire: Wire) -> None:
@@ -529,8 +551,10 @@ def test_checksums(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("name", INSTRUMENTS, ids=lambda name: name.split("/")[3].split("?")[0])
 def test_the_header_is_the_parents_with_its_origin(wire: Wire, name: str) -> None:
     """Every card of the parent but those that move; HISTORY says what was cut out of what."""
-    moves = re.compile(r"NAXIS\d|CRPIX\d[A-Z]?$|CRVAL\dA|CHECKSUM|DATASUM|LT[VM]|HISTORY|COMMENT|$|EXTEND|"
-                       r"SIMPLE|XTENSION|PCOUNT|GCOUNT|NEXTEND|Z[A-Z]+|T[A-Z]+1$|TFIELDS|BITPIX")  # fmt: skip
+    moves = re.compile(
+        r"NAXIS\d|CRPIX\d[A-Z]?$|CRVAL\dA|LT[VM]|CHECKSUM|DATASUM|HISTORY|COMMENT|$|"
+        r"SIMPLE|XTENSION|EXTEND|NEXTEND"
+    )
     found = true_pieces(wire, wire.get(SYNC, ID=name, CIRCLE=CIRCLE), name)
     for piece in found:
         mine, its = piece.image.header, piece.parent.header

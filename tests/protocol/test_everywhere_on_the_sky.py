@@ -74,8 +74,8 @@ def sky(zoo: Wire, family: str) -> SkyCoord:
 def some_of(coordinates: SkyCoord) -> list[tuple[float, float]]:
     """Corners, edges and a few pixels within, as far as they are on the sky."""
     height, width = coordinates.shape
-    rows = sorted({0, 1, height // 3, height // 2, height - 2, height - 1} & {*range(height)})
-    columns = sorted({0, width // 4, width // 2, width - 1} & {*range(width)})
+    rows = sorted({0, height // 3, height - 2, height - 1} & {*range(height)})
+    columns = sorted({0, width // 2, width - 1})
     places = [coordinates[row, column] for row in rows for column in columns]
     return [(float(one.ra.deg), float(one.dec.deg)) for one in places if np.isfinite(one.ra.deg)]
 
@@ -110,27 +110,30 @@ def test_sia_023_no_image_is_found_where_it_is_not(zoo: Wire, family: str) -> No
                             for one in (coordinates, coordinates.T) if one.shape[0] > 1]
                            or [np.array([1e-3])])  # fmt: skip
     margin = 3 * float(np.nanmedian(steps)) + 1e-6
-    golden = np.arange(80) * 0.618_033_988_749
-    lons, lats = golden % 1 * 360, np.degrees(np.arcsin(np.linspace(-1, 1, 80)))
+    golden = np.arange(300) * 0.618_033_988_749
+    lons, lats = golden % 1 * 360, np.degrees(np.arcsin(np.linspace(-1, 1, 300)))
+    circles = []
     for lon, lat in zip(lons.tolist(), lats.tolist(), strict=True):
-        apart = float(within(seen, lon, lat))
-        if apart > margin and not np.isnan(apart):
-            radius = min(apart - margin, 170.0) * 0.5
-            rows = rows_of(zoo.get("sia/query", POS=f"CIRCLE {lon} {lat} {radius}",
-                                   ID=did(family)).content)  # fmt: skip
-            assert rows == [], (lon, lat, radius)
+        apart = within(seen, lon, lat)
+        if apart > margin:
+            circles.append(f"CIRCLE {lon} {lat} {min(apart - margin, 170.0) * 0.5}")
+    rows = rows_of(zoo.post("sia/query", POS=circles or "CIRCLE 0 0 1", ID=did(family)).content)
+    assert (rows == []) == bool(circles)
 
 
 def within(seen: SkyCoord, lon: float, lat: float) -> float:
     """Degrees from a place to the nearest pixel centre."""
     lons, lats = np.radians(seen.ra.deg), np.radians(seen.dec.deg)
     here = np.radians([lon, lat])
-    cosine = np.sin(lats) * np.sin(here[1]) + np.cos(lats) * np.cos(here[1]) * np.cos(lons - here[0])
+    cosine = np.sin(lats) * np.sin(here[1]) + np.cos(lats) * np.cos(here[1]) * np.cos(
+        lons - here[0]
+    )
     return float(np.degrees(np.arccos(np.clip(cosine.max(), -1, 1))))
 
 
 def test_sia_024_026_ranges_across_ra_0_and_caps(zoo: Wire) -> None:
     """Either way of writing a wrap, and the two poles."""
+
     def found(pos: str) -> set[str]:
         rows = rows_of(zoo.get("sia/query", POS=pos).content)
         return {row["obs_publisher_did"] for row in rows}
@@ -145,7 +148,8 @@ def test_sia_024_026_ranges_across_ra_0_and_caps(zoo: Wire) -> None:
         assert not {wrap, below} & found(pos)
     assert {wrap, below} <= found("RANGE 359.99 0.01 -Inf +Inf")
     for pos in ("RANGE 0 360 89 90", "RANGE -Inf +Inf 89.9 +Inf", "CIRCLE 0 90 0.0001",
-                "CIRCLE 123 90 0", "RANGE 10 11 89 +Inf", "POLYGON 0 89 120 89 240 89"):  # fmt: skip
+                "CIRCLE 123 90 0", "RANGE 10 11 89 +Inf",
+                "POLYGON 0 89 120 89 240 89"):  # fmt: skip
         assert {did("pole_tan"), did("pole_zea")} <= found(pos), pos
         assert did("pole_south_zea") not in found(pos)
     assert did("pole_south_zea") in found("CIRCLE 0 -90 0.001")
@@ -212,7 +216,11 @@ def test_time_axis(zoo: Wire) -> None:
     start = header["MJDREFI"] + header["MJDREFF"] + header["CRVAL3"]
     for plane in range(header["NAXIS3"]):
         middle = start + (plane + 1 - header["CRPIX3"]) * header["CDELT3"]
-        for text in (f"{middle!r} {middle!r}", f"{middle!r}", f"{middle - 0.05!r} {middle + 0.05!r}"):
+        for text in (
+            f"{middle!r} {middle!r}",
+            f"{middle!r}",
+            f"{middle - 0.05!r} {middle + 0.05!r}",
+        ):
             answer = zoo.get("soda/sync", ID=did("cube_time_utc"), TIME=text)
             (piece,) = pieces(answer.content, path_of(zoo, "cube_time_utc"))
             assert piece.box[0] == slice(plane, plane + 1)
@@ -230,7 +238,9 @@ def test_fitsverify_complains_of_nothing_that_the_parent_lacks(zoo: Wire, tmp_pa
         parent = path_of(zoo, family)
         complaints[family] = _complaints(program, parent)
         for checksum in ("0", "1"):
-            answer = zoo.get("soda/sync", ID=did(family), CIRCLE="150.1 2.2 179.9", CHECKSUM=checksum)
+            answer = zoo.get(
+                "soda/sync", ID=did(family), CIRCLE="150.1 2.2 179.9", CHECKSUM=checksum
+            )
             assert answer.status_code == 200
             path = tmp_path / f"{family}-{checksum}.fits"
             path.write_bytes(answer.content)
@@ -242,5 +252,7 @@ def _complaints(program: str, path: Path) -> set[str]:
     done = subprocess.run([program, path], capture_output=True, text=True, check=False)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     return {
-        line.partition(":")[2].strip() for line in lines if line.startswith(("*** Error", "*** Warning"))
+        line.partition(":")[2].strip()
+        for line in lines
+        if line.startswith(("*** Error", "*** Warning"))
     }

@@ -157,8 +157,9 @@ def test_an_error_reaches_the_user(visit_links: Any) -> None:
     """The message of a refused value is what pyvo's user sees."""
     query = SodaQuery.from_resource(visit_links, visit_links.get_adhocservice_by_id("cutout-sync"))
     query["CUTOUTDETAIL"] = "nonsense"
+    query.execute_stream()
     with pytest.raises(pyvo.DALServiceError, match=r"UsageError.*nonsense"):
-        query.execute_stream()
+        query.raise_if_error()
 
 
 def test_an_unknown_dataset_is_a_row(demo: DemoService) -> None:

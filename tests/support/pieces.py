@@ -12,7 +12,6 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,8 +50,8 @@ class Piece:
         x, y = celestial_axes(self.parent.header, parent_hdus)
         shape = (self.image.header[f"NAXIS{y + 1}"], self.image.header[f"NAXIS{x + 1}"])
         rows, columns = np.indices(shape)
-        mine = pixel_to_skycoord(columns, rows, here, mode="all")
-        its = pixel_to_skycoord(columns + self.lower[x], rows + self.lower[y], there, mode="all")
+        mine = here.pixel_to_world(columns, rows)
+        its = there.pixel_to_world(columns + self.lower[x], rows + self.lower[y])
         apart = mine.separation(its).mas
         assert np.array_equal(np.isnan(mine.spherical.lon), np.isnan(its.spherical.lon))
         assert np.nanmax(apart) < 0.1
@@ -126,7 +125,7 @@ def _sky_of(text: str) -> SkyCoord:
     header = fits.Header.fromstring(text)
     x, y = celestial_axes(header)
     rows, columns = np.indices((header[f"NAXIS{y + 1}"], header[f"NAXIS{x + 1}"]))
-    return pixel_to_skycoord(columns, rows, celestial(header), mode="all").icrs
+    return celestial(header).pixel_to_world(columns, rows).icrs
 
 
 def within_circle(sky: SkyCoord, lon: float, lat: float, radius: float) -> Flags:
@@ -137,13 +136,14 @@ def within_circle(sky: SkyCoord, lon: float, lat: float, radius: float) -> Flags
 
 def within_polygon(sky: SkyCoord, *numbers: float) -> Flags:
     """Which positions lie in a convex polygon of great circles, whatever its winding."""
-    corners = SkyCoord(numbers[::2], numbers[1::2], unit="deg").cartesian.xyz.value.T
+    corners = SkyCoord(list(numbers[::2]), list(numbers[1::2]), unit="deg").cartesian.xyz.value.T
     points = sky.cartesian.xyz.value
     normals = np.cross(corners, np.roll(corners, -1, axis=0))
     sides = np.tensordot(normals, points, axes=1) >= 0
-    flags: Flags = sides.all(axis=0) | (~sides).all(axis=0)
+    same = np.abs(sides.sum(axis=0) - len(corners) / 2) == len(corners) / 2
     middle = np.tensordot(corners.mean(axis=0), points, axes=1) > 0
-    return flags & middle
+    flags: Flags = same & middle
+    return flags
 
 
 def within_range(sky: SkyCoord, lon1: float, lon2: float, lat1: float, lat2: float) -> Flags:
@@ -155,7 +155,7 @@ def within_range(sky: SkyCoord, lon1: float, lon2: float, lat1: float, lat2: flo
 
 def place(header: fits.Header, lon: float, lat: float) -> tuple[float, float]:
     """0-based pixel coordinates, along the two axes of the sky, of a position."""
-    x, y = skycoord_to_pixel(SkyCoord(lon, lat, unit="deg"), celestial(header), mode="all")
+    x, y = celestial(header).world_to_pixel(SkyCoord(lon, lat, unit="deg"))
     return float(x), float(y)
 
 

@@ -8,11 +8,11 @@ from http.client import HTTPMessage, HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode, urlsplit
 
-import httpx2
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import httpx2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +41,35 @@ class Wire:
         assert port is not None
         return port
 
-    def url(self, path: str, **parameters: object) -> str:
+    def url(self, path: str, /, **parameters: object) -> str:
         """The URL of *path*, or *path* itself where that is a URL; lists repeat a parameter."""
         url = path if "://" in path else self.base + path
         query = urlencode(parameters, doseq=True, quote_via=quote)
         return url + (f"?{query}" if query else "")
 
     def get(
-        self, path: str, headers: Mapping[str, str] | None = None, **parameters: object
+        self, path: str, headers: Mapping[str, str] | None = None, /, **parameters: object
     ) -> httpx2.Response:
         """The answer to a GET."""
         return self.ask("GET", path, headers, **parameters)
 
     def ask(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, **parameters: object
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        /,
+        **parameters: object,
     ) -> httpx2.Response:
         """The answer to any method, the parameters being in the URL."""
         answer = self.client.request(method, self.url(path, **parameters), headers=headers)
         return self._decent(answer)
 
-    def post(self, path: str, **parameters: object) -> httpx2.Response:
+    def post(self, path: str, /, **parameters: object) -> httpx2.Response:
         """The answer to a form that is urlencoded."""
         return self._decent(self.client.post(self.url(path), data=parameters))
 
-    def post_parts(self, path: str, **parameters: object) -> httpx2.Response:
+    def post_parts(self, path: str, /, **parameters: object) -> httpx2.Response:
         """The answer to the same form as multipart/form-data."""
         parts = [
             (name, (None, str(value)))
@@ -89,8 +94,9 @@ class Wire:
         response = HTTPResponse(connection, method=method)
         response.begin()
         answer = Answer(response.status, response.headers, response.read())
-        length = None if method == "HEAD" else answer.headers["content-length"]
-        assert_decent(answer.status, answer.headers, answer.body, length, self.folder)
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        length = None if method == "HEAD" else headers.get("content-length")
+        assert_decent(answer.status, headers, answer.body, length, self.folder)
         return answer
 
     def target(

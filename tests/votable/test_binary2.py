@@ -46,11 +46,12 @@ TEMPLATE = Template(
 )
 FULL = ('a <b> & "c"', 0.1, 1.5, -(2**62), 7, -3, True, math.inf, "last")
 EMPTY = (None,) * len(FULL)
+GAPS: list[tuple[Value, ...]] = [(*FULL[:at], None, *FULL[at + 1 :]) for at in range(len(FULL))]
 ROWS: list[tuple[Value, ...]] = [
     FULL,
     EMPTY,
     ("", -0.0, 0.0, 0, 0, 0, False, -math.inf, ""),
-    *(tuple(None if at == gap else value for at, value in enumerate(FULL)) for gap in range(9)),
+    *GAPS,
 ]
 
 
