@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
-from math import acos, cos, floor, fsum, hypot, isfinite, pi, radians, sin
+from math import acos, cos, floor, fsum, hypot, isfinite, pi, radians, sin, sqrt
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -47,8 +47,11 @@ NOT_QUICK: Final = Quickness.NOT_QUICK
 
 _MAX_RADIUS: Final = radians(20.0)
 _MAX_VERTICES: Final = 64
-_DOUBT: Final = 2e-3
-"""Pixels: an edge of the box that comes closer to an edge between pixels is in doubt."""
+_ASTRAY: Final = 2e-4
+"""Pixels that the samples, taken together, may miss the edge of the shape by."""
+_DOUBT: Final = 1e-5
+"""Pixels: an edge of the box that comes closer to an edge between pixels is in doubt, whatever
+else makes it doubtful."""
 _ROUNDING: Final = 4e-15
 """Radians that a map may stray by rounding."""
 
@@ -156,14 +159,18 @@ def _limits(edge: _Edge, grid: SkyGrid, finest: float) -> list[float] | None:
     limits = _chain_limits(pixels, edge.parts) if edge.parts else _circle_limits(pixels)
     if limits is None:
         return None
-    least_x, least_y, most_x, most_y, _ = limits
+    least_x, least_y, most_x, most_y, doubt = limits
     columns, rows = grid.naxis
     if not (least_x > -0.5 and least_y > -0.5 and most_x < columns - 0.5 and most_y < rows - 0.5):
         return None  # also where a sample has no pixel: NaN compares as false
     astray = (grid.pixel_to_sky(x, y) - edge.vectors).ravel()
-    allowed = max(_DOUBT / 12.0 * finest, _ROUNDING)
-    # All samples together stay below what one of them may do; NaN compares as false.
-    return limits if float(astray @ astray) <= allowed * allowed else None
+    # All samples together are counted as what one of them may be; NaN compares as false.
+    missed = sqrt(float(astray @ astray))
+    if not missed <= max(_ASTRAY * finest, _ROUNDING):
+        return None
+    # Twice: the map's pixels are nowhere smaller than the finest, but a little may be skewed.
+    limits[-1] = doubt + _DOUBT + (2.0 * missed / finest if finest else _ASTRAY)
+    return limits
 
 
 def _circle_edge(axis: Vector, radius: float) -> Floats:
@@ -197,7 +204,7 @@ def _circle_limits(pixels: Floats) -> list[float] | None:
     half_x, half_y = hypot(x_cos, x_sin), hypot(y_cos, y_sin)
     if not isfinite(half_x + half_y):
         return None
-    if max(rest) <= _DOUBT / 8.0:
+    if max(rest) <= _DOUBT:
         # Between samples a smooth rest hardly grows.
         return [x - half_x, y - half_y, x + half_x, y + half_y, 2.0 * max(rest)]
     if rest[0] > 0.01 * half_x or rest[1] > 0.01 * half_y:
@@ -272,8 +279,7 @@ def _chain_limits(pixels: Floats, parts: int) -> list[float]:
 
 def _pixels(limits: list[float], naxis: tuple[int, int]) -> Found | None:
     """The box of the limits; None where they are in doubt."""
-    *edges, unsure = limits
-    doubt = _DOUBT + unsure
+    *edges, doubt = limits
     if not isfinite(doubt) or doubt > 0.25:
         return None
     low_x, low_y, high_x, high_y = (_pixel(edge, doubt) for edge in edges)
