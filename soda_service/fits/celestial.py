@@ -15,7 +15,7 @@ import numpy as np
 
 from soda_service.fits.skyframe import SkyFrame
 from soda_service.fits.wcscards import WcsCards, WcsError
-from soda_service.geometry.skyplane import SkyPlane
+from soda_service.geometry.skyplane import Distortion, SkyPlane
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -88,7 +88,9 @@ class CelestialGrid:
         """For a gnomonic image: a matrix from (x, y, 1) of undistorted pixels to directions."""
         self._plane_inverse: NDArray[np.float64] | None = None
         self.plane: SkyPlane | None = None
-        """The image as a plane, where it is gnomonic and undistorted."""
+        """The image as a plane, where it is gnomonic but for its `distortion`."""
+        self.distortion: Distortion | None = None
+        """What moves pixels before they are points of the plane, if anything does."""
         self._find_plane()
 
     @property
@@ -221,8 +223,34 @@ class CelestialGrid:
             return
         if np.isfinite(inverse).all():
             self._plane, self._plane_inverse = plane, inverse
-            if not self._distorted:
+            if self._distorted:
+                self.distortion = self._polynomial_distortion()
+            if not self._distorted or self.distortion is not None:
                 self.plane = SkyPlane.of(inverse)
+
+    def _polynomial_distortion(self) -> Distortion | None:
+        """The SIP polynomials with their bounds in the image; None for lookup tables."""
+        transform, sip = self._transform, self._transform.sip
+        tables = (transform.cpdis1, transform.cpdis2, transform.det2im1, transform.det2im2)
+        if sip is None or sip.a is None or any(table is not None for table in tables):
+            return None
+        # Counted from CRPIX; a pixel beyond each edge.
+        ends = [
+            np.array([-1.0, length]) - (reference - 1)
+            for length, reference in zip(self.naxis, sip.crpix, strict=True)
+        ]
+        far_x, far_y = (float(np.abs(end).max()) for end in ends)
+        slopes, reaches = [], []
+        for polynomial in (np.abs(sip.a), np.abs(sip.b)):
+            power = np.arange(len(polynomial), dtype=np.float64)
+            x, y = far_x**power, far_y**power
+            steps_x = np.append(0.0, power[1:] * x[:-1])
+            steps_y = np.append(0.0, power[1:] * y[:-1])
+            slopes += [steps_x @ polynomial @ y, x @ polynomial @ steps_y]
+            reaches.append(x @ polynomial @ y)
+        return Distortion(
+            distort=self._distort, slope=float(np.hypot.reduce(slopes)), reach=float(max(reaches))
+        )
 
 
 def _gnomonic(wcsprm: Any, *, latitude_first: bool) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ from .skyindex import Cells, Survey, joined
 from .skyregion import Outlines
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from .pixelbox import SkyGrid
@@ -33,7 +35,7 @@ frame is below a millionth of the pixel, and may be rounding."""
 _CHORDS: Final = (1, 4, 16, 64, 256)
 """Chords that stand for a side of a pixel, taken until they leave it by less than counts."""
 _BATCH: Final = 256
-"""Pixels that are decided together."""
+"""Pixels, or cells, that are decided together."""
 
 
 class BoxSearch:
@@ -108,9 +110,22 @@ class BoxSearch:
             single = (parts.size == 1).all(axis=0)
             torn.append(parts.take(~calm & single & survey.is_defined))
             uncalm = parts.take(~calm & ~single)
-            undecided = self._undecided(parts.take(calm), survey.take(calm))
-            cells = self._outside(joined([undecided, uncalm]))
+            undecided = self._undecided_of(parts.take(calm), survey.take(calm))
+            cells = self._outside(joined([*undecided, uncalm]))
         return joined(pixels), joined(torn)
+
+    def _undecided_of(self, cells: Cells, survey: Survey) -> Iterator[Cells]:
+        """The same for many cells: the outermost first, so that most need no look."""
+        while len(cells):
+            order = self._outermost_first(cells)
+            batch, rest = order[:_BATCH], order[_BATCH:]
+            yield self._undecided(cells.take(batch), survey.take(batch))
+            rest = rest[~self._is_inside(cells.lower[:, rest], cells.upper[:, rest])]
+            cells, survey = cells.take(rest), survey.take(rest)
+
+    def _outermost_first(self, cells: Cells) -> NDArray[np.intp]:
+        excess = np.maximum(self._low[:, None] - cells.lower, cells.upper - 1 - self._high[:, None])
+        return np.argsort(-excess.max(axis=0), kind="stable")
 
     def _undecided(self, cells: Cells, survey: Survey) -> Cells:
         """Those calm cells that may meet the region; what is certain enlarges the box."""
@@ -132,10 +147,7 @@ class BoxSearch:
         """Decide single pixels, the outermost first, so that most need no look."""
         pixels = self._outside(pixels)
         while len(pixels):
-            excess = np.maximum(
-                self._low[:, None] - pixels.lower, pixels.lower - self._high[:, None]
-            )
-            order = np.argsort(-excess.max(axis=0), kind="stable")
+            order = self._outermost_first(pixels)
             batch, rest = pixels.take(order[:_BATCH]), pixels.take(order[_BATCH:])
             self._add(batch.lower[:, self._meet(batch.lower.astype(np.float64))])
             pixels = self._outside(rest)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .shapes import Shape
     from .skyindex import SkyIndex
-    from .skyplane import SkyPlane
+    from .skyplane import Distortion, SkyPlane
 
     Floats = NDArray[np.float64]
 
@@ -48,7 +48,11 @@ class SkyGrid(Protocol):
 
     @property
     def plane(self) -> SkyPlane | None:
-        """The image as a plane, where it is gnomonic and undistorted."""
+        """The image as a plane, where it is gnomonic but for its `distortion`."""
+
+    @property
+    def distortion(self) -> Distortion | None:
+        """What moves pixels before they are points of the plane, if anything does."""
 
     def pixel_to_sky(self, x: Floats, y: Floats) -> Floats:
         """The vectors of 0-based pixel coordinates; NaN where the map is undefined."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
-from math import acos, cos, floor, fsum, hypot, isfinite, pi, radians, sin, sqrt
+from math import acos, cos, floor, fsum, hypot, isfinite, isnan, pi, radians, sin, sqrt
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .pixelbox import SkyGrid
     from .shapes import Shape
     from .skyindex import SkyIndex
-    from .skyplane import SkyPlane
+    from .skyplane import Distortion, SkyPlane
     from .vectors import Vector
 
     Floats = NDArray[np.float64]
@@ -55,6 +55,12 @@ else makes it doubtful."""
 _ROUNDING: Final = 4e-15
 """Radians that a map may stray by rounding."""
 
+_STEEP: Final = 0.5
+"""Slope of a distortion from which on it is not called nearly none."""
+_STEPS: Final = 12
+_CONVERGED: Final = 1e-18
+"""Square pixels, of all samples together."""
+
 _ON_CIRCLE: Final = 32
 _TURN: Final = np.arange(_ON_CIRCLE) * (2.0 * pi / _ON_CIRCLE)
 _WAVES: Final = np.stack([np.cos(_TURN), np.sin(_TURN)])
@@ -67,7 +73,11 @@ _BESIDE: Final = cos(2.0 * pi / _ON_CIRCLE), sin(2.0 * pi / _ON_CIRCLE)
 def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex | None) -> Found | Quickness | None:
     """First pixel and one past the last of the box, None for no overlap, or NOT_QUICK."""
     if grid.plane is not None:
-        on_plane = find_on_plane(shape, grid.plane, grid.naxis)
+        distortion = grid.distortion
+        if distortion is None:
+            on_plane = find_on_plane(shape, grid.plane, grid.naxis)
+        else:
+            on_plane = find_on_distorted_plane(shape, grid.plane, distortion, grid.naxis)
         if on_plane is not NOT_QUICK:
             return on_plane
     return _find_by_samples(shape, grid, index) if index is not None else NOT_QUICK
@@ -83,6 +93,56 @@ def find_on_plane(
     if is_outside(limits, naxis):
         return None
     return box_within(limits, naxis) or NOT_QUICK
+
+
+def find_on_distorted_plane(
+    shape: Shape, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+) -> Found | Quickness | None:
+    """The same where pixels are distorted before they are points of a plane.
+
+    The edge of the shape is known on the plane; where the distortion is injective, and the
+    edge's pixels lie inside the image, they enclose all of the shape.
+    """
+    limits = plane.limits(shape)
+    if limits is None or distortion.slope >= _STEEP:
+        return NOT_QUICK
+    if is_outside(limits, naxis, reach=distortion.reach):
+        return None
+    points, parts = _edge_on_plane(shape, plane)
+    if points is None:
+        return NOT_QUICK
+    pixels = points.copy()
+    for _ in range(_STEPS):
+        missed = points - distortion.distort(pixels)
+        pixels += missed
+        square = float(np.vdot(missed, missed))
+        if square <= _CONVERGED:
+            break
+    else:
+        return NOT_QUICK
+    edge = pixels.T
+    reaches = _chain_limits(edge, parts) if parts else _circle_limits(edge)
+    if reaches is None or not _is_inside(reaches, naxis):
+        return NOT_QUICK
+    reaches[-1] += _DOUBT
+    return _pixels(reaches, naxis) or NOT_QUICK
+
+
+def _edge_on_plane(shape: Shape, plane: SkyPlane) -> tuple[Floats | None, int]:
+    """Points of the edge, shape (N, 2), and how many there are to a side; 0 for a circle."""
+    if isinstance(shape, Circle):
+        ellipse = plane.ellipse(shape)
+        if ellipse is None:
+            return None, 0
+        (x, y), xx, xy, yy = ellipse
+        root = sqrt(xx)
+        skew = xy / root if root else 0.0
+        halves = np.array([[x, y], [root, skew], [0.0, sqrt(max(0.0, yy - skew * skew))]])
+        return _ELLIPSE_BACK.T @ halves, 0
+    if isinstance(shape, Polygon) and (corners := plane.corners(shape)):
+        weights, parts = _chain(len(corners))
+        return weights.T @ np.array(corners), parts
+    return None, 0
 
 
 def _find_by_samples(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Quickness | None:
@@ -156,12 +216,13 @@ def _limits(edge: _Edge, grid: SkyGrid, finest: float) -> list[float] | None:
     """Least x and y, greatest x and y, and the doubt about them; pixels."""
     x, y = grid.sky_to_pixel(edge.vectors)
     pixels = np.array((x, y))
+    if isnan(float(np.add.reduce(pixels, axis=None))):
+        return None
     limits = _chain_limits(pixels, edge.parts) if edge.parts else _circle_limits(pixels)
     if limits is None:
         return None
-    least_x, least_y, most_x, most_y, doubt = limits
-    columns, rows = grid.naxis
-    if not (least_x > -0.5 and least_y > -0.5 and most_x < columns - 0.5 and most_y < rows - 0.5):
+    doubt = limits[-1]
+    if not _is_inside(limits, grid.naxis):
         return None  # also where a sample has no pixel: NaN compares as false
     astray = (grid.pixel_to_sky(x, y) - edge.vectors).ravel()
     # All samples together are counted as what one of them may be; NaN compares as false.
@@ -171,6 +232,12 @@ def _limits(edge: _Edge, grid: SkyGrid, finest: float) -> list[float] | None:
     # Twice: the map's pixels are nowhere smaller than the finest, but a little may be skewed.
     limits[-1] = doubt + _DOUBT + (2.0 * missed / finest if finest else _ASTRAY)
     return limits
+
+
+def _is_inside(limits: list[float], naxis: tuple[int, int]) -> bool:
+    least_x, least_y, most_x, most_y, _ = limits
+    columns, rows = naxis
+    return least_x > -0.5 and least_y > -0.5 and most_x < columns - 0.5 and most_y < rows - 0.5
 
 
 def _circle_edge(axis: Vector, radius: float) -> Floats:

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor, inf, radians, sin, sqrt
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from .shapes import Circle, Polygon
 from .vectors import unit_vector
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from .shapes import Range
     from .vectors import Vector
 
+    Floats = NDArray[np.float64]
     Limits = tuple[float, float, float, float]
     """Least x, greatest x, least y, greatest y, in pixels."""
 
@@ -36,14 +39,36 @@ _NOWHERE = inf, inf, inf, inf
 """The limits of a shape that is wholly behind the horizon, and so not on the plane at all."""
 
 
+class Ellipse(NamedTuple):
+    """The points centre + w with w = L e, |e| = 1, L Lᵀ being this symmetric matrix."""
+
+    centre: tuple[float, float]
+    xx: float
+    xy: float
+    yy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """What moves the pixels of an image before it is a plane."""
+
+    distort: Callable[[Floats], Floats]
+    """From pixels to points of the plane, both of shape (N, 2)."""
+    slope: float
+    """Bound on how much faster two points of the image move apart than their pixels do; below
+    one the map is injective there, so that a shape inside has one piece."""
+    reach: float
+    """Bound on how far a pixel of the image is moved."""
+
+
 @dataclass(frozen=True, slots=True)
 class SkyPlane:
     """The matrix of such an image, inverted and multiplied out as plain floats."""
 
     inverse: tuple[Vector, Vector, Vector]
     """Rows of G: from directions to pixels, homogeneous."""
-    products: tuple[float, float, float, float, float]
-    """Of S: S₀₀, S₁₁, S₂₂, S₀₂, S₁₂."""
+    products: tuple[float, float, float, float, float, float]
+    """Of S: S₀₀, S₁₁, S₂₂, S₀₂, S₁₂, S₀₁."""
 
     @classmethod
     def of(cls, inverse: NDArray[np.float64]) -> Self:
@@ -55,7 +80,7 @@ class SkyPlane:
                      (rows[1][0], rows[1][1], rows[1][2]),
                      (rows[2][0], rows[2][1], rows[2][2])),
             products=(float(products[0, 0]), float(products[1, 1]), float(products[2, 2]),
-                      float(products[0, 2]), float(products[1, 2])),
+                      float(products[0, 2]), float(products[1, 2]), float(products[0, 1])),
         )  # fmt: skip
 
     def limits(self, shape: Circle | Polygon | Range) -> Limits | None:
@@ -69,24 +94,48 @@ class SkyPlane:
             return self._polygon_limits(shape)
         return None
 
+    def ellipse(self, circle: Circle) -> Ellipse | None:
+        """The circle on the plane; None where it reaches the horizon, or is behind it."""
+        found = self._conic(circle)
+        return found if isinstance(found, Ellipse) else None
+
     def _circle_limits(self, circle: Circle) -> Limits | None:
+        found = self._conic(circle)
+        if not isinstance(found, Ellipse):
+            return found
+        x, y = found.centre
+        half_x, half_y = sqrt(found.xx), sqrt(found.yy)
+        return x - half_x, x + half_x, y - half_y, y + half_y
+
+    def _conic(self, circle: Circle) -> Ellipse | Limits | None:
+        """The ellipse that the circle is; `_NOWHERE` behind the horizon, None where it meets it."""
         x, y, depth = self._projected(unit_vector(circle.lon, circle.lat))
-        s00, s11, s22, s02, s12 = self.products
+        s00, s11, s22, s02, s12, s01 = self.products
         square = sin(radians(circle.radius)) ** 2
         d22 = square * s22 - depth * depth
         if d22 >= 0.0:
             return None
         if depth < 0.0:
             return _NOWHERE
-        half_x = square * (s00 * depth * depth - 2.0 * s02 * x * depth + s22 * x * x)
-        half_x -= square * square * (s00 * s22 - s02 * s02)
-        half_y = square * (s11 * depth * depth - 2.0 * s12 * y * depth + s22 * y * y)
-        half_y -= square * square * (s11 * s22 - s12 * s12)
-        if half_x < 0.0 or half_y < 0.0:
+        # D₀₂² less D₀₀ D₂₂, and its like, multiplied out: what would cancel is left out.
+        xx = s00 * depth * depth - 2.0 * s02 * x * depth + s22 * x * x
+        yy = s11 * depth * depth - 2.0 * s12 * y * depth + s22 * y * y
+        xy = s01 * depth * depth - (s02 * y + s12 * x) * depth + s22 * x * y
+        xx -= square * (s00 * s22 - s02 * s02)
+        yy -= square * (s11 * s22 - s12 * s12)
+        xy -= square * (s01 * s22 - s02 * s12)
+        if xx < 0.0 or yy < 0.0:
             return None
-        middle_x, middle_y = (square * s02 - x * depth) / d22, (square * s12 - y * depth) / d22
-        half_x, half_y = sqrt(half_x) / -d22, sqrt(half_y) / -d22
-        return middle_x - half_x, middle_x + half_x, middle_y - half_y, middle_y + half_y
+        scale = square / (d22 * d22)
+        centre = (square * s02 - x * depth) / d22, (square * s12 - y * depth) / d22
+        return Ellipse(centre, xx * scale, xy * scale, yy * scale)
+
+    def corners(self, polygon: Polygon) -> list[tuple[float, float]] | None:
+        """The vertices on the plane, its sides being straight; None unless all are in front."""
+        corners = [self._projected(unit_vector(lon, lat)) for lon, lat in polygon.vertices]
+        if any(depth <= 0.0 for _, _, depth in corners):
+            return None
+        return [(x / depth, y / depth) for x, y, depth in corners]
 
     def _polygon_limits(self, polygon: Polygon) -> Limits | None:
         corners = [self._projected(unit_vector(lon, lat)) for lon, lat in polygon.vertices]
@@ -125,13 +174,14 @@ def box_within(
     return (first_x, first_y), (last_x + 1, last_y + 1)
 
 
-def is_outside(limits: Limits, naxis: tuple[int, int]) -> bool:
-    """Whether a shape with these limits does not reach the image."""
+def is_outside(limits: Limits, naxis: tuple[int, int], *, reach: float = 0.0) -> bool:
+    """Whether a shape with these limits does not come within *reach* of the image."""
     least_x, most_x, least_y, most_y = limits
     columns, rows = naxis
+    beside = 0.5 + _DOUBT + reach
     return (
-        most_x < -0.5 - _DOUBT
-        or most_y < -0.5 - _DOUBT
-        or least_x > columns - 0.5 + _DOUBT
-        or least_y > rows - 0.5 + _DOUBT
+        most_x < -beside
+        or most_y < -beside
+        or least_x > columns - 1 + beside
+        or least_y > rows - 1 + beside
     )

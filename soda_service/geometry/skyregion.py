@@ -34,8 +34,11 @@ if TYPE_CHECKING:
 TOUCH: Final = 2e-15
 """What lies this close touches: about ten roundings of a unit vector."""
 
-_MAX_PAIRS: Final = 1 << 18
-"""Pairs of arcs, or of a point and an arc, looked at together: 2 MB an array."""
+_NEAR: Final = radians(44.0)
+"""What lies within such a cap is less than a right angle apart."""
+
+_MAX_PAIRS: Final = 1 << 16
+"""Pairs of arcs, or of a point and an arc, looked at together: arrays that a cache holds."""
 
 
 class SkyRegion(Protocol):
@@ -123,6 +126,18 @@ class Arcs:
         sines = np.where(beside, across, np.minimum(from_start, from_end))
         distances: Floats = np.arcsin(np.minimum(sines, 1.0))
         return distances
+
+    def least_distances(self, vectors: Floats) -> Floats:
+        """Distance of every point from the nearest arc, all being less than a right angle apart."""
+        beyond = self.ahead.T @ vectors
+        np.minimum(beyond, self.behind.T @ vectors, out=beyond)
+        np.minimum(beyond, 0.0, out=beyond)
+        squared = self.normal.T @ vectors
+        squared *= squared
+        beyond *= beyond
+        squared += beyond
+        least: Floats = _arcsin(np.sqrt(squared.min(axis=0)))
+        return least
 
     def distances_from(self, point: Vector) -> Floats:
         """Distance of every arc from one point, whatever it is."""
@@ -292,9 +307,13 @@ class PolygonRegion:
         """See `SkyRegion`; the distance itself up to a right angle."""
         count = vectors.shape[1]
         margin = np.empty(count)
+        arcs = self.outline.arcs
+        is_near = self.radius < _NEAR and bool((np.array(self.axis) @ vectors > cos(_NEAR)).all())
         for piece in _pieces(count, self._x.size):
             some = vectors[:, piece]
-            distances = self.outline.arcs.distances(some).min(axis=0)
+            distances = (
+                arcs.least_distances(some) if is_near else arcs.distances(some).min(axis=0)
+            )
             margin[piece] = np.where(self._holds(some), distances, -distances)
         return margin
 
@@ -319,15 +338,14 @@ class PolygonRegion:
         safe = np.where(height > 0.0, height, 1.0)
         x = (self._east.T @ vectors)[0] / safe
         y = (self._north.T @ vectors)[0] / safe
-        crossed = _are_left(
-            x[None, :],
-            y[None, :],
-            self._x[:, None],
-            self._y[:, None],
-            np.roll(self._x, -1)[:, None],
-            np.roll(self._y, -1)[:, None],
+        above = self._y[:, None] > y
+        edge, point = np.nonzero(above != np.roll(above, -1, axis=0))
+        following = (edge + 1) % self._x.size
+        left = _are_left(
+            x[point], y[point], self._x[edge], self._y[edge], self._x[following], self._y[following]
         )
-        held: Bools = (crossed.sum(axis=0) % 2 == 1) & (height > 0.0)
+        crossed = np.bincount(point[left], minlength=x.size)
+        held: Bools = (crossed % 2 == 1) & (height > 0.0)
         return held
 
 

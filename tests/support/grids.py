@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from soda_service.geometry.skyplane import SkyPlane
+    from soda_service.geometry.skyplane import Distortion, SkyPlane
 
     Floats = NDArray[np.float64]
 
@@ -21,6 +21,7 @@ class AstropyGrid:
     """A celestial WCS whose world coordinates are ICRS."""
 
     plane: SkyPlane | None = None
+    distortion: Distortion | None = None
 
     def __init__(self, wcs: WCS, naxis: tuple[int, int]) -> None:
         self.wcs = wcs
@@ -54,6 +55,7 @@ class CutGrid:
     """The part of another grid that starts at a pixel."""
 
     plane: SkyPlane | None = None
+    distortion: Distortion | None = None
 
     def __init__(self, grid: AstropyGrid, lower: tuple[int, int], naxis: tuple[int, int]) -> None:
         self._grid = grid
@@ -74,6 +76,7 @@ class TurnedGrid:
     """Another grid with its axes swapped and the new first one turned round."""
 
     plane: SkyPlane | None = None
+    distortion: Distortion | None = None
 
     def __init__(self, grid: AstropyGrid) -> None:
         self._grid = grid
