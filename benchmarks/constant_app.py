@@ -9,10 +9,12 @@ import uvicorn
 from starlette.responses import Response
 from starlette.routing import Route
 
-from soda_service.app import create_app
+from soda_service.app import application
 from soda_service.config import load_settings
+from soda_service.server import uvicorn_config
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.types import Receive, Scope, Send
 
 
@@ -30,21 +32,17 @@ class Constant:
         await response(scope, receive, send)
 
 
+def with_constant_bytes() -> Starlette:
+    """The application that is served to everybody, with one more path, which is tried first."""
+    app = application()
+    app.router.routes.insert(0, Route("/constant/{size:int}", Constant()))
+    return app
+
+
 def main() -> None:
     """Serve on the port that the first argument names."""
-    app = create_app(load_settings())
-    app.router.routes.insert(0, Route("/constant/{size:int}", Constant()))
-    uvicorn.run(
-        app,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-    )
+    settings = load_settings(port=int(sys.argv[1]))
+    uvicorn.Server(uvicorn_config(settings, "constant_app:with_constant_bytes")).run()
 
 
 if __name__ == "__main__":

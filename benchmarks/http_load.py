@@ -117,7 +117,8 @@ def served(folder: Path, fields: list[archive.Field]) -> Iterator[Server]:
     )
     port = free_port()
     command = [sys.executable, str(Path(__file__).with_name("constant_app.py")), str(port)]
-    with subprocess.Popen(command, env=environment) as process:
+    # The log is written, as it is by default, but not to this terminal.
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
         try:
             wait_for(port, "/health")
             yield Server(port, process.pid)
@@ -181,7 +182,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "SODA_CATALOG": f"sqlite:///{folder / 'catalog.sqlite'}",
         "SODA_CACHE_DIR": str(folder / "cache"),
         "SODA_AUTHORITY": archive.AUTHORITY,
-        "SODA_LOG_REQUESTS": "false",
     }
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -39,6 +40,9 @@ Config = Annotated[
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+
+_NAMING_A_CACHE = ("SODA_CONFIG", "SODA_CACHE_DIR")
+"""Variables by which a person has said where inflated copies of files shall be kept."""
 
 
 def main() -> None:
@@ -108,6 +112,8 @@ def demo(
     _tell(report)
     if serve_it:
         _serve(settings, announce=_urls_to_try)
+    elif report.failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -192,32 +198,33 @@ def cut(
     if len(shapes) > 1:
         raise UsageError("one of --circle, --polygon and --pos, not several")
     settings = load_settings(config)
-    cutter, identifier = _cutter_for(source, settings)
-    request = CutoutRequest(
-        identifier=identifier,
-        shape=shapes[0] if shapes else None,
-        band=dali.parse_interval(band) if band is not None else None,
-        time=dali.parse_interval(time) if time is not None else None,
-        pol=tuple(dict.fromkeys(dali.parse_pol(state) for state in pol or ())),
-        detail=detail,
-        checksums=checksums,
-    )
-    _write_cutout(cutter, request, output)
+    keeps_copies = config is not None or any(os.environ.get(name) for name in _NAMING_A_CACHE)
+    with _cutter_for(source, settings, keeps_copies=keeps_copies) as (cutter, identifier):
+        request = CutoutRequest(
+            identifier=identifier,
+            shape=shapes[0] if shapes else None,
+            band=dali.parse_interval(band) if band is not None else None,
+            time=dali.parse_interval(time) if time is not None else None,
+            pol=tuple(dict.fromkeys(dali.parse_pol(state) for state in pol or ())),
+            detail=detail,
+            checksums=checksums,
+        )
+        _write_cutout(cutter, request, output)
 
 
 @app.command()
 def check(*, config: Config = None) -> None:
-    """Open every dataset of the catalog and say what is wrong."""
+    """Look at the settings, the folders and every dataset of the catalog; say what is wrong."""
     from soda_service.catalog.check import check_catalog
     from soda_service.config import load_collections, load_settings
 
     settings = load_settings(config)
-    load_collections(settings.collections)
+    collections = load_collections(settings.collections)
     with _progress("Checking datasets") as advance:
-        report = check_catalog(settings, progress=advance)
-    for identifier, problem in report.problems:
-        typer.echo(f"{identifier}: {problem}", err=True)
-    typer.echo(f"{report.checked} datasets checked, {len(report.problems)} with problems")
+        report = check_catalog(settings, collections, progress=advance)
+    for subject, problem in report.problems:
+        typer.echo(f"{subject}: {problem}", err=True)
+    typer.echo(f"{report.checked} datasets checked, {len(report.problems)} problems")
     if report.problems:
         raise typer.Exit(1)
 
@@ -236,19 +243,38 @@ def _urls_to_try(base: str) -> None:
         typer.echo(f"  {title}\n    {base}{path}")
 
 
-def _cutter_for(source: str, settings: Settings) -> tuple[Cutter, str]:
-    """A cutter that knows *source*, and its identifier there."""
+@contextmanager
+def _cutter_for(
+    source: str, settings: Settings, *, keeps_copies: bool
+) -> Iterator[tuple[Cutter, str]]:
+    """A cutter that knows *source*, and its identifier there.
+
+    Inflated copies of files are removed afterwards unless *keeps_copies*.
+    """
+    from soda_service.catalog.check import no_catalog
     from soda_service.catalog.ingest import index_file
     from soda_service.catalog.resolver import FixedResolver, Resolver
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import load_collections
     from soda_service.cutout.cutter import Cutter
 
-    if source.startswith("ivo://"):
-        return Cutter(Resolver(CatalogStore(settings), settings), settings), source
-    collections = load_collections(settings.collections)
-    dataset = index_file(_local_path(source).resolve(), settings, collections)
-    return Cutter(FixedResolver(dataset), settings), dataset.publisher_did
+    with ExitStack() as stack:
+        if source[:6].lower() == "ivo://":
+            if not settings.catalog_path.exists():
+                typer.echo(f"soda-service: {no_catalog(settings)}", err=True)
+                raise typer.Exit(1)
+            store = stack.enter_context(closing(CatalogStore(settings)))
+            resolver: Resolver | FixedResolver = Resolver(store, settings)
+            identifier = source
+        else:
+            collections = load_collections(settings.collections)
+            dataset = index_file(_local_path(source).resolve(), settings, collections)
+            resolver, identifier = FixedResolver(dataset), dataset.publisher_did
+        if not keeps_copies:
+            folder = stack.enter_context(TemporaryDirectory(prefix="soda-service-"))
+            settings = settings.model_copy(update={"cache_dir": Path(folder)})
+        cutter = stack.enter_context(closing(Cutter(resolver, settings)))
+        yield cutter, identifier
 
 
 def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -> None:

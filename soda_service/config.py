@@ -35,6 +35,8 @@ from pydantic_settings import (
 from soda_service.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SODA_"
+CONFIG_VARIABLE = "SODA_CONFIG"
+"""Names the settings file."""
 
 _SQLITE = "sqlite:///"
 
@@ -57,10 +59,10 @@ class Settings(BaseSettings):
         env_prefix=ENVIRONMENT_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
     )
 
-    title: str = "soda-service"
+    title: str = Field(default="soda-service", min_length=1)
     contact: str = ""
     authority: str = Field(default="demo.invalid", pattern=r"^[A-Za-z0-9][A-Za-z0-9._~-]{2,}$")
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=256)
     public_url: str = ""
@@ -85,6 +87,21 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
     log_requests: bool = True
+
+    @field_validator("title", "contact", "host", "public_url", "catalog")
+    @classmethod
+    def _is_printable(cls, value: str) -> str:
+        # Neither an XML document nor an environment variable could hold anything else.
+        if not value.isprintable():
+            raise ValueError("must be one line of printable characters")
+        return value
+
+    @field_validator("collections", "data_dir", "cache_dir")
+    @classmethod
+    def _is_path(cls, value: Path) -> Path:
+        if "\0" in str(value):
+            raise ValueError("must be a path")
+        return value
 
     @field_validator("public_url")
     @classmethod
@@ -146,7 +163,8 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
     *overrides* are what the command line said; they win over everything. Relative paths in
     a file are relative to the file. Raises ConfigurationError, saying which key is wrong.
     """
-    named = config or (Path(os.environ["SODA_CONFIG"]) if os.environ.get("SODA_CONFIG") else None)
+    from_environment = os.environ.get(CONFIG_VARIABLE)
+    named = config or (Path(from_environment) if from_environment else None)
     values = _read_toml(named) if named else {}
     _refuse_unknown_environment()
     if named:
@@ -162,8 +180,25 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
         raise ConfigurationError(_first_problem(error, str(named or "settings"))) from None
 
 
+def put_into_environment(settings: Settings) -> None:
+    """Let `load_settings()` make these very settings, here and in processes started from here.
+
+    Whatever the environment said before of settings is gone, `$SODA_CONFIG` included: its
+    file would come back wherever a variable is empty.
+    """
+    environment = settings_environment(settings)
+    for name in list(os.environ):
+        # Variables count in any case.
+        if name.upper() in environment or name == CONFIG_VARIABLE:
+            del os.environ[name]
+    os.environ.update(environment)
+
+
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The environment from which `load_settings()` makes these very settings again."""
+    """The variables from which `load_settings()` makes these very settings again.
+
+    An empty one counts as not set: `$SODA_CONFIG` must not be set beside them.
+    """
     values = settings.model_dump(mode="json")
     return {
         ENVIRONMENT_PREFIX + name.upper(): value if isinstance(value, str) else json.dumps(value)
@@ -339,7 +374,7 @@ def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _refuse_unknown_environment() -> None:
     known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
-    known |= {"SODA_CONFIG"}
+    known |= {CONFIG_VARIABLE}
     for name in os.environ:
         if name.startswith(ENVIRONMENT_PREFIX) and name not in known | _NOT_SETTINGS:
             raise ConfigurationError(f"the environment variable {name} is not a setting")

@@ -10,12 +10,20 @@
     ├── AuthorizationError            these credentials are not enough
     ├── SourceUnavailableError        the bytes cannot be reached now; trying again may help
     ├── CorruptFileError              the file contradicts itself; trying again will not help
-    └── ConfigurationError            the operator's settings are wrong
+    ├── ConfigurationError            the operator's settings are wrong
+    └── ServerError                   the server cannot start: its port is in use, say
 
 That a shape does not overlap the data is not an error: it is the value None.
 No message names a path of the server: `CorruptFileError` and `SourceUnavailableError`
 carry it apart, in `path`, for the log. `web/errors.py` is the only table that knows HTTP.
 """
+
+from contextvars import ContextVar
+from typing import Final
+
+request_id: Final[ContextVar[str]] = ContextVar("request_id", default="-")
+"""Of the request that the current task, or the thread working for it, serves: what the log is
+searched by, and what a client is told where it cannot be told more."""
 
 
 class SodaServiceError(Exception):
@@ -64,3 +72,7 @@ class CorruptFileError(_FileError):
 
 class ConfigurationError(SodaServiceError):
     """A setting is unknown, malformed or contradicts another."""
+
+
+class ServerError(SodaServiceError):
+    """The server cannot start: its port is in use, say."""

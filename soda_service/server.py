@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import resource
+import signal
+import socket
 import sys
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from soda_service.config import settings_environment
+from soda_service.catalog.store import CatalogStore
+from soda_service.config import put_into_environment
+from soda_service.errors import ServerError
+from soda_service.storage.cache import InflatedCache
 from soda_service.web.connection import LimitedHttp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from soda_service.config import Settings
 
@@ -26,17 +31,47 @@ _POLL_SECONDS = 0.02
 _KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common proxies, so that they close first."""
 
+_LAST_ANSWERS_SECONDS = 20
+"""How long a server that was told to stop goes on with what it is answering."""
+
+_STARTUP_FAILURE = 3
+"""Exit code of a process of uvicorn's that could not start."""
+
+_BACKLOG = 2048
+"""Connections that wait to be accepted; uvicorn asks for as many."""
+
 
 def run(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
     """Serve until a signal says stop; *announce* is called with the base URL before the ready line.
 
     The workers read their settings from the environment, which is why they are put there:
-    a worker that dies is replaced by one that starts from the same settings.
+    a worker that dies is replaced by one that starts from the same settings. Raises
+    ConfigurationError for a catalog or a cache folder that cannot be used, and ServerError
+    where the server cannot start; a signal that ends it raises SystemExit(0).
     """
-    os.environ.update(settings_environment(settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    # What every worker would stumble over is said once, and here.
+    CatalogStore(settings).close()
+    InflatedCache(settings.cache_dir, settings.cache_bytes)
+    put_into_environment(settings)
     _allow_open_files()
-    config = uvicorn.Config(
-        "soda_service.app:application",
+    config = uvicorn_config(settings, "soda_service.app:application")
+    sock = _bound(settings.host, settings.port)
+    port: int = sock.getsockname()[1]
+    base = f"http://{_url_host(settings.host)}:{port}/"
+    threading.Thread(
+        target=_say_when_ready, args=(settings.host, port, base, announce), daemon=True
+    ).start()
+    started = _serve_with_workers(config, sock) if settings.workers > 1 else _serve(config, sock)
+    if not started:
+        raise ServerError("the server could not start; its log says why")
+
+
+def uvicorn_config(settings: Settings, factory: str) -> uvicorn.Config:
+    """How uvicorn is run; *factory*, `module:function`, makes the application."""
+    return uvicorn.Config(
+        factory,
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -51,20 +86,53 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
         server_header=False,
         proxy_headers=False,  # forwarded headers are believed from configured proxies only
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
     )
-    sock = config.bind_socket()
-    port: int = sock.getsockname()[1]
-    base = f"http://{_url_host(settings.host)}:{port}/"
-    threading.Thread(
-        target=_say_when_ready, args=(settings.host, port, base, announce), daemon=True
-    ).start()
-    if settings.workers > 1:
-        Multiprocess(config, sockets=[sock]).run()
-        return
+
+
+def _serve(config: uvicorn.Config, sock: socket.socket) -> bool:
+    """Serve in this process; whether it ever did."""
     server = uvicorn.Server(config)
-    server.run(sockets=[sock])
-    if not server.started:
-        raise SystemExit(1)
+    try:
+        server.run(sockets=[sock])
+    except SystemExit as left:
+        if left.code == _STARTUP_FAILURE:
+            return False
+        raise
+    return server.started
+
+
+def _serve_with_workers(config: uvicorn.Config, sock: socket.socket) -> bool:
+    """Serve in processes of their own; False where one could not start."""
+    workers = Multiprocess(config, sockets=[sock])
+    workers.run()
+    return all(one.exitcode != _STARTUP_FAILURE for one in workers.processes)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at this address, for the workers to listen on; raises ServerError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            # A port may be bound to by two and listened on by one: this is who notices.
+            sock.listen(_BACKLOG)
+        except OSError:
+            sock.close()
+            raise
+    except OSError as error:
+        raise ServerError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    sock.set_inheritable(True)
+    return sock
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End cleanly, before the server takes the signals over and when it hands them back."""
+    raise SystemExit(0)
 
 
 def _allow_open_files() -> None:

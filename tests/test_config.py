@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, get_args
 
 import pytest
+from hypothesis import given, settings as settings_of_hypothesis, strategies as st
 
 from soda_service.catalog.dataset import ObsCore
 from soda_service.config import (
@@ -16,6 +19,7 @@ from soda_service.config import (
     Settings,
     load_collections,
     load_settings,
+    put_into_environment,
     resource_path,
     settings_environment,
 )
@@ -100,6 +104,63 @@ def test_settings_pass_through_the_environment(
     assert settings.public_url == "https://x.example/y"
 
 
+_texts = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), max_size=12)
+_networks = st.sampled_from(["10.0.0.0/8", "::1", "192.168.1.1"])
+_positive = st.integers(1, 2**40)
+
+
+_ANY_SETTINGS: dict[str, st.SearchStrategy[object]] = {
+    "title": _texts.filter(bool),
+    "contact": _texts,
+    "host": st.sampled_from(["0.0.0.0", "::", "localhost"]),
+    "authority": st.sampled_from(["demo.invalid", "archive.example", "123"]),
+    "port": st.integers(0, 65535),
+    "workers": st.integers(1, 256),
+    "public_url": st.sampled_from(["", "https://x.example/y"]),
+    "trusted_proxies": st.lists(_networks, max_size=2),
+    "cors_origins": st.lists(_texts, max_size=2),
+    "catalog": st.sampled_from(["sqlite:///rel/c", "sqlite:////abs/c d"]),
+    "collections": st.sampled_from(["x.toml", "/y/z.toml"]),
+    "data_dir": st.sampled_from(["", ".", "/d", "é"]),
+    "cache_dir": st.sampled_from(["", "cache"]),
+    "cache_bytes": _positive,
+    "maxrec_default": st.integers(1, 10),
+    "maxrec_limit": st.integers(10_000, 2**31),
+    "links_limit": _positive,
+    "cutout_bytes": _positive,
+    "request_bytes": _positive,
+    "threads": st.integers(1, 1024),
+    "plan_cache_datasets": _positive,
+    "open_files": _positive,
+    "log_level": st.sampled_from(["debug", "info", "warning", "error"]),
+    "log_format": st.sampled_from(["text", "json"]),
+    "log_requests": st.booleans(),
+}
+
+
+@settings_of_hypothesis(max_examples=60, deadline=None)
+@given(values=st.fixed_dictionaries({}, optional=_ANY_SETTINGS))
+def test_any_settings_pass_through_any_environment(values: dict[str, object]) -> None:
+    """Another file in $SODA_CONFIG and other variables, in whatever case, leave no trace."""
+    wanted = Settings(**values)  # type: ignore[arg-type]  # texts as a file has them
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        other = 'contact = "other"\npublic_url = "https://other.example"\nport = 1\n'
+        patch.setenv("SODA_CONFIG", str(write(Path(folder), other)))
+        patch.setenv("SODA_TITLE", "other")
+        patch.setenv("soda_log_level", "error")
+        before = dict(os.environ)
+        try:
+            put_into_environment(wanted)
+            assert load_settings() == wanted
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def test_the_property_names_every_setting() -> None:
+    assert set(_ANY_SETTINGS) == set(Settings.model_fields)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -113,6 +174,10 @@ def test_settings_pass_through_the_environment(
         ('catalog = "mysql://x"', "catalog"),
         ('catalog = "sqlite:///"', "catalog"),
         ("cutout_bytes = 0", "cutout_bytes"),
+        ('title = ""', "title"),
+        ('host = ""', "host"),
+        ('title = "a\\u0000b"', "title"),
+        ('data_dir = "a\\u0000b"', "data_dir"),
         ("maxrec_default = 10\nmaxrec_limit = 5", "maxrec_default"),
         ('log_level = "loud"', "log_level"),
         ("port = ", "not TOML"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soda_service.catalog.headersource import HeaderSource
 from soda_service.catalog.indexer import SCIENCE, hdu_wcs
+from soda_service.catalog.query import fold
 from soda_service.catalog.store import CatalogStore
+from soda_service.config import resource_path
 from soda_service.errors import SodaServiceError
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import WcsError
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from soda_service.catalog.dataset import Dataset
-    from soda_service.config import Settings
+    from soda_service.config import CollectionsFile, Settings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,32 +28,78 @@ class CheckReport:
 
     checked: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
-    """Publisher DID and what is wrong; a dataset may have several."""
+    """Publisher DID, or the setting or collection, and what is wrong; one may have several."""
+
+
+def no_catalog(settings: Settings) -> str:
+    """What is said where there is none."""
+    return f"no catalog at {settings.catalog_path}; run ingest"
 
 
 def check_catalog(
-    settings: Settings, *, progress: Callable[[int, int | None, str], None] | None = None
+    settings: Settings,
+    collections: CollectionsFile,
+    *,
+    progress: Callable[[int, int | None, str], None] | None = None,
 ) -> CheckReport:
-    """Open every dataset and compare it with the catalog; nothing is changed.
+    """Look at the folders, then open every dataset and compare it with the catalog.
 
-    *progress* is told (datasets done, datasets in all, publisher DID). Raises
-    ConfigurationError for a catalog that cannot be used.
+    Nothing is changed or made. *progress* is told (datasets done, datasets in all, publisher
+    DID). Raises ConfigurationError for a catalog that cannot be used.
     """
     report = CheckReport()
+    if not settings.data_dir.is_dir():
+        report.problems.append(("data_dir", f"there is no folder {settings.data_dir}"))
+    if not settings.catalog_path.exists():
+        report.problems.append(("catalog", no_catalog(settings)))
+        return report
+    foreign, example = 0, ""
+    ours = fold(f"ivo://{settings.authority}/")
     store = CatalogStore(settings)
     try:
+        report.problems += _missing_roots(settings, collections, store)
         total = store.count()
         for identifier in store.identifiers():
             dataset = store.get(identifier)
             if dataset is not None:  # else an ingest removed it meanwhile
                 found = _problems(dataset, settings)
                 report.problems += [(identifier, problem) for problem in found]
+                if not fold(identifier).startswith(ours):
+                    foreign, example = foreign + 1, example or identifier
             report.checked += 1
             if progress is not None:
                 progress(report.checked, total, identifier)
     finally:
         store.close()
+    if foreign:
+        reason = (
+            f"the setting is {settings.authority}, but {foreign} datasets have identifiers of "
+            f"another, {example} say: set it back, or run ingest to name them anew"
+        )
+        report.problems.append(("authority", reason))
     return report
+
+
+def _missing_roots(
+    settings: Settings, collections: CollectionsFile, store: CatalogStore
+) -> Iterator[tuple[str, str]]:
+    """The roots of collections that are not there, but should be.
+
+    The shipped collections are examples: their roots matter where datasets lie below them.
+    """
+    shipped = resource_path("config/collections.toml")
+    is_own = settings.collections.resolve() != shipped.resolve()
+    roots = {
+        (str((settings.data_dir / config.root).resolve()), name): is_own
+        for name, config in collections.collections.items()
+        if config.root is not None
+    }
+    for row in store.collection_rows():
+        for root in row.roots:
+            roots.setdefault((root, row.name), False)
+    for (root, name), matters in roots.items():
+        if not Path(root).is_dir() and (matters or store.has_below(root)):
+            yield f"collection {name}", f"its root {root} is not there"
 
 
 def _problems(dataset: Dataset, settings: Settings) -> Iterator[str]:

@@ -47,13 +47,17 @@ class IndexTask:
     place: Place
     known_id: int | None
     """Row of the catalog that the file has already."""
+    earlier_local_part: str | None = None
+    """That of an earlier reading, for a file that changed where it stands."""
 
 
 class Crew:
     """Up to *size* processes that index files. To be used by one thread, and closed."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, file_seconds: float | None = None) -> None:
+        """A file that takes longer than *file_seconds*, else FILE_SECONDS, is given up."""
         self._size = size
+        self._file_seconds = FILE_SECONDS if file_seconds is None else file_seconds
         self._workers: list[_Worker] = []
 
     def index(
@@ -100,7 +104,7 @@ class Crew:
         if least is not None and not least.queue:
             return least
         if len(self._workers) < self._size:
-            self._workers.append(_Worker())
+            self._workers.append(_Worker(self._file_seconds))
             return self._workers[-1]
         return least if least is not None and len(least.queue) < _QUEUED else None
 
@@ -114,7 +118,8 @@ class Crew:
 class _Worker:
     """One process and the files that it has been sent, the one at work first."""
 
-    def __init__(self) -> None:
+    def __init__(self, file_seconds: float) -> None:
+        self._file_seconds = file_seconds
         ours, theirs = socket.socketpair()
         with theirs:
             environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -141,12 +146,12 @@ class _Worker:
         self._places[number] = task.place
         self.queue.append(task)
         with suppress(BrokenPipeError, ConnectionResetError):  # it died; `receive` will tell
-            self.connection.send((task.path, number, place))
+            self.connection.send((task.path, number, place, task.earlier_local_part))
 
     @property
     def overdue(self) -> bool:
         """Whether the file at work has taken longer than any may."""
-        return time.monotonic() - self._since > FILE_SECONDS
+        return time.monotonic() - self._since > self._file_seconds
 
     def has_news(self) -> bool:
         """Whether `receive` need not wait; to be asked when the connection has something."""
@@ -164,7 +169,9 @@ class _Worker:
         """The answer about the first file of the queue, or how it ended the process."""
         if self.overdue and not self.connection.poll(0):
             self.end()
-            return IndexFailure(reason=f"reading it took over {FILE_SECONDS:.0f} s", lasting=True)
+            return IndexFailure(
+                reason=f"reading it took over {self._file_seconds:.0f} s", lasting=True
+            )
         self._since = time.monotonic()
         try:
             answer: DatasetRows | IndexFailure = self.connection.recv()

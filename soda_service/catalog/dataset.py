@@ -103,6 +103,15 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relations:
+    """The other datasets that have to do with one."""
+
+    found: tuple[Relation, ...] = ()
+    is_complete: bool = True
+    """Whether these are all; a rule that names very many is cut off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
     """One file of a collection."""
 

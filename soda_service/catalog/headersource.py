@@ -1,32 +1,26 @@
 """The bytes of a file's headers, whether the file is compressed as a whole or not.
 
-A compressed file is inflated as a stream from which nothing but what is asked for is kept:
-memory stays bounded, and nothing is written. It is inflated to its end once, which proves its
-check sum and tells its size, and once more as far as its last header.
+A compressed file is inflated as a stream of which little more than what is asked for is
+kept: memory stays bounded, and nothing is written. It is inflated to its end once, which
+proves its check sum and tells its size, and once more as far as its last header.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import os
-import stat
-import zlib
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
-from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
-from soda_service.storage.source import FileVersion
+from soda_service.errors import CorruptFileError, UnknownDatasetError
+from soda_service.storage.inflate import inflated_pieces, is_compressed, largest_inflated
+from soda_service.storage.local import LocalSource
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
-_GULP: Final = 1 << 20
+_MEDIA_TYPES: Final = {b"\x1f\x8b": "application/gzip", b"BZh": "application/x-bzip2"}
 
-_GZIP: Final = b"\x1f\x8b"
-_BZIP2: Final = b"BZh"
-_COMPRESS: Final = b"\x1f\x9d"
-
-_DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile, ValueError)
+_KEPT: Final = 1 << 20
+"""Inflated bytes kept behind the last reading: the next header often begins a little earlier."""
 
 
 class HeaderSource:
@@ -37,38 +31,42 @@ class HeaderSource:
 
         Raises UnknownDatasetError when nothing is there, SourceUnavailableError when it
         cannot be read, CorruptFileError for a compressed file that is damaged or that
-        inflates to more than *inflated_limit* bytes.
+        inflates to more than *inflated_limit* bytes or than any image can.
         """
-        self._path = path
-        self._file = _open_regular(path)
         try:
-            self.version = _version_of(self._file)
-            self.media_type, self._stream = self._recognised()
-            self.size = self._inflated_size(inflated_limit) if self._stream else self.version.size
+            self._source = LocalSource.open(path)
+        except FileNotFoundError:
+            raise UnknownDatasetError(path, "no such file") from None
+        try:
+            self.version = self._source.version
+            magic = self._source.read(0, min(3, self.version.size))
+            self.media_type = next(
+                (name for start, name in _MEDIA_TYPES.items() if magic.startswith(start)),
+                "application/fits",
+            )
+            self._stream: _InflatedStream | None = None
+            self.size = self.version.size
+            if is_compressed(magic):
+                self.size = _inflated_size(self._source, inflated_limit)
+                self._stream = _InflatedStream(self._source)
         except BaseException:
-            self._file.close()
+            self._source.close()
             raise
 
     def read_at(self, start: int, length: int) -> bytes:
         """Up to *length* bytes from *start*, of the inflated content; short at its end only."""
-        try:
-            if self._stream is None:
-                return _pread(self._file.fileno(), start, length)
-            self._stream.seek(start)
-            return self._stream.read(length)
-        except _DAMAGED as error:
-            raise CorruptFileError(f"cannot be inflated: {error}", path=self._path) from None
-        except OSError as error:
-            raise SourceUnavailableError(_reason(error), path=self._path) from None
+        length = max(0, min(length, self.size - start))
+        if self._stream is not None:
+            return self._stream.read(start, length)
+        return self._source.read(start, length) if length else b""
 
     def assert_unchanged(self) -> None:
         """Raise SourceUnavailableError where the file was written to since it was opened."""
-        if _version_of(self._file) != self.version:
-            raise SourceUnavailableError("changed while it was read", path=self._path)
+        self._source.check_unchanged()
 
     def close(self) -> None:
         """Let go of the file."""
-        self._file.close()
+        self._source.close()
 
     def __enter__(self) -> Self:
         return self
@@ -81,62 +79,45 @@ class HeaderSource:
     ) -> None:
         self.close()
 
-    def _recognised(self) -> tuple[str, BinaryIO | None]:
-        magic = _pread(self._file.fileno(), 0, 3)
-        if magic.startswith(_GZIP):
-            return "application/gzip", cast("BinaryIO", gzip.GzipFile(fileobj=self._file))
-        if magic.startswith(_BZIP2):
-            return "application/x-bzip2", cast("BinaryIO", bz2.BZ2File(self._file))
-        if magic.startswith(_COMPRESS):
-            raise CorruptFileError("compressed in a way that is not supported", path=self._path)
-        return "application/fits", None
 
-    def _inflated_size(self, limit: int) -> int:
-        assert self._stream is not None
-        size = 0
-        try:
-            while piece := self._stream.read(_GULP):
-                size += len(piece)
-                if size > limit:
-                    raise CorruptFileError(f"inflates to more than {limit} bytes", path=self._path)
-        except _DAMAGED as error:
-            raise CorruptFileError(f"cannot be inflated: {error}", path=self._path) from None
-        except OSError as error:
-            # bz2 says so of damaged data; the disk's own errors have a number.
-            if error.errno is None:
-                raise CorruptFileError(f"cannot be inflated: {error}", path=self._path) from None
-            raise SourceUnavailableError(_reason(error), path=self._path) from None
-        return size
+class _InflatedStream:
+    """What a compressed file inflates to; cheap to read forwards, from the start again otherwise."""
 
+    def __init__(self, source: LocalSource) -> None:
+        self._source = source
+        self._pieces: Iterator[bytes] = iter(())
+        self._window = bytearray()
+        self._start = 0
+        """Where in the content the window begins."""
+        self._restart()
 
-def _open_regular(path: str) -> BinaryIO:
-    """The open file; a pipe or device is refused before it can block."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UnknownDatasetError(path, "no such file") from None
-    except (OSError, ValueError) as error:
-        raise SourceUnavailableError(_reason(error), path=path) from None
-    file = open(descriptor, "rb", buffering=0)  # noqa: SIM115, PTH123 - closed by its owner
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise CorruptFileError("not a regular file", path=path)
-    return cast("BinaryIO", file)
+    def read(self, start: int, length: int) -> bytes:
+        """These bytes; fewer only where the content ends."""
+        if start < self._start:
+            self._restart()
+        end = start + length
+        while self._start + len(self._window) < end:
+            piece = next(self._pieces, None)
+            if piece is None:
+                break
+            self._window += piece
+            passed = min(start, self._start + len(self._window)) - _KEPT - self._start
+            if passed > 0:
+                del self._window[:passed]
+                self._start += passed
+        return bytes(self._window[start - self._start : end - self._start])
+
+    def _restart(self) -> None:
+        self._pieces = inflated_pieces(self._source)
+        self._window.clear()
+        self._start = 0
 
 
-def _version_of(file: BinaryIO) -> FileVersion:
-    status = os.fstat(file.fileno())
-    return FileVersion(status.st_size, status.st_mtime_ns)
-
-
-def _pread(descriptor: int, start: int, length: int) -> bytes:
-    """Up to *length* bytes; a signal or a network file system may cut one read short."""
-    pieces = []
-    while length > 0 and (piece := os.pread(descriptor, length, start)):
-        pieces.append(piece)
-        start, length = start + len(piece), length - len(piece)
-    return b"".join(pieces)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def _inflated_size(source: LocalSource, budget: int) -> int:
+    limit = largest_inflated(source.version.size, budget)
+    size = 0
+    for piece in inflated_pieces(source):
+        size += len(piece)
+        if size > limit:
+            raise CorruptFileError(f"inflates to more than {limit} bytes", path=source.path)
+    return size

@@ -18,7 +18,7 @@ from soda_service.catalog.rows import details_of
 from soda_service.errors import CorruptFileError
 from soda_service.fits.header import image_header
 from soda_service.fits.layout import scan_hdus
-from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
+from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +34,6 @@ SCIENCE: Final = "science"
 
 _MOST_HDUS: Final = 10_000
 _MOST_HEADER_BYTES: Final = 64 * 1024**2
-_MOST_TABLE_BYTES: Final = 256 * 1024**2
 
 _SAFE_IN_DID: Final = "/-._~:"
 """What stands in the local part as it is: it needs no encoding in a query (RFC 3986 §3.4)."""
@@ -196,7 +195,7 @@ def _tables(
     """The HDUs of the file that an image's coordinates refer to, one after the other."""
     wanted = {(name.upper(), version) for name, version in needed}
     found = [hdu.layout for hdu in hdus if (hdu.layout.name.upper(), hdu.layout.version) in wanted]
-    if sum(layout.end - layout.header_offset for layout in found) > _MOST_TABLE_BYTES:
+    if sum(layout.end - layout.header_offset for layout in found) > MOST_TABLE_BYTES:
         raise WcsError("the tables of its distortion are larger than can be right")
     return b"".join(
         source.read_at(layout.header_offset, layout.end - layout.header_offset) for layout in found

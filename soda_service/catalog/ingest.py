@@ -69,7 +69,9 @@ def ingest(
 
     What lies in a folder and is not (or no longer) in the catalog is added, what changed is
     replaced, and what the catalog has below the folder but is not found there any more is
-    removed. *collection* names the collection of all of them; *progress* is told (files
+    removed. So it is with a path that is gone itself, unless the root of its collection is
+    gone too, as when a disk is not mounted: then the rows stay and it counts as failed.
+    *collection* names the collection of all of them; *progress* is told (files
     done, files in all if known, path). Raises ConfigurationError for a catalog that cannot
     be used, UsageError for a *collection* that cannot be a name.
     """
@@ -139,17 +141,35 @@ class _Ingest:
         for path in located:
             if path in folders:
                 continue
-            if os.path.lexists(path):
-                files.append(path)
+            try:
+                os.lstat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                self._take_vanished(path)
+            except OSError as error:
+                self._fail(path, f"cannot be looked at: {error.strerror}")
             else:
-                self._fail(path, "no such file or folder")
-                self._remove(path)
+                files.append(path)
         outermost = [
             one
             for one in folders
             if not any(one != other and is_below(one, other) for other in folders)
         ]
         return outermost, files
+
+    def _take_vanished(self, path: str) -> None:
+        """Remove what the catalog has at *path* and below, where nothing is any more."""
+        missing = self._places.missing_root(path)
+        if missing is not None and self._store.has_below(missing):
+            self._fail(
+                path,
+                f"{missing}, the root of a collection, is not there: is its disk mounted? "
+                "Its datasets stay in the catalog",
+            )
+            return
+        removed = self._store.remove(path) + self._store.remove_unseen(path, self._scan)
+        self.report.removed += removed
+        if not removed:
+            self._fail(path, "nothing is there, and the catalog has nothing of it")
 
     @staticmethod
     def _all_files(walk: Walk, folders: list[str], files: list[str]) -> Iterator[FoundFile]:

@@ -1,17 +1,23 @@
-"""A dataset of the catalog indexed anew, because its file has changed."""
+"""A dataset of the catalog indexed anew, because its file has changed.
+
+Whoever may write to the archive may have put anything there, and somebody waits for the
+answer: a process of its own reads the headers, and is ended when it takes too long.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import OperationalError
 
-from soda_service.catalog.indexer import index, place_in
+from soda_service.catalog.crew import Crew, IndexTask
+from soda_service.catalog.indexer import place_in
 from soda_service.catalog.query import fold
-from soda_service.catalog.rows import rows_of
+from soda_service.catalog.rows import dataset_of
 from soda_service.catalog.walk import is_below
-from soda_service.errors import UnknownDatasetError
+from soda_service.catalog.worker import IndexFailure
+from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
@@ -19,30 +25,37 @@ if TYPE_CHECKING:
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
+SECONDS: Final = 60.0
+"""How long a file may take while a client waits; `ingest` has more patience."""
+
 _logger = logging.getLogger(__name__)
 
 
 def reindexed(dataset: Dataset, store: CatalogStore, settings: Settings) -> Dataset:
     """The dataset that the file of *dataset* holds now; stored, where the catalog lets itself.
 
-    Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError.
+    Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError, the last also
+    where reading the file took too long or ended the process that did it.
     """
     place = _place_of(dataset, store, settings)
-    fresh = index(dataset.url, place, local_part=dataset.local_part)
+    task = IndexTask(
+        path=dataset.url, place=place, known_id=None, earlier_local_part=dataset.local_part
+    )
+    crew = Crew(1, file_seconds=SECONDS)
     try:
-        store.write([rows_of(fresh, place.fingerprint)])
+        rows = next(done[1] for done in crew.index([task]) if done is not None)
+    finally:
+        crew.close()
+    if isinstance(rows, IndexFailure):
+        if rows.vanished:
+            raise UnknownDatasetError(dataset.publisher_did, "its file is gone")
+        kind = CorruptFileError if rows.lasting else SourceUnavailableError
+        raise kind(rows.reason, path=dataset.url)
+    try:
+        store.write([rows])
     except OperationalError as error:
         _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
-    return fresh
-
-
-def index_again(dataset: Dataset, store: CatalogStore, settings: Settings) -> Dataset:
-    """The dataset that the file of *dataset* holds now; the catalog stays as it is.
-
-    Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError.
-    """
-    place = _place_of(dataset, store, settings)
-    return index(dataset.url, place, local_part=dataset.local_part)
+    return dataset_of(rows.dataset, rows.hdus, place.config.details)
 
 
 def _place_of(dataset: Dataset, store: CatalogStore, settings: Settings) -> Place:

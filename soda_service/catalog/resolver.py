@@ -7,21 +7,33 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.query import fold
 from soda_service.catalog.store import StoredDataset
-from soda_service.errors import UnknownDatasetError
+from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from soda_service.catalog.dataset import Dataset
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
 _CATALOG_SECONDS: Final = 0.5
 """How old the last look at the catalog may be."""
+
+_WAIT_SECONDS: Final = 10.0
+"""How long a request waits while another one's changed file is indexed."""
+
+_INDEXED_AT_ONCE: Final = 2
+"""Changed files of one process; the threads beside them go on with what has not changed."""
+
+_BROKEN_LIMIT: Final = 1_000
+"""Changed files of which it is remembered that they cannot be indexed."""
 
 _logger = logging.getLogger(__name__)
 
@@ -46,7 +58,10 @@ class Resolver:
         self._limit = settings.plan_cache_datasets
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
-        self._indexing = threading.Lock()
+        self._indexing = threading.BoundedSemaphore(_INDEXED_AT_ONCE)
+        self._being_indexed: set[str] = set()
+        self._indexed = threading.Condition()
+        self._broken: OrderedDict[str, tuple[FileVersion, str]] = OrderedDict()
         self._catalog_version = -1
         self._looked_at = float("-inf")
 
@@ -54,8 +69,9 @@ class Resolver:
         """The dataset with this publisher DID, whatever its case; may block.
 
         A file that changed since it was indexed is indexed anew. Raises UnknownDatasetError
-        when there is none or its file is gone, SourceUnavailableError or CorruptFileError
-        when a file that changed cannot be indexed.
+        when there is none or its file is gone, SourceUnavailableError when the file system
+        does not tell or others' changed files take too long, SourceUnavailableError or
+        CorruptFileError when a file that changed cannot be indexed.
         """
         self._look_at_catalog()
         folded = fold(identifier)
@@ -67,7 +83,7 @@ class Resolver:
         if version is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier, "its file is gone")
-        return dataset if version == dataset.version else self._index_anew(identifier)
+        return dataset if version == dataset.version else self._index_anew(identifier, dataset.url)
 
     def peek(self, identifier: str) -> Dataset | None:
         """The same where that needs no more than one look at the file's entry; else None."""
@@ -79,7 +95,10 @@ class Resolver:
         ):
             return None
         dataset = entry.stored.dataset
-        return dataset if _version_of(dataset.url) == dataset.version else None
+        try:
+            return dataset if _version_of(dataset.url) == dataset.version else None
+        except SourceUnavailableError:
+            return None  # `resolve` will say so
 
     def _look_at_catalog(self) -> None:
         now = time.monotonic()
@@ -124,20 +143,26 @@ class Resolver:
         with self._lock:
             self._entries.pop(folded, None)
 
-    def _index_anew(self, identifier: str) -> Dataset:
-        """Index the file as ingest would, and store that for the others."""
+    def _index_anew(self, identifier: str, path: str) -> Dataset:
+        """Index the file at *path* as ingest would, and store that for the others."""
         # Late: a server that meets no changed file does not need what reads headers.
         from soda_service.catalog.reindex import reindexed
 
         folded = fold(identifier)
-        with self._indexing:
+        with self._turn(folded, path):
             # Another request, or another process, may have done it while this one waited.
             entry = self._load(identifier, folded)
             current = entry.stored.dataset
-            if _version_of(current.url) == current.version:
+            version = _version_of(current.url)
+            if version == current.version:
                 return current
+            self._refuse_broken(current.url, version)
             _logger.info("indexing a changed file anew: %s", current.url)
-            dataset = reindexed(current, self._store, self._settings)
+            try:
+                dataset = reindexed(current, self._store, self._settings)
+            except CorruptFileError as error:
+                self._remember_broken(current.url, version, str(error))
+                raise
             if fold(dataset.publisher_did) != folded:
                 self._forget(folded)
                 raise UnknownDatasetError(identifier, "its file holds another dataset now")
@@ -147,6 +172,43 @@ class Resolver:
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
                 fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
             return fresh.stored.dataset
+
+    @contextmanager
+    def _turn(self, folded: str, path: str) -> Iterator[None]:
+        """The right to index one dataset, few at a time; SourceUnavailableError when it is long."""
+        busy = SourceUnavailableError("changed files are being indexed; try again", path=path)
+        end = time.monotonic() + _WAIT_SECONDS
+        with self._indexed:
+            free = self._indexed.wait_for(lambda: folded not in self._being_indexed, _WAIT_SECONDS)
+            if not free:
+                raise busy
+            self._being_indexed.add(folded)
+        try:
+            if not self._indexing.acquire(timeout=max(0.0, end - time.monotonic())):
+                raise busy
+            try:
+                yield
+            finally:
+                self._indexing.release()
+        finally:
+            with self._indexed:
+                self._being_indexed.remove(folded)
+                self._indexed.notify_all()
+
+    def _refuse_broken(self, path: str, version: FileVersion | None) -> None:
+        """Raise CorruptFileError for a file that could not be indexed and has not changed since."""
+        with self._lock:
+            known = self._broken.get(path)
+        if known is not None and known[0] == version:
+            raise CorruptFileError(known[1], path=path)
+
+    def _remember_broken(self, path: str, version: FileVersion | None, reason: str) -> None:
+        if version is None:
+            return
+        with self._lock:
+            self._broken[path] = version, reason
+            while len(self._broken) > _BROKEN_LIMIT:
+                self._broken.popitem(last=False)
 
 
 class FixedResolver:
@@ -168,8 +230,13 @@ class FixedResolver:
 
 
 def _version_of(path: str) -> FileVersion | None:
+    """The file as it is now, None where there is none; raises SourceUnavailableError."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call itself
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise SourceUnavailableError(
+            f"its file cannot be looked at: {error.strerror}", path=path
+        ) from None
     return FileVersion(status.st_size, status.st_mtime_ns)

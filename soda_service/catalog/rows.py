@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from soda_service.catalog.skybox import SkyBox
     from soda_service.config import DetailConfig
 
+    _Row = RowMapping | Mapping[str, Any]
     Cell = str | int | float | bytes | None
     Fact = str | int | float | None
     """A cell of an ObsCore column."""
@@ -88,9 +89,7 @@ def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
     )
 
 
-def dataset_of(
-    row: RowMapping, hdus: Iterable[RowMapping], details: Iterable[DetailConfig]
-) -> Dataset:
+def dataset_of(row: _Row, hdus: Iterable[_Row], details: Iterable[DetailConfig]) -> Dataset:
     """The dataset that *row* and its HDUs describe."""
     return Dataset(
         obscore=obscore_of(row),
@@ -112,7 +111,7 @@ def details_of(configured: Iterable[DetailConfig]) -> tuple[Detail, ...]:
     return named or (_EVERY_HDU,)
 
 
-def obscore_of(row: RowMapping | Mapping[str, Any]) -> ObsCore:
+def obscore_of(row: _Row) -> ObsCore:
     """The ObsCore facts in *row*."""
     return ObsCore(**{name: row[name] for name in OBSCORE_NAMES})
 
@@ -137,7 +136,7 @@ def _packed(polygons: tuple[Polygon, ...]) -> bytes:
     return sizes.tobytes() + numbers.tobytes()
 
 
-def _footprint_of(row: RowMapping) -> Footprint | None:
+def _footprint_of(row: _Row) -> Footprint | None:
     packed = row["polygons"]
     if packed is None:
         return None
@@ -162,7 +161,7 @@ def _hdu_row(hdu: DatasetHdu) -> dict[str, Cell]:
     }
 
 
-def _hdu_of(row: RowMapping) -> DatasetHdu:
+def _hdu_of(row: _Row) -> DatasetHdu:
     layout = HduLayout(
         index=row["position"],
         kind=HduKind(row["kind"]),

@@ -20,7 +20,7 @@ from sqlalchemy import and_, func, not_, or_, select
 
 from soda_service.catalog import schema
 from soda_service.catalog.database import Database
-from soda_service.catalog.dataset import Relation
+from soda_service.catalog.dataset import Relation, Relations
 from soda_service.catalog.query import candidates, conditions, fold
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
 from soda_service.catalog.skybox import sky_box
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _GULP: Final = 500
 """Rows fetched at once while an answer streams."""
 
-_RELATED_LIMIT: Final = 100
+_RELATED_LIMIT: Final = 1_000
 """Datasets that one link rule may name."""
 
 _ROOTS_LIMIT: Final = 1_000
@@ -49,6 +49,9 @@ _ROOTS_LIMIT: Final = 1_000
 _DISTINCT_LIMIT: Final = 200
 _DISTINCT_SECONDS: Final = 10.0
 """How long a list of values is believed while the catalog changes."""
+
+_SUMMARY_SECONDS: Final = 5.0
+"""How long the summaries are; the same for a count while the catalog does not."""
 
 DistinctColumn = Literal[
     "obs_collection", "facility_name", "instrument_name", "dataproduct_type",
@@ -123,6 +126,9 @@ class CatalogStore:
         self._database = Database(settings.catalog_path)
         self._distinct: dict[str, tuple[int, float, tuple[str, ...]]] = {}
         self._distinct_lock = threading.Lock()
+        self._counted = (-1, 0.0, 0)
+        self._summaries: tuple[int, float, tuple[CollectionSummary, ...]] = (-1, 0.0, ())
+        self._summary_lock = threading.Lock()
 
     def close(self) -> None:
         """Let go of the catalog's file."""
@@ -213,8 +219,8 @@ class CatalogStore:
                 select(table.c.revision).where(table.c.did_folded == fold(identifier))
             ).scalar()
 
-    def related(self, dataset: Dataset) -> tuple[Relation, ...]:
-        """The other datasets that the collection's link rules name, at most 100 for each rule."""
+    def related(self, dataset: Dataset) -> Relations:
+        """The other datasets that the collection's link rules name, at most 1,000 for each rule."""
         collection = schema.collection
         with self._database.reading() as connection:
             settings = connection.execute(
@@ -223,17 +229,29 @@ class CatalogStore:
                 )
             ).scalar()
             if settings is None:
-                return ()
+                return Relations()
             rules = CollectionConfig.model_validate_json(settings).links
-            return tuple(
-                relation
+            found = [
+                _related_by(connection, dataset.obscore, rule)
                 for rule in rules
                 if rule.collection is not None
-                for relation in _related_by(connection, dataset.obscore, rule)
-            )
+            ]
+        return Relations(
+            found=tuple(relation for one in found for relation in one[:_RELATED_LIMIT]),
+            is_complete=all(len(one) <= _RELATED_LIMIT for one in found),
+        )
 
     def collections(self) -> tuple[CollectionSummary, ...]:
-        """Every collection with datasets in it, by name."""
+        """Every collection with datasets in it, by name; up to 5 s old."""
+        with self._summary_lock:  # whoever comes meanwhile waits rather than asks as well
+            version, now = self.data_version(), time.monotonic()
+            known = self._summaries
+            if known[0] == version or (known[0] >= 0 and now - known[1] < _SUMMARY_SECONDS):
+                return known[2]
+            self._summaries = (version, now, self._collections_now())
+            return self._summaries[2]
+
+    def _collections_now(self) -> tuple[CollectionSummary, ...]:
         table, collection = schema.dataset, schema.collection
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -277,9 +295,17 @@ class CatalogStore:
         return values
 
     def count(self) -> int:
-        """Number of datasets."""
+        """Number of datasets; asked of the catalog once in 5 s while it does not change."""
+        version, now = self.data_version(), time.monotonic()
+        known_version, counted_at, known = self._counted
+        if known_version == version and now - counted_at < _SUMMARY_SECONDS:
+            return known
         with self._database.reading() as connection:
-            return connection.execute(select(func.count()).select_from(schema.dataset)).scalar_one()
+            found = connection.execute(
+                select(func.count()).select_from(schema.dataset)
+            ).scalar_one()
+        self._counted = (version, now, found)
+        return found
 
     def identifiers(self) -> Iterator[str]:
         """Every publisher DID, in the order of ingest, in gulps that hold nothing open."""
@@ -387,6 +413,12 @@ class CatalogStore:
         table = schema.dataset
         with self._database.writing() as connection:
             return connection.execute(table.delete().where(table.c.path == path)).rowcount
+
+    def has_below(self, folder: str) -> bool:
+        """Whether the file of any dataset lies below *folder*."""
+        statement = select(schema.dataset.c.id).where(*_below(folder)).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(statement).first() is not None
 
     def remove_unseen(self, folder: str, scan: int, *, unread: Sequence[str] = ()) -> int:
         """Remove the datasets below *folder* that *scan* has not met; how many went.
@@ -500,6 +532,7 @@ def _below(folder: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 
 
 def _related_by(connection: Connection, obscore: ObsCore, rule: LinkRule) -> list[Relation]:
+    """What *rule* names; one more than the limit where that is not all."""
     table, collection = schema.dataset, schema.collection
     assert rule.collection is not None
     rows = connection.execute(
@@ -513,7 +546,7 @@ def _related_by(connection: Connection, obscore: ObsCore, rule: LinkRule) -> lis
             table.c.did_folded != fold(obscore.obs_publisher_did),
         )
         .order_by(table.c.id)
-        .limit(_RELATED_LIMIT)
+        .limit(_RELATED_LIMIT + 1)
     ).all()
     return [
         Relation(

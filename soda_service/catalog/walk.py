@@ -86,6 +86,15 @@ class Places:
             )
         return self._places[name, root]
 
+    def missing_root(self, path: str) -> str | None:
+        """The root of a collection that is not there, and that holds *path* or lies below it.
+
+        A disk that is not mounted looks like that; so does a folder that was removed.
+        """
+        roots = {root for root, _ in self._configured + self._stored}
+        near = (root for root in roots if is_below(path, root) or is_below(root, path))
+        return min((root for root in near if not Path(root).is_dir()), key=len, default=None)
+
     def _spelt(self, name: str) -> str:
         """*name* as it is spelt already, names being one regardless of case."""
         return self._spellings.setdefault(fold(name), name)

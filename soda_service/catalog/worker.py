@@ -1,7 +1,8 @@
 """The process that indexes files for ingest: `python -m soda_service.catalog.worker DESCRIPTOR`.
 
-Told over a socket (path, number of a place, the place if it has not been told before), it
-answers with rows for the catalog or with a failure, in the same order.
+Told over a socket (path, number of a place, the place if it has not been told before, local
+part of an earlier reading if there was one), it answers with rows for the catalog or with a
+failure, in the same order.
 """
 
 from __future__ import annotations
@@ -49,12 +50,13 @@ def work(descriptor: int) -> None:
     connection.send_bytes(READY)
     while True:
         try:
-            path, number, place = connection.recv()
+            path, number, place, local_part = connection.recv()
         except EOFError:
             return
         place = places.setdefault(number, place)
         try:
-            answer: DatasetRows | IndexFailure = rows_of(index(path, place), place.fingerprint)
+            dataset = index(path, place, local_part=local_part)
+            answer: DatasetRows | IndexFailure = rows_of(dataset, place.fingerprint)
         except Exception as error:  # noqa: BLE001 - one file must not stop the others
             answer = failure_of(error)
         connection.send(answer)

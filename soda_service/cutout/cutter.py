@@ -54,9 +54,6 @@ RESIDENT_BYTES: Final = 512 * 1024
 
 FITS_MEDIA_TYPE: Final = "application/fits"
 
-_IN_FILENAMES: Final = str.maketrans(":,", "-_")
-"""How a section stands in the name of a file."""
-
 
 class DatasetResolver(Protocol):
     """What a cutter needs of a catalog."""
@@ -243,7 +240,7 @@ class _Planner:
         if self._limits_other_axes and not self._dataset_meets():
             return None
         placed = [(hdu, self._place(hdu)) for hdu in chosen]
-        if not any(isinstance(box, PixelBox) for _, box in placed):
+        if not [box for _, box in placed if isinstance(box, PixelBox)]:
             self._refuse_if_no_sky(chosen)
             return None
         return self._plan_of(placed)
@@ -280,13 +277,12 @@ class _Planner:
         axes = [one.wcs for one in self._prepared.hdus if one.wcs is not None]
         meet = True
         if request.band is not None and not any(wcs.spectral for wcs in axes):
-            meet &= _meets("band", request.band, obscore.em_min, obscore.em_max)
+            meet &= _meets(request.band, obscore.em_min, obscore.em_max)
         if request.time is not None and not any(wcs.temporal for wcs in axes):
-            meet &= _meets("time", request.time, obscore.t_min, obscore.t_max)
+            meet &= _meets(request.time, obscore.t_min, obscore.t_max)
         if request.pol and not any(wcs.polarization for wcs in axes):
-            if obscore.pol_states is None:
-                raise UsageError("no polarization can be selected: the dataset has no such axis")
-            meet &= any(f"/{state}/" in obscore.pol_states for state in request.pol)
+            states = obscore.pol_states or ""
+            meet &= any(f"/{state}/" in states for state in request.pol)
         return meet
 
     def _whole(self, hdu: PreparedHdu) -> Whole | None:
@@ -358,7 +354,7 @@ class _Planner:
         kept = [(one, box) for one, box in placed if box is not None or one.hdu.layout.index == 0]
         tables = MovedTables(kept)
         extensions = len(kept) + len(tables.copies) - 1
-        numbers = tuple(one.hdu.layout.index for one, _ in kept)
+        numbers = tuple([one.hdu.layout.index for one, _ in kept])
         planned: list[HduPlan] = []
         sections: list[str] = []
         for one, box in kept:
@@ -375,7 +371,9 @@ class _Planner:
                 sections.append("whole" if box is WHOLE else "header")
                 planned.append(self._uncut(one, box, tables, numbers, extensions))
         planned.extend(tables.copies)
-        size = sum(_size(one) for one in planned)
+        size = 0
+        for plan in planned:
+            size += len(plan.header) + plan.data_size + padding_size(plan.data_size)
         return CutoutPlan(
             dataset=self._dataset,
             hdus=tuple(planned),
@@ -416,8 +414,11 @@ class _Planner:
 
     def _filename(self, sections: list[str]) -> str:
         """The parent's name with the box of the first image, or with the detail."""
-        box = next((section for section in sections if section.startswith("[")), None)
-        what = box[1:-1].translate(_IN_FILENAMES) if box else self._request.detail
+        what = self._request.detail
+        for section in sections:
+            if section[0] == "[":
+                what = section[1:-1].replace(":", "-").replace(",", "_")
+                break
         return f"{self._prepared.stem}_{what or 'cutout'}.fits"
 
     def _etag(self, numbers: tuple[int, ...], sections: list[str]) -> str:
@@ -435,17 +436,9 @@ def _table_key(one: PreparedHdu) -> tuple[str, int]:
     return one.hdu.layout.name, one.hdu.layout.version
 
 
-def _meets(name: str, asked: Interval, lower: float | None, upper: float | None) -> bool:
-    if lower is None or upper is None:
-        raise UsageError(
-            f"no {name} can be selected: the dataset has no such axis, and its limits are unknown"
-        )
-    return asked.meets(Interval(lower, upper))
-
-
-def _size(one: HduPlan) -> int:
-    """Bytes of an HDU in the answer."""
-    return len(one.header) + one.data_size + padding_size(one.data_size)
+def _meets(asked: Interval, lower: float | None, upper: float | None) -> bool:
+    """Whether limits meet what was asked for; unknown ones never do, as in a search."""
+    return lower is not None and upper is not None and asked.meets(Interval(lower, upper))
 
 
 def _whole_file(dataset: Dataset) -> CutoutPlan:

@@ -19,7 +19,7 @@ from soda_service.fits.cards import commentary
 from soda_service.fits.distortion import ReferredTable, referred_tables
 from soda_service.fits.header import HeaderCutter, image_header, kept_primary
 from soda_service.fits.layout import HduKind
-from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
+from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
 from soda_service.geometry.skyindex import SkyIndex
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ _SAME_GRID_PIXELS: Final = 0.01
 _HEADER_CUTTERS: Final = 8
 """Compiled headers kept for one HDU: it has one, unless details and shapes leave HDUs out."""
 
-_TABLE_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of lookup tables that are read to understand one image's coordinates."""
+PREPARED_BYTES: Final = 64 * 1024 * 1024
+"""Of all prepared datasets together."""
+_HEADER_COPIES: Final = 6
+"""Times a header's own bytes that the header takes with its cards, coordinates and cutters."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
 _SUFFIX: Final = re.compile(r"(\.(fits|fit|fts))?(\.(gz|fz|bz2|Z))?$", re.IGNORECASE)
@@ -128,6 +130,12 @@ class PreparedHdu:
         """The acceleration structure of the grid if it has been built."""
         return self._index
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about; more once the acceleration structure has been built."""
+        header = len(self.hdu.layout.header.raw) * _HEADER_COPIES
+        return header + (self._index.nbytes if self._index is not None else 0)
+
     def sky_index(self) -> SkyIndex:
         """The acceleration structure of the grid, built at the first call; may block."""
         with self._index_lock:
@@ -155,6 +163,11 @@ class PreparedDataset:
         self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
         self._find_leaders()
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        return sum(hdu.memory for hdu in self.hdus)
+
     def kept_primary(self, kept: tuple[int, ...], extensions: int) -> bytes:
         """The header of a primary HDU that is not cut, first of the HDUs with the numbers *kept*.
 
@@ -180,7 +193,7 @@ class PreparedDataset:
             for hdu in self.dataset.hdus
             if (hdu.layout.name.upper(), hdu.layout.version) in wanted
         ]
-        if sum(layout.end - layout.header_offset for layout in layouts) > _TABLE_BYTES:
+        if sum(layout.end - layout.header_offset for layout in layouts) > MOST_TABLE_BYTES:
             raise WcsError("the tables that the coordinates refer to are larger than can be right")
         try:
             with self._files.borrow(self.dataset.url, self.dataset.version) as source:
@@ -268,10 +281,14 @@ def _companion_leader(leaders: list[PreparedHdu], image: PreparedHdu) -> Prepare
 
 
 class PreparedDatasets:
-    """The prepared datasets used last; safe to use from several threads."""
+    """The prepared datasets used last; safe to use from several threads.
 
-    def __init__(self, limit: int, files: OpenFiles) -> None:
+    As many as *limit*, and as fit into *memory* bytes; the one used last in any case.
+    """
+
+    def __init__(self, limit: int, files: OpenFiles, *, memory: int = PREPARED_BYTES) -> None:
         self._limit = limit
+        self._memory = memory
         self._files = files
         self._lock = threading.Lock()
         self._prepared: OrderedDict[str, PreparedDataset] = OrderedDict()
@@ -294,6 +311,10 @@ class PreparedDatasets:
         with self._lock:
             self._prepared[dataset.publisher_did] = made
             self._prepared.move_to_end(dataset.publisher_did)
-            while len(self._prepared) > self._limit:
-                self._prepared.popitem(last=False)
+            # Counted anew, because what was small may have built its acceleration structure since.
+            memory = sum(one.memory for one in self._prepared.values())
+            while len(self._prepared) > self._limit or (
+                memory > self._memory and len(self._prepared) > 1
+            ):
+                memory -= self._prepared.popitem(last=False)[1].memory
         return made

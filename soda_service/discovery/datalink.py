@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
     from lxml.etree import _Element as Element
 
-    from soda_service.catalog.dataset import Dataset, Relation
+    from soda_service.catalog.dataset import Dataset, Relations
     from soda_service.catalog.store import CollectionRow
     from soda_service.config import LinkRule, Settings
     from soda_service.discovery.urls import Urls
     from soda_service.votable.table import Field
 
 CUTOUT_MEDIA_TYPE: Final = "application/fits"
+
+_MOST_ROWS: Final = 50_000
+"""Once a document has so many, no further dataset is answered: its rows are held in memory."""
 
 
 class DatasetResolver(Protocol):
@@ -45,7 +48,7 @@ class DatasetResolver(Protocol):
 class LinkStore(Protocol):
     """What a links document needs of a catalog."""
 
-    def related(self, dataset: Dataset) -> Sequence[Relation]:
+    def related(self, dataset: Dataset) -> Relations:
         """The other datasets that have to do with *dataset*."""
 
     def collection_rows(self) -> Sequence[CollectionRow]:
@@ -88,17 +91,24 @@ def answer(
     """The links of *identifiers*, in chunks; blocks here, at the chunks no more.
 
     Identical identifiers count once; those beyond the limit of the settings are left out
-    whole, which the document says by OVERFLOW (DataLink 1.1 §2.1.1). A bad identifier is a
+    whole, which the document says by OVERFLOW (DataLink 1.1 §2.1.1), as it does where a
+    dataset has to do with more others than are told of. A bad identifier is a
     row of the document, never an exception. No identifier gives an empty table.
     """
     asked = tuple(dict.fromkeys(identifiers))
     taken = asked[: settings.links_limit]
     template = load_template("datalink.xml")
     root = framed(template, settings, urls)
-    if len(taken) < len(asked):
-        set_status(root, Status.OVERFLOW)
     finder = _LinkFinder(resolver, store, urls)
-    links = [link for identifier in taken for link in finder.links_of(identifier)]
+    links: list[Link] = []
+    answered = 0
+    for identifier in taken:
+        if len(links) >= _MOST_ROWS:
+            break
+        links += finder.links_of(identifier)
+        answered += 1
+    if answered < len(asked) or not finder.is_complete:
+        set_status(root, Status.OVERFLOW)
     if len(asked) == 1:
         descriptors = finder.descriptors_of_one()
     else:
@@ -123,6 +133,8 @@ class _LinkFinder:
         self._resolver = resolver
         self._store = store
         self._urls = urls
+        self.is_complete = True
+        """Whether every link was told of so far."""
         self._first: Dataset | None = None
         self._rules: dict[str, tuple[LinkRule, ...]] | None = None
         self._details: dict[str, list[str]] = {}
@@ -220,7 +232,9 @@ class _LinkFinder:
             )
 
     def _links_to_others(self, dataset: Dataset) -> Iterator[Link]:
-        for relation in self._store.related(dataset):
+        relations = self._store.related(dataset)
+        self.is_complete = self.is_complete and relations.is_complete
+        for relation in relations.found:
             yield Link(
                 identifier=dataset.publisher_did,
                 semantics=relation.semantics,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.discovery.framing import add_options, input_params, remove
 from soda_service.errors import ConfigurationError
-from soda_service.geometry.dali import format_circle, format_polygon
+from soda_service.geometry.dali import MAX_VERTICES, format_circle, format_polygon
+from soda_service.geometry.hull import convex_hull
 from soda_service.geometry.shapes import Circle
 from soda_service.geometry.vectors import unit_vector
 from soda_service.votable.document import load_template, votable
@@ -202,8 +203,11 @@ def _limits(dataset: Dataset) -> dict[str, str]:
     cap = footprint.cap
     if cap.radius > 0:
         limits["circle_max"] = format_circle(cap)
-    if len(footprint.polygons) == 1:
-        limits["polygon_max"] = format_polygon(footprint.polygons[0])
+    whole = (
+        footprint.polygons[0] if len(footprint.polygons) == 1 else convex_hull(footprint.polygons)
+    )
+    if whole is not None and len(whole.vertices) <= MAX_VERTICES:
+        limits["polygon_max"] = format_polygon(whole)
     return limits
 
 

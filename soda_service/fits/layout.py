@@ -156,7 +156,7 @@ def _check_beginning(beginning: bytes) -> None:
         kind = "it is a Git LFS pointer, not the file itself: "
     elif beginning.startswith((b"\x1f\x8b", b"BZh", b"\x1f\x9d")):
         kind = "it is compressed: "
-    raise CorruptFileError(f"{kind}it does not begin with SIMPLE but with {beginning[:20]!r}")
+    raise CorruptFileError(f"{kind}it does not begin with SIMPLE")
 
 
 def _layout(header: Header, *, index: int, offset: int, data_offset: int, where: str) -> HduLayout:

@@ -6,7 +6,7 @@ Only the primary description of a header is used, and wcslib sees only what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from soda_service.fits.cards import Header
 
 __all__ = [
+    "MOST_TABLE_BYTES",
     "AxisRange",
     "CelestialGrid",
     "ImageWcs",
@@ -29,6 +30,9 @@ __all__ = [
     "WcsError",
     "needed_tables",
 ]
+
+MOST_TABLE_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of tables, headers included, that are read to understand one image's coordinates."""
 
 
 class ImageWcs:

@@ -57,9 +57,7 @@ def parse_polygon(text: str) -> Polygon:
     if len(words) > 2 * (MAX_VERTICES + 1) or (
         len(words) > 2 * MAX_VERTICES and words[:2] != words[-2:]
     ):
-        raise _refusal(
-            f"POLYGON has {len(words) // 2} vertices and may have {MAX_VERTICES}", text
-        )
+        raise _refusal(f"POLYGON has {len(words) // 2} vertices and may have {MAX_VERTICES}", text)
     numbers = [_finite(word, "POLYGON", text) for word in words]
     vertices = tuple(
         (_longitude(lon), _latitude(lat, "POLYGON", text))
@@ -175,8 +173,8 @@ def _circle(text: str, what: str, *, smallest: float | None) -> Circle:
     """A circle whose radius is above 0, or not below *smallest* where that is given."""
     words = _words(text, what)
     if len(words) != 3:
-        raise _refusal(f"{what} needs three numbers", text)
-    lon, lat, radius = (_finite(word, what, text) for word in words)
+        raise _refusal(f"{what} needs three numbers, with blanks between them", text)
+    lon, lat, radius = [_finite(word, what, text) for word in words]
     if radius > 180.0 or radius < 0.0 or (radius == 0.0 and smallest is None):
         # DALI 1.1 §3.3.6 has (0, 180]; SIA 2.0 §2.1.1 does not exclude 0.
         raise _refusal(f"the radius of {what} is not above 0 and at most 180 degrees", text)

@@ -9,7 +9,6 @@ numbers become 1-based.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .boxsearch import BoxSearch
@@ -90,7 +89,10 @@ class PixelBox:
     @property
     def pixel_count(self) -> int:
         """Number of pixels."""
-        return prod(self.naxis)
+        count = 1
+        for low, high in zip(self.lower, self.upper, strict=True):
+            count *= high - low
+        return count
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,8 +108,10 @@ class PixelBox:
     @property
     def section(self) -> str:
         """FITS section syntax, 1-based and closed: `[low:high,low:high]`."""
-        pairs = zip(self.lower, self.upper, strict=True)
-        return "[" + ",".join(f"{low + 1}:{high}" for low, high in pairs) + "]"
+        text = "["
+        for low, high in zip(self.lower, self.upper, strict=True):
+            text += f"{low + 1}:{high},"
+        return text[:-1] + "]"
 
     def replaced(self, axis: int, lower: int, upper: int) -> Self:
         """The same box with other limits on one axis (0-based, FITS order)."""

@@ -142,6 +142,15 @@ class SkyIndex:
             wild=np.arange(len(all_cells)) >= calm_count,
         )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        cells = self.cells
+        arrays = (
+            cells.lower, cells.upper, cells.size, self.centre, self.reach, self.wild, self.outer
+        )  # fmt: skip
+        return sum(array.nbytes for array in arrays)
+
     def near(self, axis: Vector, radius: float) -> NDArray[np.intp]:
         """Indices of the cells that a cap may meet."""
         close = self.roughly_near(axis, radius)

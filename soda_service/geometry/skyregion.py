@@ -311,9 +311,7 @@ class PolygonRegion:
         is_near = self.radius < _NEAR and bool((np.array(self.axis) @ vectors > cos(_NEAR)).all())
         for piece in _pieces(count, self._x.size):
             some = vectors[:, piece]
-            distances = (
-                arcs.least_distances(some) if is_near else arcs.distances(some).min(axis=0)
-            )
+            distances = arcs.least_distances(some) if is_near else arcs.distances(some).min(axis=0)
             margin[piece] = np.where(self._holds(some), distances, -distances)
         return margin
 

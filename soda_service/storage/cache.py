@@ -7,6 +7,7 @@ that is evicted while somebody reads it lives on until the reader closes it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -16,7 +17,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
-from soda_service.storage.inflate import inflated_pieces, is_compressed
+from soda_service.storage.inflate import inflated_pieces, is_compressed, largest_inflated
 from soda_service.storage.local import LocalSource
 
 if TYPE_CHECKING:
@@ -29,10 +30,6 @@ _COPY: Final = ".inflated"
 _UNFINISHED: Final = ".part"
 _SLOTS: Final = 64
 """Lock files; two files of one slot wait for each other."""
-_LARGEST_RATIO: Final = 1100
-"""Deflate cannot do better than 1032; what does is no image."""
-_SMALL: Final = 64 * 1024 * 1024
-"""Bytes that any file may inflate to, whatever its ratio."""
 _STRIDE: Final = 16 * 1024 * 1024
 """Bytes for which room is made at one time; the budget may be missed by as many."""
 _REMEMBERED: Final = 1000
@@ -42,18 +39,21 @@ class InflatedCache:
     """Compressed files inflated once; safe to use from several threads and processes."""
 
     def __init__(self, folder: Path, budget_bytes: int) -> None:
-        """Makes *folder* where it is missing; removes what killed processes left unfinished.
+        """Removes what killed processes left unfinished in *folder*.
 
-        Raises ConfigurationError where the folder cannot be made or written to.
+        The first compressed file makes the folder where it is missing. Raises
+        ConfigurationError where it could not be made or written to.
         """
         self._folder = folder
         self._budget = budget_bytes
         self._broken: dict[str, CorruptFileError] = {}
         self._broken_lock = threading.Lock()
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._clean()
-            self._make_room(0)
+            if folder.exists():
+                self._clean()
+                self._make_room(0)
+            elif not _can_be_made(folder):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise ConfigurationError(f"cannot use the folder {folder}: {error.strerror}") from None
 
@@ -95,6 +95,7 @@ class InflatedCache:
             raise CorruptFileError(str(broken), path=source.path)
         path = self._folder / (key + _COPY)
         try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             copy = _open_if_there(path)
             if copy is None:
                 with _locked(self._slot(key)):
@@ -129,7 +130,7 @@ class InflatedCache:
 
     def _bounded(self, source: LocalSource) -> Iterator[bytes]:
         """What *source* inflates to, room being made for it on the way."""
-        largest = min(self._budget, max(_SMALL, _LARGEST_RATIO * source.version.size))
+        largest = largest_inflated(source.version.size, self._budget)
         inflated, with_room = 0, 0
         for piece in inflated_pieces(source):
             inflated += len(piece)
@@ -182,6 +183,11 @@ def _key(source: LocalSource) -> str:
     version = source.version
     text = f"{version.size} {version.modified_ns} {source.path}"
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
+
+
+def _can_be_made(folder: Path) -> bool:
+    above = next(one for one in folder.absolute().parents if one.exists())
+    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def _open_if_there(path: Path) -> LocalSource | None:

@@ -20,6 +20,10 @@ _GULP: Final = 256 * 1024
 """Bytes of the compressed file read at once."""
 _PIECE: Final = 1024 * 1024
 """Most bytes of one piece of what comes out."""
+_LARGEST_RATIO: Final = 1100
+"""Deflate cannot do better than 1032; what does is no image."""
+_SMALL: Final = 64 * 1024 * 1024
+"""Bytes that any file may inflate to, whatever its ratio."""
 _GZIP_WRAPPED: Final = 16 + zlib.MAX_WBITS
 """Tells zlib to expect the header and the trailer of RFC 1952 and to check them."""
 
@@ -81,6 +85,11 @@ _LONGEST_MAGIC: Final = 3
 def is_compressed(beginning: bytes) -> bool:
     """Whether a file that begins so is a compressed one; three bytes are enough."""
     return beginning.startswith((*_MEMBERS, _COMPRESS))
+
+
+def largest_inflated(compressed: int, budget: int) -> int:
+    """Most bytes that a file of *compressed* bytes may inflate to, *budget* at most."""
+    return min(budget, max(_SMALL, _LARGEST_RATIO * compressed))
 
 
 def inflated_pieces(source: LocalSource) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ import mmap
 import os
 from math import prod
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -71,6 +71,15 @@ _libc.mmap.argtypes = (
 )
 
 
+class _Mapped(NamedTuple):
+    """A mapping and what is known of it, in one value: an address lives as long as its mapping."""
+
+    content: NDArray[np.uint8]
+    address: int
+    kernel_tells: bool
+    """Whether `mincore` tells the truth about the file."""
+
+
 class LocalSource:
     """A file on a disk of this machine, opened once; safe to use from several threads.
 
@@ -80,9 +89,7 @@ class LocalSource:
     def __init__(self, descriptor: int, path: str) -> None:
         """Takes the open *descriptor* over."""
         self._descriptor = descriptor
-        self._mapping: NDArray[np.uint8] | None = None
-        self._address = 0
-        self._kernel_tells = False
+        self._mapped: _Mapped | None = None
         self.path = path
         status = os.fstat(descriptor)
         self.version = FileVersion(status.st_size, status.st_mtime_ns)
@@ -182,13 +189,13 @@ class LocalSource:
             or self._descriptor < 0
         ):
             return False
-        mapping = self.mapping()
-        if not self._kernel_tells:
+        mapping, address, kernel_tells = self._mapped or self._map()
+        if not kernel_tells:
             return self._copy_without_waiting(grid, target)
         if end - start <= _ASKED_AT_ONCE:
-            if not _pages_resident(self._address, start, end):
+            if not _pages_resident(address, start, end):
                 return False
-        elif not _planes_resident(self._address, grid):
+        elif not _planes_resident(address, grid):
             return False
         if not self._is_unchanged():
             return False
@@ -206,9 +213,9 @@ class LocalSource:
         """
         if length <= 0 or start < 0 or start + length > self.version.size:
             return False
-        self.mapping()
-        if self._kernel_tells:
-            return _pages_resident(self._address, start, start + length)
+        mapped = self._mapped or self._map()
+        if mapped.kernel_tells:
+            return _pages_resident(mapped.address, start, start + length)
         return self._try_pages(start, length)
 
     def mapping(self) -> NDArray[np.uint8]:
@@ -216,23 +223,7 @@ class LocalSource:
 
         It outlives `close` for as long as somebody holds it.
         """
-        if self._mapping is None:
-            size = self.version.size
-            if size:
-                try:
-                    mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
-                except (OSError, ValueError) as error:
-                    reason = getattr(error, "strerror", None) or "it has shrunk"
-                    raise SourceUnavailableError(
-                        f"cannot be mapped: {reason}", path=self.path
-                    ) from None
-                array = np.frombuffer(mapped, np.uint8)
-            else:
-                array = np.empty(0, np.uint8)
-            self._address = int(array.ctypes.data)
-            self._kernel_tells = _kernel_tells_residency(self._descriptor, size)
-            self._mapping = array
-        return self._mapping
+        return (self._mapped or self._map()).content
 
     def check_unchanged(self) -> None:
         """Raises SourceUnavailableError where the file has changed since it was opened."""
@@ -242,7 +233,7 @@ class LocalSource:
     def close(self) -> None:
         """Let go of the descriptor and, once nobody holds it any more, of the mapping."""
         descriptor, self._descriptor = self._descriptor, -1
-        self._mapping = None
+        self._mapped = None
         if descriptor >= 0:
             os.close(descriptor)
 
@@ -259,6 +250,26 @@ class LocalSource:
 
     def __repr__(self) -> str:
         return f"<LocalSource of {self.version.size} bytes>"
+
+    def _map(self) -> _Mapped:
+        """Maps the file. Threads that do so together have one mapping each, and the last stays."""
+        size = self.version.size
+        if size:
+            try:
+                mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "it has shrunk"
+                raise SourceUnavailableError(
+                    f"cannot be mapped: {reason}", path=self.path
+                ) from None
+            content = np.frombuffer(mapped, np.uint8)
+        else:
+            content = np.empty(0, np.uint8)
+        made = _Mapped(
+            content, int(content.ctypes.data), _kernel_tells_residency(self._descriptor, size)
+        )
+        self._mapped = made
+        return made
 
     def _is_unchanged(self) -> bool:
         status = os.fstat(self._descriptor)

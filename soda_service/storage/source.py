@@ -5,8 +5,7 @@ Offsets are 0-based bytes; ranges are half-open.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from soda_service.storage.local import LocalSource
 
 
-@dataclass(frozen=True, slots=True)
-class FileVersion:
+class FileVersion(NamedTuple):
     """What tells one content of a file from the next without reading it."""
 
     size: int

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from soda_service.discovery import datalink
 from soda_service.discovery.obscore import LINKS_MEDIA_TYPE
 from soda_service.votable.document import MEDIA_TYPE
-from soda_service.web.middleware import RUN_ID_KEY
-from soda_service.web.params import read_params
+from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import send_document
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ class LinksEndpoint:
         """Find the links in a thread, and send them."""
         services: Services = scope["state"]["services"]
         params = await read_params(scope, receive, limit=services.settings.request_bytes)
-        scope[RUN_ID_KEY] = params.run_id
-        asked = params.links()
+        asked = await parsed(params, params.links)
         chunks = await services.threads.call(
             datalink.answer,
             asked.identifiers,

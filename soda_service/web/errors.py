@@ -6,7 +6,6 @@ DataLink 1.1 §3.4); what the router refuses below a protocol's path takes that 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -15,26 +14,23 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from soda_service.discovery.faults import Fault, fault_of, told
 from soda_service.errors import (
     AuthenticationError,
     AuthorizationError,
     CorruptFileError,
     MultiValuedParamNotSupported,
-    SodaServiceError,
     SourceUnavailableError,
     UnknownDatasetError,
     UsageError,
 )
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, error_document
-from soda_service.web.log import request_id
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
 _RETRY_AFTER: Final = ("retry-after", "10")
 """Seconds after which a store may be back."""
-
-_log = logging.getLogger(__name__)
 
 
 class Form(Enum):
@@ -52,23 +48,19 @@ FORM_KEY: Final = "soda_service.error_form"
 class _Row:
     status: int
     label: str
-    """SODA 1.0 §5.2."""
-    fault: str
-    """SIA 2.0 §3.2, DataLink 1.1 §3.4."""
+    """SODA 1.0 §5.2; those of SIA and DataLink are in `discovery.faults`."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
 _TABLE: Final[dict[type[BaseException], _Row]] = {
-    UsageError: _Row(400, "UsageError", "UsageFault"),
-    MultiValuedParamNotSupported: _Row(400, "MultiValuedParamNotSupported", "UsageFault"),
-    UnknownDatasetError: _Row(404, "UsageError", "NotFoundFault"),
-    AuthenticationError: _Row(
-        401, "AuthenticationError", "UsageFault", (("www-authenticate", "Bearer"),)
-    ),
-    AuthorizationError: _Row(403, "AuthorizationError", "UsageFault"),
-    SourceUnavailableError: _Row(503, "ServiceUnavailable", "TransientFault", (_RETRY_AFTER,)),
-    CorruptFileError: _Row(500, "Error", "FatalFault"),
-    Exception: _Row(500, "Error", "FatalFault"),
+    UsageError: _Row(400, "UsageError"),
+    MultiValuedParamNotSupported: _Row(400, "MultiValuedParamNotSupported"),
+    UnknownDatasetError: _Row(404, "UsageError"),
+    AuthenticationError: _Row(401, "AuthenticationError", (("www-authenticate", "Bearer"),)),
+    AuthorizationError: _Row(403, "AuthorizationError"),
+    SourceUnavailableError: _Row(503, "ServiceUnavailable", (_RETRY_AFTER,)),
+    CorruptFileError: _Row(500, "Error"),
+    Exception: _Row(500, "Error"),
 }
 
 _VOTABLE_BELOW: Final = ("/sia/", "/datalink/")
@@ -77,19 +69,14 @@ _VOTABLE_BELOW: Final = ("/sia/", "/datalink/")
 def error_response(error: Exception, scope: Scope) -> Response:
     """What the client is told of *error*; what only the operator may know goes to the log."""
     if isinstance(error, HTTPException):
-        return _written(_of_router(error), _router_message(error, scope), scope)
+        return _written(_of_router(error), Fault.USAGE, _router_message(error, scope), scope)
     row = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
-    if not isinstance(error, SodaServiceError):
-        _log.error("unexpected %s", type(error).__name__, exc_info=error)
-        return _written(row, f"internal error, request {request_id.get()}", scope)
-    if isinstance(error, CorruptFileError | SourceUnavailableError):
-        _log.warning("%s: %s", error.path or "a file", error)
-    return _written(row, str(error), scope)
+    return _written(row, fault_of(error), told(error), scope)
 
 
 def _of_router(error: HTTPException) -> _Row:
     headers = tuple((error.headers or {}).items())
-    return _Row(error.status_code, "UsageError", "UsageFault", headers)
+    return _Row(error.status_code, "UsageError", headers)
 
 
 def _router_message(error: HTTPException, scope: Scope) -> str:
@@ -103,12 +90,12 @@ def _router_message(error: HTTPException, scope: Scope) -> str:
             return error.detail or HTTPStatus(error.status_code).phrase
 
 
-def _written(row: _Row, message: str, scope: Scope) -> Response:
+def _written(row: _Row, fault: Fault, message: str, scope: Scope) -> Response:
     if _form(scope) is Form.VOTABLE:
-        body, media_type = error_document(row.fault, message), VOTABLE
+        body, media_type = error_document(fault, message), VOTABLE
     else:
         # As text or not, SIA 2.0 §3.2 and DataLink 1.1 §3.4 speak of faults.
-        label = row.fault if scope["path"].startswith(_VOTABLE_BELOW) else row.label
+        label = fault if scope["path"].startswith(_VOTABLE_BELOW) else row.label
         text = f"{label}: {message}\n"
         body, media_type = text.encode("utf-8", "backslashreplace"), "text/plain"
     return Response(body, row.status, dict(row.headers), media_type)

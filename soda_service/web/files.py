@@ -68,7 +68,7 @@ class FilesEndpoint:
             # The router's pattern does not see a line break at the end.
             raise HTTPException(404)
         identifier = identifier_of(services.settings.authority, path)
-        dataset, source = await services.threads.call(_open, services, identifier)
+        dataset, source = await services.long_work.call(_open, services, identifier)
         bands = _FileBands(source)
         try:
             await _send(scope, receive, send, dataset, bands, services)
@@ -125,7 +125,7 @@ async def _send(
     bands.choose(chosen)
     length = chosen.stop - chosen.start
     await send_bands(
-        receive, send, headers, bands, length=length, threads=services.threads, status=status
+        receive, send, headers, bands, length=length, threads=services.long_work, status=status
     )
 
 

@@ -6,14 +6,17 @@ import json
 import logging
 import sys
 import time
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
+
+from soda_service.errors import request_id
 
 if TYPE_CHECKING:
     from soda_service.config import Settings
 
-request_id: Final[ContextVar[str]] = ContextVar("request_id", default="-")
-"""Of the request that the current task, or the thread working for it, serves."""
+__all__ = ["RUN_ID_KEY", "AccessLog", "configure_logging", "request_id"]
+
+RUN_ID_KEY: Final = "soda_service.run_id"
+"""In the scope of a request whose client gave a RUNID."""
 
 
 def configure_logging(settings: Settings) -> None:

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from soda_service.web.errors import error_response
-from soda_service.web.log import request_id
+from soda_service.web.log import RUN_ID_KEY, request_id
 from soda_service.web.params import ClientGoneError
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from soda_service.web.log import AccessLog
     from soda_service.web.urls import Proxies
-
-RUN_ID_KEY: Final = "soda_service.run_id"
-"""In the scope of a request whose client gave a RUNID."""
 
 _LOGGED_LENGTH: Final = 1000
 

@@ -7,6 +7,7 @@ outcome is a value or a UsageError.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import string
 from dataclasses import dataclass
@@ -31,8 +32,10 @@ from soda_service.geometry.dali import (
     parse_pos,
     parse_range,
 )
+from soda_service.geometry.shapes import Polygon
 from soda_service.votable.delimited import Delimited
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
+from soda_service.web.log import RUN_ID_KEY
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -52,6 +55,14 @@ if TYPE_CHECKING:
 
 MAX_PARAMETERS: Final = 10_000
 """A request with more of them is refused: splitting them would hold up the others."""
+
+MAX_SHAPES: Final = 100
+"""Shapes of one search; one with more is refused, for each is compared with every footprint."""
+MAX_ALL_VERTICES: Final = 10_000
+"""Vertices of the polygons of one search together."""
+
+_AT_ONCE: Final = 16 * 1024
+"""Bytes of parameters that are understood in less than a millisecond or two."""
 
 _ECHOED: Final = 100
 _ECHOED_LENGTH: Final = 500
@@ -129,12 +140,15 @@ class LinksParams:
 class Params:
     """The parameters of one request under their folded names."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "size")
 
     def __init__(self, encoded: bytes, parts: Iterable[tuple[str, str]] = ()) -> None:
         """From what is urlencoded, and from the parts of a multipart body."""
+        self.size = len(encoded)
+        """Of what came, about."""
         self._values = _split(encoded)
         for name, value in parts:
+            self.size += len(value)
             if value:
                 key = name.encode("utf-8", "replace").upper().decode()
                 self._values.setdefault(key, []).append(value)
@@ -184,7 +198,7 @@ class Params:
             self._all, _TEXTS
         )
         query = CatalogQuery(
-            shapes=tuple(parse_pos(text, allow_point=True) for text in self._all(_POS)),
+            shapes=self._shapes(),
             bands=bands,
             times=times,
             pols=self._pol(),
@@ -253,6 +267,20 @@ class Params:
             raise MultiValuedParamNotSupported(f"one shape is taken, got {len(given)} ({names})")
         name, text = given[0]
         return _SHAPES[name](text)
+
+    def _shapes(self) -> tuple[Shape, ...]:
+        """Those of a search."""
+        texts = self._all(_POS)
+        if len(texts) > MAX_SHAPES:
+            raise UsageError(f"{_POS} came with {len(texts)} values and may have {MAX_SHAPES}")
+        shapes = tuple(parse_pos(text, allow_point=True) for text in texts)
+        vertices = sum(len(one.vertices) for one in shapes if isinstance(one, Polygon))
+        if vertices > MAX_ALL_VERTICES:
+            raise UsageError(
+                f"the polygons of {_POS} have {vertices} vertices together "
+                f"and may have {MAX_ALL_VERTICES}"
+            )
+        return shapes
 
     def _interval(self, name: str) -> Interval | None:
         text = self._one(name)
@@ -341,21 +369,36 @@ async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     A body of more than *limit* bytes is HTTPException 413, as soon as that is known.
     """
     query: bytes = scope["query_string"]
+    params = await _noted(scope, query)
     if scope["method"] != "POST":
-        return Params(query)
+        return params
     headers = Headers(scope=scope)
     body = await _read_body(headers, receive, limit)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
-        return Params(query)
+        return params
     if content_type == "application/x-www-form-urlencoded":
-        return Params(query + b"&" + body)
+        return await _noted(scope, query + b"&" + body)
     if content_type == "multipart/form-data":
-        return Params(query, await _read_parts(headers, body))
+        return await _noted(scope, query, await _read_parts(headers, body))
     raise UsageError(
         "a body is application/x-www-form-urlencoded or multipart/form-data, "
         f"got {content_type[:100]!r}"
     )
+
+
+async def parsed(params: Params, parse: Callable[[], _Value]) -> _Value:
+    """What *parse*, a method of *params*, makes of them: in a thread where they are long."""
+    return await asyncio.to_thread(parse) if params.size > _AT_ONCE else parse()
+
+
+async def _noted(scope: Scope, encoded: bytes, parts: Sequence[tuple[str, str]] = ()) -> Params:
+    """The parameters; their RUNID is put into *scope* before anything can be wrong with others."""
+    long = len(encoded) > _AT_ONCE
+    params = await asyncio.to_thread(Params, encoded, parts) if long else Params(encoded, parts)
+    if params.run_id is not None:
+        scope[RUN_ID_KEY] = params.run_id
+    return params
 
 
 def links_query(identifier: str) -> str:
@@ -497,7 +540,10 @@ class _MediaType:
 
 
 async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    refusal = HTTPException(413, f"the body is longer than {limit} bytes")
+    # What is left of the body is not read, so nothing can follow it.
+    refusal = HTTPException(
+        413, f"the body is longer than {limit} bytes", headers={"Connection": "close"}
+    )
     if int(headers.get("content-length", "0")) > limit:
         raise refusal
     body = bytearray()

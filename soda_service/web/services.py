@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.resolver import Resolver
 from soda_service.catalog.store import CatalogStore
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from soda_service.config import Settings
 
+_LONG_WAITING: Final = 25
+"""Calls that may wait for each thread of the long work."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -28,6 +31,9 @@ class Services:
     cutter: Cutter
     urls: UrlsFactory
     threads: Threads
+    """For what takes milliseconds: searches, links, documents."""
+    long_work: Threads
+    """For what may take seconds: indexing, inflating, boxes that are hard to find, files."""
     up_since: datetime
 
     @classmethod
@@ -42,11 +48,13 @@ class Services:
             cutter=Cutter(resolver, settings),
             urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
             threads=Threads(settings.threads),
+            long_work=Threads(settings.threads, waiting_per_thread=_LONG_WAITING),
             up_since=datetime.now(UTC),
         )
 
     def close(self) -> None:
         """Let go of threads and files."""
         self.threads.close()
+        self.long_work.close()
         self.cutter.close()
         self.store.close()

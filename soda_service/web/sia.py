@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from soda_service.discovery import sia2
 from soda_service.web.errors import FORM_KEY, Form
-from soda_service.web.middleware import RUN_ID_KEY
-from soda_service.web.params import read_params
+from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import send_document
 
 if TYPE_CHECKING:
@@ -23,10 +22,9 @@ class QueryEndpoint:
         """Search in a thread, and send rows as they come."""
         services: Services = scope["state"]["services"]
         params = await read_params(scope, receive, limit=services.settings.request_bytes)
-        scope[RUN_ID_KEY] = params.run_id
         if params.wants_text_table:
             scope[FORM_KEY] = Form.TEXT
-        asked = params.query()
+        asked = await parsed(params, params.query)
         chunks = await services.threads.call(
             sia2.answer,
             asked.query,

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.cutout.plan import CutoutPlan, Quickness
 from soda_service.errors import UsageError
-from soda_service.web.middleware import RUN_ID_KEY
-from soda_service.web.params import Params, read_params
+from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
     http_date,
@@ -35,18 +34,12 @@ class SyncEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Plan, and if there is anything to send, send it."""
         services: Services = scope["state"]["services"]
-        if scope["method"] == "POST":
-            limit = services.settings.request_bytes
-            params = await read_params(scope, receive, limit=limit)
-        else:
-            params = Params(scope["query_string"])
-        asked = params.cutout()
-        if (run_id := params.run_id) is not None:
-            scope[RUN_ID_KEY] = run_id
+        params = await read_params(scope, receive, limit=services.settings.request_bytes)
+        asked = await parsed(params, params.cutout)
         cutter = services.cutter
         plan = cutter.plan_quickly(asked.request)
         if isinstance(plan, Quickness):
-            plan = await services.threads.call(cutter.plan, asked.request)
+            plan = await services.long_work.call(cutter.plan, asked.request)
         if plan is None:
             # SODA 1.0 §5.1: no pixels is 204, not an error.
             await send_empty(send, 204, [])
@@ -87,7 +80,9 @@ async def _send(
         await send_whole(scope, send, headers, whole)
         return
     bands = iter(services.cutter.cut(plan))
-    await send_bands(receive, send, headers, bands, length=plan.size, threads=services.threads)
+    # The first band of a file that is compressed as a whole waits until it is inflated.
+    threads = services.long_work
+    await send_bands(receive, send, headers, bands, length=plan.size, threads=threads)
 
 
 _FITS: Final = frozenset({"application/fits", "image/fits"})

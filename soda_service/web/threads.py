@@ -23,9 +23,9 @@ _Result = TypeVar("_Result")
 class Threads:
     """A pool of a fixed size whose calls carry the context (the request id) of their caller."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, waiting_per_thread: int = _WAITING_PER_THREAD) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="soda-service")
-        self._limit = count * _WAITING_PER_THREAD
+        self._limit = count * waiting_per_thread
         self._pending = 0
 
     async def call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,12 +112,67 @@ def test_paths_that_are_not_there(archive: Archive) -> None:
     path.unlink()
     missing = archive.folder / "nothing"
     report = archive.ingest(path, missing)
-    assert sorted(report.failed) == [
-        (str(missing), "no such file or folder"),
-        (str(path), "no such file or folder"),
-    ]
+    assert [name for name, _ in report.failed] == [str(missing)]
+    assert "nothing is there" in report.failed[0][1]
     assert report.removed == 1
     assert set(archive.rows()) == {"folder/fk5.fits"}
+
+
+def test_a_folder_that_is_gone_takes_its_rows_with_it(archive: Archive) -> None:
+    archive.add("tan", "kept")
+    archive.add("tan", "gone0")
+    archive.add("tan", "gone", "one.fits")
+    archive.add("fk5", "gone/deep", "two.fits")
+    archive.ingest()
+    shutil.rmtree(archive.folder / "gone")
+    report = archive.ingest(archive.folder / "gone")
+    assert (report.removed, report.failed) == (2, [])
+    assert set(archive.rows()) == {"kept/tan.fits", "gone0/tan.fits"}
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("asked", ["", "night", "night/tan.fits", ".."])
+def test_a_root_that_is_gone_keeps_its_rows(
+    archive: Archive, asked: str, *, configured: bool
+) -> None:
+    archive.folder = archive.folder / "disk"
+    if configured:
+        archive.configure("survey", root="archive/disk")
+    archive.add("tan", "night")
+    archive.ingest()
+    away = archive.folder.with_name("away")
+    archive.folder.rename(away)
+    path = archive.folder / asked
+    if asked == "..":
+        away = away.parent.rename(away.parent.with_name("far away")) / "away"
+        path = archive.folder.parent
+    report = archive.ingest(path)
+    assert report.removed == 0
+    ((_, reason),) = report.failed
+    assert "root of a collection" in reason
+    assert set(archive.rows()) == {"night/tan.fits"}
+    # It is mounted again, and nothing has to be read anew.
+    away.parent.rename(archive.folder.parent)
+    (archive.folder.parent / "away").rename(archive.folder)
+    assert archive.ingest().unchanged == 1
+
+
+def test_a_path_that_cannot_be_looked_at_keeps_its_rows(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive.add("tan")
+    archive.ingest()
+    lstat = os.lstat
+
+    def refusing(name: str, *options: object, **more: object) -> object:
+        if name == str(path):
+            raise OSError(5, "Input/output error", name)
+        return lstat(name, *options, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "lstat", refusing)
+    report = archive.ingest(path)
+    assert report.failed == [(str(path), "cannot be looked at: Input/output error")]
+    assert set(archive.rows()) == {"tan.fits"}
 
 
 def test_what_cannot_be_read_now_keeps_its_rows(
@@ -385,7 +441,7 @@ def test_workers_end_with_their_master(archive: Archive) -> None:
     archive.add("tan")
     script = (
         "import os, sys; from soda_service.catalog.crew import _Worker;"
-        "worker = _Worker(); worker.connection.poll(60);"
+        "worker = _Worker(60.0); worker.connection.poll(60);"
         "print(worker._process.pid, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.images import FAMILIES
 
-from soda_service.catalog import resolver as resolver_module
+from soda_service.catalog import reindex, resolver as resolver_module
 from soda_service.catalog.check import check_catalog
 from soda_service.catalog.resolver import FixedResolver, Resolver
 from soda_service.catalog.store import CatalogStore
-from soda_service.errors import CorruptFileError, UnknownDatasetError
+from soda_service.config import load_collections, resource_path
+from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +93,95 @@ def test_a_file_that_breaks_says_so_until_it_is_mended(
     assert resolver.resolve(DID).version.size == len(content)
 
 
+def test_only_what_is_not_there_is_gone(
+    resolver: Resolver, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = resolver.resolve(DID)
+    stat = os.stat
+    reasons = {"error": OSError(5, "Input/output error"), "none": NotADirectoryError()}
+
+    def failing(path: str) -> os.stat_result:
+        if path == dataset.url:
+            raise reasons[kind]
+        return stat(path)
+
+    monkeypatch.setattr(os, "stat", failing)
+    kind = "error"
+    assert resolver.peek(DID) is None
+    with pytest.raises(SourceUnavailableError, match="Input/output error"):
+        resolver.resolve(DID)
+    kind = "none"
+    assert resolver.peek(DID) is None
+    with pytest.raises(UnknownDatasetError, match="its file is gone"):
+        resolver.resolve(DID)
+
+
+def _hostile(folder: Path, deed: str) -> str:
+    """A folder whose `sitecustomize` lets reading `tan.fits` do *deed*, in new processes."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import os, signal, time\n"
+        "from pathlib import Path\n"
+        "import soda_service.catalog.headersource as source\n"
+        "class Hostile(source.HeaderSource):\n"
+        "    def __init__(self, path, **options):\n"
+        "        if path.endswith('tan.fits'):\n"
+        f"            Path({str(folder / 'read')!r}).open('a').write('x')\n"
+        f"            {deed}\n"
+        "        super().__init__(path, **options)\n"
+        "source.HeaderSource = Hostile\n"
+    )
+    return str(folder)
+
+
+def test_a_changed_file_that_kills_its_reader_is_corrupt_and_not_tried_again(
+    resolver: Resolver, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver.resolve(DID)
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    patch = tmp_path / "patch"
+    monkeypatch.syspath_prepend(_hostile(patch, "os.kill(os.getpid(), signal.SIGSEGV)"))
+    for _ in range(2):
+        with pytest.raises(CorruptFileError, match="SIGSEGV") as caught:
+            resolver.resolve(DID)
+        assert str(archive.folder) not in str(caught.value)
+    assert (patch / "read").read_text() == "x"
+
+
+def test_a_changed_file_that_takes_too_long_holds_up_nobody_for_long(
+    resolver: Resolver, archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DID.replace("tan", "fk5")
+    resolver.resolve(DID)
+    resolver.resolve(other)
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    (archive.folder / "fk5.fits").write_bytes(FAMILIES["fk4"]())
+    patch = tmp_path / "patch"
+    monkeypatch.syspath_prepend(_hostile(patch, "time.sleep(3600)"))
+    monkeypatch.setattr(reindex, "SECONDS", 8.0)
+    monkeypatch.setattr(resolver_module, "_WAIT_SECONDS", 1.0)
+    outcome: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            resolver.resolve(DID)
+        except CorruptFileError as error:
+            outcome.append(error)
+
+    first = threading.Thread(target=ask)
+    first.start()
+    while not (patch / "read").exists():
+        assert first.is_alive()
+        time.sleep(0.01)
+    # The same dataset's other clients are told to come back; another's are served.
+    with pytest.raises(SourceUnavailableError, match="try again"):
+        resolver.resolve(DID)
+    assert resolver.resolve(other).version.size == (archive.folder / "fk5.fits").stat().st_size
+    assert first.is_alive()
+    first.join(60)
+    assert ["took over 8 s" in str(error) for error in outcome] == [True]
+
+
 def test_what_another_process_writes_is_noticed(resolver: Resolver, archive: Archive) -> None:
     kept, removed = resolver.resolve(DID), resolver.resolve(DID.replace("tan", "fk5"))
     archive.configure("archive", root="archive", constants={"target_name": "M 31"})
@@ -164,10 +256,54 @@ def test_check_names_what_is_wrong(resolver: Resolver, archive: Archive, tmp_pat
     (archive.folder / "fk5.fits").unlink()
     (archive.folder / "ncp.fits").write_bytes(b"SIMPLE")
     told: list[tuple[int, int | None, str]] = []
-    report = check_catalog(archive.settings, progress=lambda *news: told.append(news))
+    report = check_catalog(
+        archive.settings, archive.collections, progress=lambda *news: told.append(news)
+    )
     assert report.checked == 5
     assert [news[:2] for news in told] == [(number, 5) for number in range(1, 6)]
     problems = {identifier.partition("?")[2]: text for identifier, text in report.problems}
     assert set(problems) == {"wcs_singular.fits", "no_wcs.fits", "fk5.fits", "ncp.fits"}
     assert "no such file" in problems["fk5.fits"]
     assert "changed" in problems["ncp.fits"]
+
+
+def test_check_names_folders_that_are_not_there(resolver: Resolver, archive: Archive) -> None:
+    resolver.resolve(DID)
+    archive.configure("elsewhere", root="nowhere")
+    away = archive.folder.rename(archive.folder.with_name("away"))
+    report = check_catalog(archive.settings, archive.collections)
+    problems = dict(report.problems)
+    assert "nowhere is not there" in problems["collection elsewhere"]
+    assert f"{archive.folder} is not there" in problems["collection archive"]
+    assert "no such file" in problems[DID]
+    away.rename(archive.folder)
+    settings = archive.settings.model_copy(update={"data_dir": archive.folder / "none"})
+    assert "no folder" in dict(check_catalog(settings, archive.collections).problems)["data_dir"]
+
+
+def test_the_roots_of_the_shipped_examples_may_be_missing(
+    resolver: Resolver, archive: Archive
+) -> None:
+    resolver.resolve(DID)
+    path = resource_path("config/collections.toml")
+    settings = archive.settings.model_copy(update={"collections": path})
+    assert check_catalog(settings, load_collections(path)).problems == []
+
+
+def test_check_makes_no_catalog(archive: Archive) -> None:
+    report = check_catalog(archive.settings, archive.collections)
+    assert [subject for subject, _ in report.problems] == ["catalog"]
+    assert "run ingest" in report.problems[0][1]
+    assert not archive.settings.catalog_path.exists()
+
+
+def test_check_tells_of_another_authority(resolver: Resolver, archive: Archive) -> None:
+    resolver.resolve(DID)
+    upper = archive.settings.model_copy(update={"authority": "ARCHIVE.example"})
+    assert check_catalog(upper, archive.collections).problems == []
+    other = archive.settings.model_copy(update={"authority": "other.example"})
+    ((subject, problem),) = check_catalog(other, archive.collections).problems
+    assert subject == "authority"
+    assert "2 datasets" in problem
+    assert DID in problem
+    assert "other.example" in problem

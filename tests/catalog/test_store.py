@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
+from sqlalchemy import event
 from support.catalogs import cube, hostile, make_dataset, make_settings, make_store, unplaced, visit
 
+from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore, Refused, Written
@@ -272,7 +274,7 @@ def test_unseen_rows_below_a_folder_are_removed(tmp_path: Path) -> None:
     store.close()
 
 
-def test_relations_follow_the_rules(tmp_path: Path) -> None:
+def test_relations_follow_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CatalogStore(make_settings(tmp_path))
     rules = (
         LinkRule(semantics="#derivation", collection="DIFFS", on=("obs_id",), description="d"),
@@ -287,17 +289,23 @@ def test_relations_follow_the_rules(tmp_path: Path) -> None:
     another = make_dataset("visits", "bandless-2", lsst_band=None)
     diff = make_dataset("diffs", "v7", obs_title="of v7")
     store.write([rows_of(one, "") for one in (*visits, other_band, no_band, another, diff)])
-    relations = store.related(visits[7])
+    told = store.related(visits[7])
+    relations = told.found
+    assert told.is_complete
     assert [(one.semantics, one.publisher_did, one.description) for one in relations[:2]] == [
         ("#derivation", diff.publisher_did, "d"),
         ("#coderived", visits[0].publisher_did, "A field"),
     ]
     dids = [one.publisher_did for one in relations]
-    assert len(relations) == 1 + 100
+    assert len(relations) == 1 + 149
     assert visits[7].publisher_did not in dids
-    assert store.related(other_band) == ()
-    assert store.related(no_band) == ()  # nulls agree with nothing
-    assert store.related(diff) == ()
+    assert store.related(other_band) == Relations()
+    assert store.related(no_band) == Relations()  # nulls agree with nothing
+    assert store.related(diff) == Relations()
+    for limit, is_complete in ((149, True), (148, False)):
+        monkeypatch.setattr("soda_service.catalog.store._RELATED_LIMIT", limit)
+        told = store.related(visits[7])
+        assert (len(told.found), told.is_complete) == (1 + limit, is_complete)
     store.close()
 
 
@@ -308,6 +316,32 @@ def test_summaries(store: CatalogStore) -> None:
     assert summaries["visits"].count == 1
     assert summaries["visits"].example == visit().obscore
     assert summaries["surveys"].example == unplaced().obscore
+
+
+def test_summaries_and_counts_are_not_made_at_every_call(
+    store: CatalogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(store._database._engine, "before_cursor_execute", note)
+    first = store.collections()
+    assert store.count() == sum(one.count for one in first)
+    asked = len(statements)
+    assert asked > 0
+    for _ in range(5):
+        assert store.collections() is first
+        store.count()
+    assert len(statements) == asked
+    other = CatalogStore(make_settings(tmp_path))
+    other.write([rows_of(visit("others"), "")])
+    other.close()
+    assert store.collections() is first  # a few seconds old, on purpose
+    assert store.count() == sum(one.count for one in first) + 1
+    monkeypatch.setattr("soda_service.catalog.store._SUMMARY_SECONDS", 0.0)
+    assert sum(one.count for one in store.collections()) == store.count()
 
 
 def test_distinct_values(store: CatalogStore, monkeypatch: pytest.MonkeyPatch) -> None:

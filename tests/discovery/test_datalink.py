@@ -40,6 +40,7 @@ from soda_service.errors import (
     SourceUnavailableError,
     UnknownDatasetError,
     UsageError,
+    request_id,
 )
 from soda_service.votable.document import load_template
 
@@ -406,6 +407,27 @@ def test_too_many_identifiers_overflow_between_datasets(
     assert b"OVERFLOW" not in ask(store, settings, VISIT, CUBE, ALLSKY, CUBE)
 
 
+def test_links_that_were_cut_off_overflow(
+    store: CatalogStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that names more datasets than are told of, and a document of too many rows."""
+    related = type(store).related
+    monkeypatch.setattr(
+        type(store), "related",
+        lambda store, dataset: replace(related(store, dataset), is_complete=False),
+    )  # fmt: skip
+    document = ask(store, settings, CUBE)
+    assert b'value="OVERFLOW"' in document
+    assert_valid_votable(document)
+    monkeypatch.undo()
+    whole = ask(store, settings, VISIT, CUBE)
+    assert b'value="OVERFLOW"' not in whole
+    monkeypatch.setattr(datalink, "_MOST_ROWS", 1)
+    cut_off = ask(store, settings, VISIT, CUBE)
+    assert b'value="OVERFLOW"' in cut_off
+    assert rows(cut_off) == [link for link in rows(whole) if link["ID"] == VISIT]
+
+
 def test_an_unknown_identifier_is_a_row(store: CatalogStore, settings: Settings) -> None:
     """The others are answered all the same (DataLink 1.1 §3.2.4)."""
     links = rows(ask(store, settings, UNKNOWN, CUBE))
@@ -437,13 +459,13 @@ class FailingResolver:
         (UsageError("that is no identifier"), "UsageFault: that is no identifier"),
         (
             SourceUnavailableError("the disk does not answer", path="/secret"),
-            "TransientFault: the disk does not answer",
+            "TransientFault: the disk does not answer, request my-id",
         ),
         (
             CorruptFileError("HDU 1 is truncated", path="/secret"),
-            "FatalFault: HDU 1 is truncated",
+            "FatalFault: HDU 1 is truncated, request my-id",
         ),
-        (ZeroDivisionError("/secret/place"), "FatalFault: internal error"),
+        (ZeroDivisionError("/secret/place"), "FatalFault: internal error, request my-id"),
     ],
 )
 def test_faults(
@@ -454,8 +476,10 @@ def test_faults(
     message: str,
 ) -> None:
     """Each trouble has its label; paths and our own bugs are for the log alone."""
+    token = request_id.set("my-id")
     with caplog.at_level(logging.WARNING):
         document = ask(store, settings, VISIT, resolver=FailingResolver(error))
+    request_id.reset(token)
     assert_valid_votable(document)
     (link,) = rows(document)
     assert (link["ID"], link["semantics"], link["error_message"]) == (VISIT, "#this", message)
@@ -474,7 +498,7 @@ def test_identifiers_come_back_as_they_were_sent(store: CatalogStore, settings: 
 
 def test_hostile_facts_change_no_structure(tmp_path: Path) -> None:
     """A header or a configuration may say anything."""
-    settings = make_settings(tmp_path, title=HOSTILE)
+    settings = make_settings(tmp_path, title=HOSTILE_AS_READ)
     with_hostile = make_store(settings, hostile())
     for identifiers in ((hostile().publisher_did,), (hostile().publisher_did, HOSTILE)):
         document = ask(with_hostile, settings, *identifiers)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, strategies as st
+from support.catalogs import URLS, visit
 
-from soda_service.discovery.descriptors import example_circle
-from soda_service.geometry.dali import format_circle, parse_circle
+from soda_service.catalog.dataset import Footprint
+from soda_service.discovery.descriptors import dataset_descriptor, example_circle
+from soda_service.geometry.dali import format_circle, parse_circle, parse_polygon
 from soda_service.geometry.shapes import Polygon
-from soda_service.geometry.sphere import contains
+from soda_service.geometry.sphere import bounding_cap, contains
 from soda_service.geometry.vectors import lon_lat, unit_vectors
 
 
@@ -26,3 +30,19 @@ def test_the_example_is_inside_a_square(lon: float, lat: float, size: float) -> 
     assert 0 < circle.radius < size / 5
     assert contains(square, unit_vectors([circle.lon], [circle.lat])).all()
     assert parse_circle(format_circle(circle)) == circle
+
+
+def test_a_footprint_of_pieces_has_one_outline() -> None:
+    """SODA 1.0 §4.2: MAX covers the data, the gap between two detectors included."""
+    pieces = (
+        Polygon(((150.0, 2.0), (150.1, 2.0), (150.1, 2.1), (150.0, 2.1))),
+        Polygon(((150.2, 2.0), (150.3, 2.0), (150.3, 2.1), (150.2, 2.1))),
+    )
+    dataset = visit()
+    whole = Polygon(((150.0, 2.0), (150.3, 2.0), (150.3, 2.1), (150.0, 2.1)))
+    footprint = Footprint(polygons=pieces, cap=bounding_cap(whole))
+    described = dataset_descriptor(replace(dataset, footprint=footprint), dataset.details[0], URLS)
+    limit = described.find(".//{*}PARAM[@name='POLYGON']/{*}VALUES/{*}MAX")
+    assert limit is not None
+    hull = parse_polygon(limit.get("value", ""))
+    assert set(hull.vertices) == set(whole.vertices)

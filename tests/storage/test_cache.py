@@ -220,6 +220,17 @@ class TestBudget:
         with pytest.raises(ConfigurationError, match="file"):
             InflatedCache(tmp_path / "file" / "cache", 1000)
 
+    def test_the_folder_is_made_when_it_is_needed(self, folder: Path, tmp_path: Path) -> None:
+        """Files that are not compressed leave nothing behind."""
+        cache = InflatedCache(folder / "deep", 10**8)
+        plain, compressed = tmp_path / "a.fits", tmp_path / "a.fits.gz"
+        plain.write_bytes(CONTENT)
+        compressed.write_bytes(gzip.compress(CONTENT))
+        assert _content(cache, plain) == CONTENT
+        assert not folder.exists()
+        assert _content(cache, compressed) == CONTENT
+        assert len(_copies(folder / "deep")) == 1
+
 
 class TestDamage:
     """Bad files are refused and leave nothing behind."""

@@ -6,6 +6,9 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +16,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
+from soda_service.storage import local
 from soda_service.storage.local import RESIDENT_LIMIT, LocalSource, local_path
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import FileVersion, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIZE = 3_000_000
 
@@ -212,7 +215,7 @@ class TestResidence:
             rows = copied(source, RunGrid(5, 20, (4, 3), (100, 25)))
             starts = [5 + 100 * z + 25 * y for z in range(4) for y in range(3)]
             assert rows == b"".join(content[at : at + 20] for at in starts)
-            print(source._kernel_tells)
+            print(source._map().kernel_tells)
             """,
             tmp_path,
         )
@@ -333,3 +336,46 @@ def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def test_two_threads_that_map_together_ask_about_their_own_mapping(
+    path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each copies through a mapping that is still there, though the other's took its place."""
+    path.read_bytes()
+    first_is_mapping, second_is_done = threading.Event(), threading.Event()
+    asked: list[tuple[int, list[int]]] = []
+    told, resident = local._kernel_tells_residency, local._pages_resident
+
+    def tell(descriptor: int, size: int) -> bool:
+        if not first_is_mapping.is_set():
+            first_is_mapping.set()
+            assert second_is_done.wait(20)
+        return told(descriptor, size)
+
+    def ask(address: int, start: int, end: int) -> bool:
+        asked.append((address, addresses_of_mappings(path)))
+        return resident(address, start, end)
+
+    monkeypatch.setattr(local, "_kernel_tells_residency", tell)
+    monkeypatch.setattr(local, "_pages_resident", ask)
+    grid = RunGrid(5, 1000)
+    targets = [bytearray(1000) for _ in range(3)]
+    with LocalSource.open(str(path)) as source, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(source.copy_resident, grid, memoryview(targets[0]))
+        assert first_is_mapping.wait(20)
+        assert source.copy_resident(grid, memoryview(targets[1]))
+        second_is_done.set()
+        assert first.result()
+        assert source.copy_resident(grid, memoryview(targets[2]))
+    assert targets == [content[5:1005]] * 3
+    assert len(asked) == 3
+    for address, mapped in asked:
+        assert address in mapped
+
+
+def addresses_of_mappings(path: Path) -> list[int]:
+    """Where the kernel says that this process has the file mapped."""
+    lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    quoted = str(path).replace("\n", "\\012")
+    return [int(line.partition("-")[0], 16) for line in lines if line.endswith(quoted)]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PLAIN: Final = f"ivo://{AUTHORITY}/visits?plain.fits"
 CONTENT: Final = {
     "plain.fits": bytes(range(251)) * 4001,
-    "deep/er/ö b+c&d.fits.gz": b"gzipped, as far as anybody can tell",
+    "deep/er/o b+c&d.fits.gz": b"gzipped, as far as anybody can tell",
     "empty.fits": b"",
     "gone.fits": b"soon deleted",
 }
@@ -60,7 +60,8 @@ class ScriptedCutter:
     """Takes the name of what shall happen from the detail of the request.
 
     None: a small answer that is in memory. `cold`: one that is not. `slow`: one that cannot
-    be planned quickly. `nothing`: no overlap. `large`: many bands. `huge`: above every limit.
+    be planned quickly. `held`: the same, when told.
+    `nothing`: no overlap. `large`: many bands. `huge`: above every limit.
     `broken`, `short`, `long`: fails, ends too early or gives too much on the way. `refused`:
     fails at the first band. `corrupt`, `bug`: fails while planning.
     """
@@ -71,6 +72,9 @@ class ScriptedCutter:
         """Bands so far."""
         self.closed = threading.Event()
         """Set when a stream of bands has been closed."""
+        self.is_held = threading.Event()
+        """Set when a plan is `held`; it is made once the next event is set."""
+        self.goes_on = threading.Event()
 
     def plan(self, request: CutoutRequest) -> CutoutPlan | None:
         """The plan of what shall happen."""
@@ -85,6 +89,9 @@ class ScriptedCutter:
                 raise ZeroDivisionError(f"in {SECRET}")
             case "slow":
                 time.sleep(0.05)
+            case "held":
+                self.is_held.set()
+                self.goes_on.wait(60)
             case _:
                 pass
         return CutoutPlan(
@@ -99,7 +106,7 @@ class ScriptedCutter:
 
     def plan_quickly(self, request: CutoutRequest) -> CutoutPlan | Quickness | None:
         """The same, unless it shall be slow."""
-        return NOT_QUICK if request.detail == "slow" else self.plan(request)
+        return NOT_QUICK if request.detail in {"slow", "held"} else self.plan(request)
 
     def cut_resident(self, plan: CutoutPlan) -> bytes | None:
         """The small answer, unless it shall come from elsewhere."""

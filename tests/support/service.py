@@ -14,6 +14,8 @@ from urllib.parse import quote, urlencode
 import httpx2
 import uvicorn
 
+from soda_service.web.connection import LimitedHttp
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -79,7 +81,7 @@ def running(app: ASGIApp) -> Iterator[LiveService]:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=LimitedHttp,
         ws="none",
         lifespan="on",
         access_log=False,

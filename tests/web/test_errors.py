@@ -10,6 +10,16 @@ import pytest
 from lxml import etree
 from support.scripted import PLAIN, SECRET
 
+from soda_service.discovery.faults import explain
+from soda_service.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    CorruptFileError,
+    SourceUnavailableError,
+    UnknownDatasetError,
+)
+from soda_service.web.errors import error_response
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -124,6 +134,41 @@ class TestBugs:
         assert live.get("/health").status_code == 200
 
 
+class TestBrokenFiles:
+    """What is wrong with a file is for the operator; the client gets the id to ask by."""
+
+    def test_the_log_has_place_and_traceback_under_the_id(
+        self, live: LiveService, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """And the client has neither."""
+        asked = live.url("/soda/sync", ID=PLAIN, CUTOUTDETAIL="corrupt")
+        answer = live.client.get(asked, headers={"X-Request-ID": "my-id-8"})
+        assert answer.text == "Error: HDU 1 is truncated at byte 2880, request my-id-8\n"
+        (record,) = [one for one in caplog.records if SECRET in one.getMessage()]
+        assert record.exc_info is not None
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "fault"),
+    [
+        (AuthenticationError("who are you?"), 401, "UsageFault: who are you?"),
+        (AuthorizationError("not you"), 403, "UsageFault: not you"),
+        (UnknownDatasetError("x"), 404, "NotFoundFault: no such dataset: 'x'"),
+        (SourceUnavailableError("later"), 503, "TransientFault: later, request -"),
+        (CorruptFileError("broken"), 500, "FatalFault: broken, request -"),
+    ],
+)
+def test_a_document_and_a_row_of_one_have_one_label(
+    error: Exception, status: int, fault: str
+) -> None:
+    """Whichever of the two a client sees."""
+    answer = error_response(error, {"type": "http", "path": "/datalink/links", "method": "GET"})
+    assert answer.status_code == status
+    info = etree.fromstring(bytes(answer.body)).find(STATUS)
+    assert info is not None
+    assert info.text == explain(error) == fault
+
+
 class TestRequestIds:
     """In every answer."""
 
@@ -197,6 +242,7 @@ class TestBodies:
             )
             answer = client.recv(65536)
         assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
         assert b"100 Continue" not in answer
 
     @pytest.mark.parametrize("path", ["/soda/sync", "/sia/query"])

@@ -56,14 +56,12 @@ class TestWholeFiles:
 
     def test_compressed_files_are_what_they_are(self, live: LiveService) -> None:
         """A .gz is a type, not a coding that a client would undo."""
-        name = "deep/er/ö b+c&d.fits.gz"
+        name = "deep/er/o b+c&d.fits.gz"
         answer = live.get("/files/visits/" + quote(name), {"Accept-Encoding": "gzip"})
         assert answer.content == CONTENT[name]
         assert answer.headers["content-type"] == "application/gzip"
         assert "content-encoding" not in answer.headers
-        assert (
-            "filename*=UTF-8''%C3%B6%20b%2Bc%26d.fits.gz" in answer.headers["content-disposition"]
-        )
+        assert "filename*=UTF-8''o%20b%2Bc%26d.fits.gz" in answer.headers["content-disposition"]
 
     def test_an_empty_file(self, live: LiveService) -> None:
         """It has a length, and no byte of it can be asked for."""

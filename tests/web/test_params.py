@@ -89,6 +89,24 @@ class TestNamesAndValues:
         with pytest.raises(UsageError, match="at most"):
             Params(b"ID=x&" * (MAX_PARAMETERS + 1))
 
+    def test_a_search_takes_so_many_shapes(self) -> None:
+        """The message has what came and what may come; each polygon has a limit of its own."""
+        circles = [f"POS=CIRCLE+{lon}+0+1" for lon in range(101)]
+        assert len(Params("&".join(circles[:100]).encode()).query().query.shapes) == 100
+        with pytest.raises(UsageError, match=r"101 .* 100"):
+            Params("&".join(circles).encode()).query()
+
+    def test_a_search_takes_so_many_vertices(self) -> None:
+        """Of all its polygons together."""
+        rims = [
+            "POS=POLYGON+"
+            + "+".join(f"{turn * 0.36:.2f}+{40 + turn % 2 + more / 100}" for turn in range(1000))
+            for more in range(11)
+        ]
+        assert len(Params("&".join(rims[:10]).encode()).query().query.shapes) == 10
+        with pytest.raises(UsageError, match=r"11000 .* 10000"):
+            Params("&".join(rims).encode()).query()
+
     def test_run_id_is_for_the_log(self) -> None:
         """At most 64 characters of it (DALI 1.1 §3.4.6)."""
         assert Params(b"RUNID=" + b"a" * 100).run_id == "a" * 64

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from lxml import etree
-from support.catalogs import AUTHORITY, HOSTILE
+from support.catalogs import AUTHORITY, HOSTILE_AS_READ
 from support.scripted import PLAIN, SMALL
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class TestPage:
         self, serve: Callable[..., AbstractContextManager[LiveService]]
     ) -> None:
         """Whatever the operator called the service."""
-        with serve(title=HOSTILE.replace("\0", ""), contact="</p><script>") as live:
+        with serve(title=HOSTILE_AS_READ, contact="</p><script>") as live:
             text = live.get("/").text
         _Page(text)
         assert "<b>" not in text
@@ -225,7 +225,12 @@ class TestLog:
         """With the id, the status, the size and the run; a client writes no lines of its own."""
         with serve(log_requests=True) as live:
             live.get("/soda/sync", {"X-Request-ID": "seven"}, ID=PLAIN, RUNID="run\n2026 forged")
-        line = next(one for one in capsys.readouterr().err.splitlines() if "[seven]" in one)
+            for path in ("/soda/sync", "/sia/query", "/datalink/links"):
+                refused = live.get(path, BAND="x", RESPONSEFORMAT="x", RUNID="refused-run")
+                assert refused.status_code == 400
+        lines = capsys.readouterr().err.splitlines()
+        line = next(one for one in lines if "[seven]" in one)
+        assert sum(one.endswith(" run refused-run") for one in lines) == 3
         pattern = r"\S+Z INFO soda_service.access \[seven\] 127.0.0.1 GET /soda/sync\?ID=\S+ 200 "
         assert re.match(pattern + rf"{len(SMALL)} bytes \d+\.\d\d ms run run\\n2026 forged$", line)
 

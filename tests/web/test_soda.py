@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from support.scripted import BAND, ETAG, PLAIN, SECRET, SIZES, SMALL
+
+from soda_service.web import connection
 
 if TYPE_CHECKING:
     from support.scripted import ScriptedService
@@ -184,9 +188,9 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("detail", "status", "start"),
         [
-            ("corrupt", 500, "Error: HDU 1 is truncated"),
+            ("corrupt", 500, "Error: HDU 1 is truncated at byte 2880, request "),
             ("bug", 500, "Error: internal error, request "),
-            ("refused", 503, "ServiceUnavailable: the disk does not answer"),
+            ("refused", 503, "ServiceUnavailable: the disk does not answer, request "),
             ("huge", 400, "UsageError: the cutout would have 1000000000000 bytes"),
         ],
     )
@@ -249,6 +253,48 @@ class TestFailures:
             # The system's own buffers take a few megabytes at most.
             assert cutter.made - before < 40
         assert cutter.closed.wait(10)
+
+    def test_a_client_that_stops_reading_is_cut_off(
+        self, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While it still holds its end open; one that reads slowly is not."""
+        monkeypatch.setattr(connection, "STALL_SECONDS", 0.5)
+        cutter, live = scripted.cutter, scripted.live
+        path = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="large").removeprefix(live.base)
+        cutter.closed.clear()
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", live.port))
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            for _ in range(10):
+                for _ in range(16):
+                    assert client.recv(65536)
+                assert not cutter.closed.wait(0.1)
+            assert cutter.closed.wait(10)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                while taken := client.recv(65536):
+                    received += len(taken)
+            assert received < SIZES["large"] / 2
+
+    def test_short_work_does_not_wait_behind_long_work(self, scripted: ScriptedService) -> None:
+        """Every thread for long work is held; searches and the others are answered."""
+        cutter, live = scripted.cutter, scripted.live
+        cutter.goes_on.clear()
+        path = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="held")
+        try:
+            with ThreadPoolExecutor(20) as clients:
+                held = [clients.submit(httpx2.get, path, timeout=60) for _ in range(20)]
+                assert cutter.is_held.wait(10)
+                assert live.get("/availability").status_code == 200
+                assert live.get("/sia/query", MAXREC="1").status_code == 200
+                assert live.get("/datalink/links", ID=PLAIN).status_code == 200
+                assert live.get(SYNC, ID=PLAIN).content == SMALL
+                assert not any(one.done() for one in held)
+                cutter.goes_on.set()
+                assert {one.result().status_code for one in held} == {200}
+        finally:
+            cutter.goes_on.set()
 
     @pytest.mark.parametrize("query", ["", "?", "?CIRCLE=1+2+3", "?ID=", "?r=0.5"])
     def test_the_bare_url_explains_itself(self, live: LiveService, query: str) -> None:
