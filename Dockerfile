@@ -23,6 +23,6 @@ ENV SODA_HOST=0.0.0.0 \
 VOLUME ["/data", "/catalog"]
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/health', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"SODA_PORT\"]}/health', timeout=2)"]
 ENTRYPOINT ["soda-service"]
 CMD ["serve"]

@@ -81,7 +81,7 @@ class HeaderSource:
 
 
 class _InflatedStream:
-    """What a compressed file inflates to; cheap to read forwards, from the start again otherwise."""
+    """What a compressed file inflates to; cheap to read forwards, begun anew otherwise."""
 
     def __init__(self, source: LocalSource) -> None:
         self._source = source

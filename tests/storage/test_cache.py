@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
-from soda_service.storage import cache as cache_module
+from soda_service.storage import cache as cache_module, inflate as inflate_module
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.inflate import inflated_pieces, is_compressed
 from soda_service.storage.local import LocalSource
@@ -273,7 +273,7 @@ class TestDamage:
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """No image shrinks to a five-thousandth, whatever the budget is."""
-        monkeypatch.setattr(cache_module, "_SMALL", 100_000)
+        monkeypatch.setattr(inflate_module, "_SMALL", 100_000)
         path = tmp_path / "bomb.bz2"
         path.write_bytes(bz2.compress(bytes(5_000_000)))
         with pytest.raises(CorruptFileError, match="inflates to more"):
