@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MAX_PARAMETERS: Final = 10_000
 """A request with more of them is refused: splitting them would hold up the others."""
 
-MAX_SHAPES: Final = 100
+MAX_SHAPES: Final = 1_000
 """Shapes of one search; one with more is refused, for each is compared with every footprint."""
 MAX_ALL_VERTICES: Final = 10_000
 """Vertices of the polygons of one search together."""

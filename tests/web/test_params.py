@@ -17,6 +17,7 @@ from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 from soda_service.web.params import (
     LINKS_PARAMETERS,
     MAX_PARAMETERS,
+    MAX_SHAPES,
     SIA_PARAMETERS,
     SODA_PARAMETERS,
     Params,
@@ -91,9 +92,9 @@ class TestNamesAndValues:
 
     def test_a_search_takes_so_many_shapes(self) -> None:
         """The message has what came and what may come; each polygon has a limit of its own."""
-        circles = [f"POS=CIRCLE+{lon}+0+1" for lon in range(101)]
-        assert len(Params("&".join(circles[:100]).encode()).query().query.shapes) == 100
-        with pytest.raises(UsageError, match=r"101 .* 100"):
+        circles = [f"POS=CIRCLE+{place / 10}+0+1" for place in range(MAX_SHAPES + 1)]
+        assert len(Params("&".join(circles[1:]).encode()).query().query.shapes) == MAX_SHAPES
+        with pytest.raises(UsageError, match=rf"{MAX_SHAPES + 1} .* {MAX_SHAPES}"):
             Params("&".join(circles).encode()).query()
 
     def test_a_search_takes_so_many_vertices(self) -> None:
