@@ -13,7 +13,6 @@ import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -379,7 +378,7 @@ def _open_files(server: Served) -> int:
     """Sockets and files, but not the catalog's: as many connections as were needed are kept."""
     count = 0
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed while we look
+        with contextlib.suppress(FileNotFoundError):  # closed while we look
             count += "catalog.sqlite" not in str(link.readlink())
     return count
 
