@@ -213,18 +213,6 @@ def kept_primary(
     return render_cards(cards)
 
 
-def describes_parent(header: Header) -> bool:
-    """Whether an HDU that is no image describes the parent's pixels or bytes in its data.
-
-    Such tables become untrue when an image is cut: the gwcs of JWST and Roman (ASDF), WCS
-    histories and headerlets of HST, the index and the JSON tree of lsst.images.
-    """
-    name = (header.string("EXTNAME") or "").strip().upper()
-    if (header.string("XTENSION") or "").strip() == "IMAGE":
-        return False
-    return name in ("ASDF", "WCSCORR", "HDRLET", "INDEX", "JSON")
-
-
 def _cut_axes(header: Header) -> tuple[int, ...]:
     """Axis lengths of the image; of an HDU whose pixels are one constant, NPIXn (HST)."""
     count = header.integer("NAXIS") or 0

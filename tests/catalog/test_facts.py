@@ -57,7 +57,7 @@ def indexed(tmp_path: Path, content: bytes, name: str = "x.fits", **config: obje
 
 def image(*cards: object) -> bytes:
     """A small image on the sky with more cards."""
-    return primary(ramp(61, 47), [*sky_cards(), *cards])  # type: ignore[list-item]
+    return primary(ramp(61, 47), [*sky_cards(), *cards])  # type: ignore[list-item] # of any kind
 
 
 @pytest.mark.parametrize("name", ASTROPY_AGREES)
@@ -216,8 +216,8 @@ def test_axes_of_a_radio_cube(tmp_path: Path) -> None:
     header = dataset.hdus[0].layout.header
     axis = next(number for number in (3, 4) if str(header[f"CTYPE{number}"]) == "FREQ")
     count = dataset.hdus[0].layout.naxis[axis - 1]
-    pixels = np.array([0.5, count + 0.5]) - float(header[f"CRPIX{axis}"])  # type: ignore[arg-type]
-    frequency = float(header[f"CRVAL{axis}"]) + pixels * float(header[f"CDELT{axis}"])  # type: ignore[arg-type]
+    pixels = np.array([0.5, count + 0.5]) - float(header[f"CRPIX{axis}"])  # type: ignore[arg-type] # it is a number
+    frequency = float(header[f"CRVAL{axis}"]) + pixels * float(header[f"CDELT{axis}"])  # type: ignore[arg-type] # it is a number
     edges = sorted(299_792_458.0 / frequency)
     obscore = dataset.obscore
     assert (obscore.em_min, obscore.em_max) == pytest.approx(tuple(edges), rel=1e-4)

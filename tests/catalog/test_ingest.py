@@ -167,7 +167,7 @@ def test_a_path_that_cannot_be_looked_at_keeps_its_rows(
     def refusing(name: str, *options: object, **more: object) -> object:
         if name == str(path):
             raise OSError(5, "Input/output error", name)
-        return lstat(name, *options, **more)  # type: ignore[arg-type]
+        return lstat(name, *options, **more)  # type: ignore[arg-type] # handed on as it came
 
     monkeypatch.setattr(os, "lstat", refusing)
     report = archive.ingest(path)
@@ -473,7 +473,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
 
     def counted_files(self: object, given: str) -> object:
         nonlocal found
-        for file in from_walk(self, given):  # type: ignore[arg-type]
+        for file in from_walk(self, given):  # type: ignore[arg-type] # handed on as it came
             found += 1
             yield file
 
@@ -481,7 +481,7 @@ def test_memory_does_not_grow_with_the_number_of_files(
         nonlocal written, most
         most = max(most, found - written)
         written += len(datasets)
-        return to_store(self, datasets, scan)  # type: ignore[arg-type]
+        return to_store(self, datasets, scan)  # type: ignore[arg-type] # handed on as it came
 
     monkeypatch.setattr(walk.Walk, "files", counted_files)
     monkeypatch.setattr(CatalogStore, "write", counted_write)

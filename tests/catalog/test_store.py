@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[CatalogStore]:
 
 def found(store: CatalogStore, **constraints: object) -> list[str]:
     """The obs_ids that a query finds."""
-    query = CatalogQuery(**constraints)  # type: ignore[arg-type]
+    query = CatalogQuery(**constraints)  # type: ignore[arg-type] # any field
     return [row.obs_id for row in store.find(query, 100)]
 
 

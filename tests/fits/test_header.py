@@ -32,7 +32,6 @@ from soda_service.fits.distortion import move_lookup_table, referred_tables
 from soda_service.fits.header import (
     HeaderCutter,
     cut_header,
-    describes_parent,
     empty_primary,
     image_header,
     kept_primary,
@@ -609,17 +608,6 @@ def test_byte_addresses_are_left_out() -> None:
     assert [one.keyword for one in kept][3:] == ["EXTEND", "OBJECT"]
     jwst = header_of("DATAMODL= 'ImageModel'", naxis=())
     assert "DATAMODL" in Header.parse(kept_primary(jwst, extensions=0))
-
-
-def test_tables_that_describe_the_parent_are_known() -> None:
-    """By name, and only where they are tables."""
-
-    def table(name: str) -> Header:
-        return Header(card("XTENSION", "BINTABLE") + card("EXTNAME", name))
-
-    assert all(describes_parent(table(name)) for name in ("ASDF", "WCSCORR", "INDEX"))
-    assert not describes_parent(table("CATALOG"))
-    assert not describes_parent(Header(card("XTENSION", "IMAGE") + card("EXTNAME", "INDEX")))
 
 
 # ---------------------------------------------------------------- compression

@@ -152,7 +152,7 @@ def test_any_rows_are_read_as_they_were_written(rows: list[tuple[Value, ...]]) -
             if isinstance(wanted, str) or field.datatype == "char":
                 assert value == re.sub(r"[\0-\x08\x0b\x0c\x0e-\x1f\x7f]", "", str(wanted or ""))
             elif wanted is None or wanted != wanted:  # noqa: PLR0124 - NaN
-                assert is_null or value != value  # noqa: PLR0124
+                assert is_null or value != value  # noqa: PLR0124 - what NaN is told by
             else:
                 assert (value, is_null) == (wanted, False)
 
