@@ -76,6 +76,9 @@ class CelestialGrid:
         """Their lengths."""
         if coupled := cards.coupling(axes):
             raise WcsError(f"{coupled}: the position on the sky changes along another axis")
+        for axis in range(cards.count):
+            if cards.text("CTYPE", axis) == "CUBEFACE":
+                raise WcsError(f"CTYPE{axis + 1} = 'CUBEFACE': each face has a sky of its own")
         kinds = [_ctype_parts(cards, axis)[0] for axis in axes]
         self._latitude_first = bool(_LATITUDE.fullmatch(kinds[0]))
         self._frame = SkyFrame.of(cards, kinds[1 if self._latitude_first else 0])
@@ -229,28 +232,15 @@ class CelestialGrid:
                 self.plane = SkyPlane.of(inverse)
 
     def _polynomial_distortion(self) -> Distortion | None:
-        """The SIP polynomials with their bounds in the image; None for lookup tables."""
+        """The SIP polynomials; None for lookup tables."""
         transform, sip = self._transform, self._transform.sip
         tables = (transform.cpdis1, transform.cpdis2, transform.det2im1, transform.det2im2)
         if sip is None or sip.a is None or any(table is not None for table in tables):
             return None
-        # Counted from CRPIX; a pixel beyond each edge.
-        ends = [
-            np.array([-1.0, length]) - (reference - 1)
-            for length, reference in zip(self.naxis, sip.crpix, strict=True)
-        ]
-        far_x, far_y = (float(np.abs(end).max()) for end in ends)
-        slopes, reaches = [], []
-        for polynomial in (np.abs(sip.a), np.abs(sip.b)):
-            power = np.arange(len(polynomial), dtype=np.float64)
-            x, y = far_x**power, far_y**power
-            steps_x = np.append(0.0, power[1:] * x[:-1])
-            steps_y = np.append(0.0, power[1:] * y[:-1])
-            slopes += [steps_x @ polynomial @ y, x @ polynomial @ steps_y]
-            reaches.append(x @ polynomial @ y)
-        return Distortion(
-            distort=self._distort, slope=float(np.hypot.reduce(slopes)), reach=float(max(reaches))
-        )
+        origin = float(sip.crpix[0]) - 1.0, float(sip.crpix[1]) - 1.0
+        size = max(len(sip.a), len(sip.b))
+        x_terms, y_terms = (np.pad(terms, (0, size - len(terms))) for terms in (sip.a, sip.b))
+        return Distortion(self._distort, x_terms, y_terms, origin, self.naxis)
 
 
 def _gnomonic(wcsprm: Any, *, latitude_first: bool) -> NDArray[np.float64]:

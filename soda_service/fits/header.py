@@ -8,6 +8,7 @@ and their order), §10.1 (tile compression).
 from __future__ import annotations
 
 import re
+from operator import gt
 from typing import TYPE_CHECKING
 
 from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
@@ -110,9 +111,8 @@ class HeaderCutter:
 
         Raises ValueError where the box does not lie in the image.
         """
-        for upper, length in zip(box.upper, self._axes, strict=True):
-            if upper > length:
-                raise ValueError(f"{box.section} is not inside an image of {self._axes}")
+        if len(box.upper) != len(self._axes) or any(map(gt, box.upper, self._axes)):
+            raise ValueError(f"{box.section} is not inside an image of {self._axes}")
         cards = self._pieces.copy()
         for at, move in self._moves:
             cards[at] = move(box)
@@ -227,15 +227,15 @@ def _cut_axes(header: Header) -> tuple[int, ...]:
     return known
 
 
-class _AxisLength:
-    __slots__ = ("_axis", "_card")
+class _AxisLength(IntegerCard):
+    __slots__ = ("_axis",)
 
     def __init__(self, raw: bytes, axis: int) -> None:
-        self._card = IntegerCard(raw)
+        super().__init__(raw)
         self._axis = axis
 
     def __call__(self, box: PixelBox) -> bytes:
-        return self._card.at(box.upper[self._axis] - box.lower[self._axis])
+        return self.at(box.upper[self._axis] - box.lower[self._axis])
 
 
 def _mandatory(

@@ -107,18 +107,18 @@ def _drop_stale(header: Header, cards: _Cards, movement: Movement) -> None:
             drop(header, at, movement)
 
 
-class _Shift:
+class _Shift(MovingNumber):
     """A card that goes *up* or down with the first pixel of an axis."""
 
-    __slots__ = ("_axis", "_card", "_sign")
+    __slots__ = ("_axis", "_sign")
 
     def __init__(self, raw: bytes, axis: int, *, up: bool = False) -> None:
-        self._card = MovingNumber(raw)
+        super().__init__(raw)
         self._axis = axis
         self._sign = 1 if up else -1
 
     def __call__(self, box: PixelBox) -> bytes:
-        return self._card.plus(self._sign * box.lower[self._axis])
+        return self.plus(self._sign * box.lower[self._axis])
 
 
 class _Absent:

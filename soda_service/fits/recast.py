@@ -21,7 +21,7 @@ _LARGEST_EXPONENT = 40
 class Slot:
     """The place of the value in a card, the rest of which stays as it is."""
 
-    __slots__ = ("_comment", "_leading", "_right", "_trailing", "_width")
+    __slots__ = ("_after", "_before", "_comment", "_leading", "_right", "_trailing", "_width")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         """*start* and *end* enclose the old value; equal where it was undefined."""
@@ -39,13 +39,18 @@ class Slot:
             comment_or_end = comment_at if self._comment else CARD_SIZE + 1
             self._width = comment_or_end - 1 - _FIELD_START
             self._trailing = text[_FIELD_START + self._width :]
+        self._before, self._after = (
+            self._leading.encode("latin-1"),
+            self._trailing.encode("latin-1"),
+        )
 
     def fill(self, value: str) -> bytes:
         """The card with *value*; a comment that no longer fits is cut at its end."""
-        if len(value) <= self._width:
-            padded = value.rjust(self._width) if self._right else value.ljust(self._width)
-            return (self._leading + padded + self._trailing).encode("latin-1")
-        return self._squeezed(value).encode("latin-1")
+        width = self._width
+        if len(value) > width:
+            return self._squeezed(value).encode("latin-1")
+        padded = value.rjust(width) if self._right else value.ljust(width)
+        return self._before + padded.encode("latin-1") + self._after
 
     def _squeezed(self, value: str) -> str:
         line = self._leading + value
@@ -82,20 +87,21 @@ def with_integer(raw: bytes, value: int) -> bytes:
 class IntegerCard:
     """A card that must have its integer in fixed format (FITS 4.0 §4.4.1)."""
 
-    __slots__ = ("_raw", "_slot", "_value")
+    __slots__ = ("_raw", "_template", "_value")
 
     def __init__(self, raw: bytes) -> None:
         card = Card(raw)
         span = number_span(card)
         self._raw = raw
-        self._slot = text_slot(raw)
+        before, after = text_slot(raw).fill("\0" * 20).replace(b"%", b"%%").split(b"\0" * 20)
+        self._template = before + b"%20d" + after
         self._value = None
         if span is not None and raw[slice(*span)].isdigit():
             self._value = int(raw[slice(*span)])
 
     def at(self, value: int) -> bytes:
         """The card with *value*; untouched where it has it already."""
-        return self._raw if value == self._value else self._slot.fill(f"{value:>20}")
+        return self._raw if value == self._value else self._template % value
 
 
 class Literal:
@@ -125,9 +131,8 @@ class Literal:
     def plus(self, shift: int) -> str:
         """The number and *shift* together, in the number's own style."""
         mantissa = self._mantissa + shift * self._power
-        return self._plain(mantissa) if self._exponent is None else self._scientific(mantissa)
-
-    def _plain(self, mantissa: int) -> str:
+        if self._exponent is not None:
+            return self._scientific(mantissa)
         decimals = self._decimals
         if not decimals:
             return f"{mantissa}{self._point}"

@@ -9,10 +9,13 @@ numbers become 1-based.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+from operator import lt, sub
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .boxsearch import BoxSearch
-from .quickbox import NOT_QUICK, Quickness, find_quickly
+from .quickbox import find_quickly
+from .skyplane import NOT_QUICK, Quickness
 from .skyregion import region_of
 
 if TYPE_CHECKING:
@@ -60,9 +63,12 @@ class SkyGrid(Protocol):
         """0-based pixel coordinates of vectors, NaN where undefined; a hint, never the judge."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PixelBox:
-    """A box of whole pixels in an image of any number of axes."""
+    """A box of whole pixels in an image of any number of axes; never changed once made.
+
+    Not frozen, because that would make it three times dearer to make.
+    """
 
     lower: tuple[int, ...]
     """First pixel of each axis."""
@@ -70,11 +76,11 @@ class PixelBox:
     """One past the last pixel of each axis."""
 
     def __post_init__(self) -> None:
-        if len(self.lower) != len(self.upper):
-            raise ValueError(f"axes differ: {self.lower} against {self.upper}")
-        for low, high in zip(self.lower, self.upper, strict=True):
-            if low >= high or low < 0:
-                raise ValueError(f"an empty or negative box: {self.lower} to {self.upper}")
+        lower, upper = self.lower, self.upper
+        if len(lower) != len(upper):
+            raise ValueError(f"axes differ: {lower} against {upper}")
+        if not all(map(lt, lower, upper)) or min(lower, default=0) < 0:
+            raise ValueError(f"an empty or negative box: {lower} to {upper}")
 
     @classmethod
     def whole(cls, naxis: tuple[int, ...]) -> Self:
@@ -84,15 +90,12 @@ class PixelBox:
     @property
     def naxis(self) -> tuple[int, ...]:
         """Axis lengths in FITS order."""
-        return tuple(high - low for low, high in zip(self.lower, self.upper, strict=True))
+        return tuple(map(sub, self.upper, self.lower))
 
     @property
     def pixel_count(self) -> int:
         """Number of pixels."""
-        count = 1
-        for low, high in zip(self.lower, self.upper, strict=True):
-            count *= high - low
-        return count
+        return prod(map(sub, self.upper, self.lower))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ shape could reach away from the box would be a second piece of it.
 
 from __future__ import annotations
 
-from enum import Enum
 from functools import lru_cache
 from math import acos, cos, floor, fsum, hypot, isfinite, isnan, pi, radians, sin, sqrt
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from .shapes import Circle, Polygon, Range
-from .skyplane import box_within, is_outside
+from .skyplane import NOT_QUICK, Quickness, box_within, is_outside
 from .skyregion import range_width, region_of
 from .vectors import cross, dot, unit_vector
 
@@ -30,20 +29,12 @@ if TYPE_CHECKING:
     from .pixelbox import SkyGrid
     from .shapes import Shape
     from .skyindex import SkyIndex
-    from .skyplane import Distortion, SkyPlane
+    from .skyplane import Distortion, Limits, SkyPlane
     from .vectors import Vector
 
     Floats = NDArray[np.float64]
     Found = tuple[tuple[int, int], tuple[int, int]]
 
-
-class Quickness(Enum):
-    """Answer of a verb that was asked to answer quickly, and cannot."""
-
-    NOT_QUICK = "not quick"
-
-
-NOT_QUICK: Final = Quickness.NOT_QUICK
 
 _MAX_RADIUS: Final = radians(20.0)
 _MAX_VERTICES: Final = 64
@@ -57,6 +48,8 @@ _ROUNDING: Final = 4e-15
 
 _STEEP: Final = 0.5
 """Slope of a distortion from which on it is not called nearly none."""
+_BOWED: Final = 0.1
+"""Part of its half width by which a distorted ellipse may be bowed and is still called one."""
 _STEPS: Final = 12
 _CONVERGED: Final = 1e-18
 """Square pixels, of all samples together."""
@@ -72,42 +65,103 @@ _BESIDE: Final = cos(2.0 * pi / _ON_CIRCLE), sin(2.0 * pi / _ON_CIRCLE)
 
 def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex | None) -> Found | Quickness | None:
     """First pixel and one past the last of the box, None for no overlap, or NOT_QUICK."""
-    if grid.plane is not None:
-        distortion = grid.distortion
-        if distortion is None:
-            on_plane = find_on_plane(shape, grid.plane, grid.naxis)
-        else:
-            on_plane = find_on_distorted_plane(shape, grid.plane, distortion, grid.naxis)
-        if on_plane is not NOT_QUICK:
-            return on_plane
+    plane = grid.plane
+    if plane is not None:
+        limits = plane.limits(shape)
+        if limits is not None:
+            distortion = grid.distortion
+            found = (
+                box_within(limits, grid.naxis)
+                if distortion is None
+                else _find_on_distorted_plane(shape, limits, plane, distortion, grid.naxis)
+            )
+            if found is not NOT_QUICK:
+                return found
     return _find_by_samples(shape, grid, index) if index is not None else NOT_QUICK
 
 
-def find_on_plane(
-    shape: Shape, plane: SkyPlane, naxis: tuple[int, int]
-) -> Found | Quickness | None:
-    """The same from the closed form, for an image that is a plane."""
-    limits = plane.limits(shape)
-    if limits is None:
-        return NOT_QUICK
-    if is_outside(limits, naxis):
-        return None
-    return box_within(limits, naxis) or NOT_QUICK
-
-
-def find_on_distorted_plane(
-    shape: Shape, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+def _find_on_distorted_plane(
+    shape: Shape, limits: Limits, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
 ) -> Found | Quickness | None:
     """The same where pixels are distorted before they are points of a plane.
 
-    The edge of the shape is known on the plane; where the distortion is injective, and the
-    edge's pixels lie inside the image, they enclose all of the shape.
+    *limits* are those of the shape on the plane, where its edge is known; where the distortion is
+    injective, and the edge's pixels lie inside the image, they enclose all of the shape.
     """
-    limits = plane.limits(shape)
-    if limits is None or distortion.slope >= _STEEP:
+    if distortion.slope >= _STEEP:
         return NOT_QUICK
     if is_outside(limits, naxis, reach=distortion.reach):
         return None
+    if isinstance(shape, Circle):
+        found = _distorted_circle(shape, plane, distortion, naxis)
+        if found is not None:
+            return found
+    return _find_by_distorted_samples(shape, plane, distortion, naxis)
+
+
+def _distorted_circle(
+    circle: Circle, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+) -> Found | None:
+    """The box of a circle from the distortion's first two derivatives at its centre.
+
+    With M = 1 + f' there, a point w beside the centre on the plane belongs to the pixel
+    p + v - M⁻¹ f''(v, v) / 2 with v = M⁻¹ w, and to what third derivatives add. v is on an
+    ellipse again, whose extremes the second term moves by its value there; what it adds by moving
+    them along the ellipse, and all else that is left out, is bounded and counts as doubt. None
+    where that is too much. As the circle grows from its centre its limits only widen, so that
+    no pixel of it lies outside the image, where nothing would be known of the distortion.
+    """
+    ellipse = plane.ellipse(circle)
+    if ellipse is None:
+        return None
+    x0, y0, xx, xy, yy = ellipse
+    x, y = x0, y0
+    for _ in range(2):  # Newton's steps to the pixel of the centre
+        f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy = distortion.expanded(x, y)
+        one, other = 1.0 + f_x, 1.0 + g_y
+        area = one * other - f_y * g_x
+        a, b, c, d = other / area, -f_y / area, -g_x / area, one / area  # M⁻¹
+        f += x - x0
+        g += y - y0
+        step_x, step_y = a * f + b * g, c * f + d * g
+        x -= step_x
+        y -= step_y
+    step = hypot(step_x, step_y)
+    # The ellipse of v.
+    ax, ay, cx, cy = a * xx + b * xy, a * xy + b * yy, c * xx + d * xy, c * xy + d * yy
+    v_xx, v_xy, v_yy = ax * a + ay * b, ax * c + ay * d, cx * c + cy * d
+    if not (v_xx > 0.0 and v_yy > 0.0):
+        return None
+    half_x, half_y = sqrt(v_xx), sqrt(v_yy)
+    aside_x, aside_y = v_xy / half_y, v_xy / half_x
+    # The quadratic forms M⁻¹ f'', and their values at the extremes.
+    p_xx, p_xy, p_yy = a * f_xx + b * g_xx, a * f_xy + b * g_xy, a * f_yy + b * g_yy
+    q_xx, q_xy, q_yy = c * f_xx + d * g_xx, c * f_xy + d * g_xy, c * f_yy + d * g_yy
+    bow_x = 0.5 * (p_xx * v_xx + 2.0 * p_xy * half_x * aside_y + p_yy * aside_y * aside_y)
+    bow_y = 0.5 * (q_xx * aside_x * aside_x + 2.0 * q_xy * aside_x * half_y + q_yy * v_yy)
+    if abs(bow_x) > _BOWED * half_x or abs(bow_y) > _BOWED * half_y:
+        return None
+    stretch = 1.0 / (1.0 - distortion.slope)
+    bend, twist = distortion.bend, distortion.twist
+    square = v_xx + v_yy
+    across, on_plane = sqrt(square), xx + yy
+    doubt = (
+        # the third derivatives of the map from the plane to pixels
+        stretch**4 * (3.0 * stretch * bend * bend + twist) * on_plane * sqrt(on_plane) / 6.0
+        # extremes that move along the ellipse
+        + max((p_xx * p_xx + 2.0 * p_xy * p_xy + p_yy * p_yy) / half_x,
+              (q_xx * q_xx + 2.0 * q_xy * q_xy + q_yy * q_yy) / half_y) * square * square / 2.0
+        # the last of Newton's steps, and derivatives from where it began
+        + stretch * step * (bend * (step + across) + stretch * (twist + bend * bend) * square)
+        + _DOUBT
+    )  # fmt: skip
+    limits = [x - half_x - bow_x, y - half_y - bow_y, x + half_x - bow_x, y + half_y - bow_y, doubt]
+    return _pixels(limits, naxis) if _is_inside(limits, naxis) else None
+
+
+def _find_by_distorted_samples(
+    shape: Shape, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+) -> Found | Quickness:
     points, parts = _edge_on_plane(shape, plane)
     if points is None:
         return NOT_QUICK
@@ -134,7 +188,7 @@ def _edge_on_plane(shape: Shape, plane: SkyPlane) -> tuple[Floats | None, int]:
         ellipse = plane.ellipse(shape)
         if ellipse is None:
             return None, 0
-        (x, y), xx, xy, yy = ellipse
+        x, y, xx, xy, yy = ellipse
         root = sqrt(xx)
         skew = xy / root if root else 0.0
         halves = np.array([[x, y], [root, skew], [0.0, sqrt(max(0.0, yy - skew * skew))]])

@@ -10,16 +10,18 @@ Multiple View Geometry, §2.2.3). So the box needs neither samples nor an index.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor, inf, radians, sin, sqrt
-from typing import TYPE_CHECKING, NamedTuple, Self
+from enum import Enum
+from math import comb, cos, floor, inf, perm, radians, sin, sqrt
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
 
 from .shapes import Circle, Polygon
 from .vectors import unit_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from .shapes import Range
@@ -28,6 +30,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Limits = tuple[float, float, float, float]
     """Least x, greatest x, least y, greatest y, in pixels."""
+    Ellipse = tuple[float, float, float, float, float]
+    """x and y of a centre, and xx, xy, yy of a symmetric matrix: what can be written as the
+    centre and L e together, with |e| = 1 and L Lᵀ that matrix."""
+
+
+class Quickness(Enum):
+    """Answer of a verb that was asked to answer quickly, and cannot."""
+
+    NOT_QUICK = "not quick"
+
+
+NOT_QUICK: Final = Quickness.NOT_QUICK
 
 _MAX_RADIUS = 60.0
 """Degrees; far from where a circle reaches the plane's horizon or has no inside."""
@@ -35,30 +49,103 @@ _MAX_VERTICES = 64
 _DOUBT = 1e-5
 """Pixels: a limit that comes closer to an edge between pixels is in doubt. Rounding is a
 thousand times less."""
+_NO_DOUBT = 1.0 - _DOUBT
 _NOWHERE = inf, inf, inf, inf
 """The limits of a shape that is wholly behind the horizon, and so not on the plane at all."""
 
 
-class Ellipse(NamedTuple):
-    """The points centre + w with w = L e, |e| = 1, L Lᵀ being this symmetric matrix."""
-
-    centre: tuple[float, float]
-    xx: float
-    xy: float
-    yy: float
-
-
-@dataclass(frozen=True, slots=True)
 class Distortion:
-    """What moves the pixels of an image before it is a plane."""
+    """What moves the pixels of an image before it is a plane: a polynomial, p becomes p + f(p)."""
 
-    distort: Callable[[Floats], Floats]
-    """From pixels to points of the plane, both of shape (N, 2)."""
-    slope: float
-    """Bound on how much faster two points of the image move apart than their pixels do; below
-    one the map is injective there, so that a shape inside has one piece."""
-    reach: float
-    """Bound on how far a pixel of the image is moved."""
+    __slots__ = ("_origin", "_powers", "_terms", "bend", "distort", "reach", "slope", "twist")
+
+    def __init__(
+        self,
+        distort: Callable[[Floats], Floats],
+        x_terms: Floats,
+        y_terms: Floats,
+        origin: tuple[float, float],
+        naxis: tuple[int, int],
+    ) -> None:
+        """The polynomial f by its coefficients: [m, n] belongs to the powers m of x and n of y.
+
+        Powers are those of 0-based pixels less *origin*. *distort* is the same map for pixels
+        of the shape (N, 2).
+        """
+        self.distort = distort
+        """From pixels to points of the plane, both of shape (N, 2)."""
+        self._origin = origin
+        self._powers = range(2, len(x_terms))
+        used = np.argwhere((x_terms != 0.0) | (y_terms != 0.0)).tolist()
+        self._terms = tuple((m, n, float(x_terms[m, n]), float(y_terms[m, n])) for m, n in used)
+        # In the image and a pixel beyond each edge, nothing is greater than this polynomial.
+        largest = np.hypot(x_terms, y_terms)
+        far = [
+            max(abs(1.0 + start), abs(length - start))
+            for start, length in zip(origin, naxis, strict=True)
+        ]
+        self.reach = _largest(largest, far, 0)
+        """Bound on how far a pixel of the image is moved."""
+        self.slope = _largest(largest, far, 1)
+        """Bound on how much faster two points of the image move apart than their pixels do; below
+        one the map is injective there, so that a shape inside has one piece."""
+        self.bend = _largest(largest, far, 2)
+        """Bound on the second derivative of f in the image."""
+        self.twist = _largest(largest, far, 3)
+        """Bound on its third derivative."""
+
+    def expanded(self, x: float, y: float) -> tuple[float, ...]:
+        """How far a pixel moves in x (f) and in y (g), with all first and second derivatives.
+
+        In this order: f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy.
+        """
+        x -= self._origin[0]
+        y -= self._origin[1]
+        xs, ys = (
+            [0.0, 0.0, 1.0, x],
+            [0.0, 0.0, 1.0, y],
+        )  # powers from -2 on, so that none is missing
+        for _ in self._powers:
+            xs.append(xs[-1] * x)
+            ys.append(ys[-1] * y)
+        f = g = f_x = f_y = g_x = g_y = f_xx = f_xy = f_yy = g_xx = g_xy = g_yy = 0.0
+        for m, n, a, b in self._terms:
+            x0, x1, y0, y1 = xs[m + 2], m * xs[m + 1], ys[n + 2], n * ys[n + 1]
+            step = x0 * y0
+            f += a * step
+            g += b * step
+            step = x1 * y0
+            f_x += a * step
+            g_x += b * step
+            step = x0 * y1
+            f_y += a * step
+            g_y += b * step
+            step = x1 * y1
+            f_xy += a * step
+            g_xy += b * step
+            step = m * (m - 1) * xs[m] * y0
+            f_xx += a * step
+            g_xx += b * step
+            step = n * (n - 1) * ys[n] * x0
+            f_yy += a * step
+            g_yy += b * step
+        return f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy
+
+
+def _largest(coefficients: Floats, far: Sequence[float], order: int) -> float:
+    """Bound on all derivatives of one *order* together, of a polynomial where |x|, |y| <= *far*.
+
+    A derivative that is taken of x and of y in turn counts as often as it has orders.
+    """
+    powers = range(len(coefficients))
+    squares = 0.0
+    for of_y in range(order + 1):
+        x, y = (
+            [perm(power, times) * reach ** max(power - times, 0) for power in powers]
+            for reach, times in zip(far, (order - of_y, of_y), strict=True)
+        )
+        squares += comb(order, of_y) * float(np.array(x) @ coefficients @ np.array(y)) ** 2
+    return sqrt(squares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,34 +176,32 @@ class SkyPlane:
         That is for ranges, for shapes that reach behind the horizon, and for very large ones.
         """
         if isinstance(shape, Circle):
-            return self._circle_limits(shape) if shape.radius <= _MAX_RADIUS else None
+            if shape.radius > _MAX_RADIUS:
+                return None
+            ellipse = self.ellipse(shape)
+            if ellipse is None:
+                return None
+            x, y, xx, _, yy = ellipse
+            half_x, half_y = sqrt(xx), sqrt(yy)
+            return x - half_x, x + half_x, y - half_y, y + half_y
         if isinstance(shape, Polygon) and len(shape.vertices) <= _MAX_VERTICES:
             return self._polygon_limits(shape)
         return None
 
     def ellipse(self, circle: Circle) -> Ellipse | None:
-        """The circle on the plane; None where it reaches the horizon, or is behind it."""
-        found = self._conic(circle)
-        return found if isinstance(found, Ellipse) else None
-
-    def _circle_limits(self, circle: Circle) -> Limits | None:
-        found = self._conic(circle)
-        if not isinstance(found, Ellipse):
-            return found
-        x, y = found.centre
-        half_x, half_y = sqrt(found.xx), sqrt(found.yy)
-        return x - half_x, x + half_x, y - half_y, y + half_y
-
-    def _conic(self, circle: Circle) -> Ellipse | Limits | None:
-        """The ellipse that the circle is; `_NOWHERE` behind the horizon, None where it meets it."""
-        x, y, depth = self._projected(unit_vector(circle.lon, circle.lat))
+        """The circle on the plane; infinitely far behind the horizon, None where it meets it."""
+        lon, lat = radians(circle.lon), radians(circle.lat)
+        z, across = sin(lat), cos(lat)
+        x, y = across * cos(lon), across * sin(lon)
+        (a, b, c), (d, e, f), (g, h, i) = self.inverse
+        x, y, depth = a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z
         s00, s11, s22, s02, s12, s01 = self.products
         square = sin(radians(circle.radius)) ** 2
         d22 = square * s22 - depth * depth
         if d22 >= 0.0:
             return None
         if depth < 0.0:
-            return _NOWHERE
+            return inf, inf, 0.0, 0.0, 0.0
         # D₀₂² less D₀₀ D₂₂, and its like, multiplied out: what would cancel is left out.
         xx = s00 * depth * depth - 2.0 * s02 * x * depth + s22 * x * x
         yy = s11 * depth * depth - 2.0 * s12 * y * depth + s22 * y * y
@@ -127,8 +212,8 @@ class SkyPlane:
         if xx < 0.0 or yy < 0.0:
             return None
         scale = square / (d22 * d22)
-        centre = (square * s02 - x * depth) / d22, (square * s12 - y * depth) / d22
-        return Ellipse(centre, xx * scale, xy * scale, yy * scale)
+        x, y = (square * s02 - x * depth) / d22, (square * s12 - y * depth) / d22
+        return x, y, xx * scale, xy * scale, yy * scale
 
     def corners(self, polygon: Polygon) -> list[tuple[float, float]] | None:
         """The vertices on the plane, its sides being straight; None unless all are in front."""
@@ -155,23 +240,26 @@ class SkyPlane:
 
 def box_within(
     limits: Limits, naxis: tuple[int, int]
-) -> tuple[tuple[int, int], tuple[int, int]] | None:
+) -> tuple[tuple[int, int], tuple[int, int]] | Quickness | None:
     """First pixel and one past the last of a box with these limits, for a shape inside the image.
 
-    None where it reaches out of the image, or a limit is too close to an edge between pixels.
+    None for a shape outside it; NOT_QUICK where it reaches out of the image, or a limit is too
+    close to an edge between pixels.
     """
     least_x, most_x, least_y, most_y = limits
     columns, rows = naxis
     if least_x < -0.5 or least_y < -0.5 or most_x > columns - 0.5 or most_y > rows - 0.5:
-        return None
-    first_x, last_x = floor(least_x + 0.5), floor(most_x + 0.5)
-    first_y, last_y = floor(least_y + 0.5), floor(most_y + 0.5)
-    for limit, pixel in (
-        (least_x, first_x), (most_x, last_x), (least_y, first_y), (most_y, last_y),
-    ):  # fmt: skip
-        if not _DOUBT < limit + 0.5 - pixel < 1.0 - _DOUBT:
-            return None
-    return (first_x, first_y), (last_x + 1, last_y + 1)
+        return None if is_outside(limits, naxis) else NOT_QUICK
+    low_x, high_x, low_y, high_y = least_x + 0.5, most_x + 0.5, least_y + 0.5, most_y + 0.5
+    first_x, last_x, first_y, last_y = floor(low_x), floor(high_x), floor(low_y), floor(high_y)
+    if (
+        _DOUBT < low_x - first_x < _NO_DOUBT
+        and _DOUBT < high_x - last_x < _NO_DOUBT
+        and _DOUBT < low_y - first_y < _NO_DOUBT
+        and _DOUBT < high_y - last_y < _NO_DOUBT
+    ):
+        return (first_x, first_y), (last_x + 1, last_y + 1)
+    return NOT_QUICK
 
 
 def is_outside(limits: Limits, naxis: tuple[int, int], *, reach: float = 0.0) -> bool:

@@ -6,6 +6,9 @@ where the box is as wide as the image.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import accumulate
+from operator import mul
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import CorruptFileError
@@ -33,13 +36,8 @@ class PlainReader:
         self._naxis = layout.naxis
         self._offset = layout.data_offset
         self._itemsize = abs(layout.bitpix) // 8
-        strides = []
-        step = self._itemsize
-        for length in layout.naxis:
-            strides.append(step)
-            step *= length
-        self._strides = tuple(strides)
-        if self._offset + step > source.version.size:
+        self._strides, size = _strides(layout.naxis, self._itemsize)
+        if self._offset + size > source.version.size:
             raise CorruptFileError(
                 f"the file ends inside the data of HDU {layout.index}", path=source.path
             )
@@ -82,3 +80,10 @@ class PlainReader:
         counts.reverse()
         steps.reverse()
         return RunGrid(start, length, tuple(counts), tuple(steps), self._itemsize)
+
+
+@lru_cache(maxsize=1024)
+def _strides(naxis: tuple[int, ...], itemsize: int) -> tuple[tuple[int, ...], int]:
+    """Bytes from one pixel to the next along each axis, and those of all pixels."""
+    steps = tuple(accumulate(naxis, mul, initial=itemsize))
+    return steps[:-1], steps[-1]

@@ -177,17 +177,15 @@ class LocalSource:
     def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
         """Fill *target* with the runs of *grid* if they are in the page cache; never blocks.
 
+        *target* has exactly their size.
+
         False, with anything in *target*, where a page is missing, the runs are more than
         `RESIDENT_LIMIT`, they are too much scattered to ask about, or the file has changed
         since it was opened.
         """
         start, length, counts, steps, itemsize = grid
-        if (
-            grid.size > RESIDENT_LIMIT
-            or start < 0
-            or (end := grid.end) > self.version.size
-            or self._descriptor < 0
-        ):
+        end, version, descriptor = grid.end, self.version, self._descriptor
+        if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
             return False
         mapping, address, kernel_tells = self._mapped or self._map()
         if not kernel_tells:
@@ -197,13 +195,15 @@ class LocalSource:
                 return False
         elif not _planes_resident(address, grid):
             return False
-        if not self._is_unchanged():
+        status = os.fstat(descriptor)
+        if (status.st_size, status.st_mtime_ns) != version:
             return False
         # Items of two, four and eight bytes are copied faster than bytes are.
         shape, items = (*counts, length // itemsize), _ITEMS[itemsize]
         copied: NDArray[np.generic] = np.ndarray(shape, items, target)
         copied[...] = np.ndarray(shape, items, mapping, start, (*steps, itemsize))
-        return self._is_unchanged()
+        status = os.fstat(descriptor)
+        return (status.st_size, status.st_mtime_ns) == version
 
     def is_resident(self, start: int, length: int) -> bool:
         """Whether these bytes are in the page cache; never blocks.

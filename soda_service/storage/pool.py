@@ -31,7 +31,7 @@ class OpenFiles:
         self._limit = limit
         self._open = open_version
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._entries: OrderedDict[Key, BorrowedSource] = OrderedDict()
 
     def borrow(self, url: str, version: FileVersion) -> BorrowedSource:
         """The file of this version, for one `with` block; opens it where need be and may block.
@@ -47,12 +47,12 @@ class OpenFiles:
             entry = self._entries.get(key)
             redundant = [] if entry is None else [source]
             if entry is None:
-                entry = self._entries[key] = _Entry(source)
+                entry = self._entries[key] = BorrowedSource(self, source)
                 redundant += self._drop_other_versions(key)
             entry.users += 1
             redundant += self._drop_over_limit()
         _close(redundant)
-        return BorrowedSource(self, entry)
+        return entry
 
     def peek(self, url: str, version: FileVersion) -> BorrowedSource | None:
         """The same if the file is open already, otherwise None; never blocks."""
@@ -63,7 +63,7 @@ class OpenFiles:
                 return None
             self._entries.move_to_end(key)
             entry.users += 1
-        return BorrowedSource(self, entry)
+            return entry
 
     def close(self) -> None:
         """Closes what nobody has borrowed now, and the rest when it is given back."""
@@ -75,13 +75,15 @@ class OpenFiles:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _give_back(self, entry: _Entry) -> None:
+    def give_back(self, entry: BorrowedSource) -> None:
+        """What the end of the `with` block does."""
         with self._lock:
             entry.users -= 1
             idle = [entry.source] if entry.has_left and not entry.users else []
             if len(self._entries) > self._limit:
                 idle += self._drop_over_limit()
-        _close(idle)
+        if idle:
+            _close(idle)
 
     def _drop_other_versions(self, key: Key) -> list[LocalSource]:
         old = [other for other in self._entries if other[0] == key[0] and other != key]
@@ -98,23 +100,27 @@ class OpenFiles:
         return idle
 
     @staticmethod
-    def _leaves(entry: _Entry) -> bool:
+    def _leaves(entry: BorrowedSource) -> bool:
         """Marks *entry* as out of the pool; whether its source can be closed at once."""
         entry.has_left = True
         return not entry.users
 
 
 class BorrowedSource:
-    """A source out of the pool, valid within one `with` block."""
+    """A source of the pool; whoever borrows it has it within one `with` block."""
 
-    __slots__ = ("_entry", "_pool")
+    __slots__ = ("_pool", "has_left", "source", "users")
 
-    def __init__(self, pool: OpenFiles, entry: _Entry) -> None:
+    def __init__(self, pool: OpenFiles, source: LocalSource) -> None:
         self._pool = pool
-        self._entry = entry
+        self.source = source
+        self.users = 0
+        """How many have borrowed it now."""
+        self.has_left = False
+        """Whether it is no longer in the pool, and closed when the last gives it back."""
 
     def __enter__(self) -> LocalSource:
-        return self._entry.source
+        return self.source
 
     def __exit__(
         self,
@@ -122,16 +128,7 @@ class BorrowedSource:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pool._give_back(self._entry)  # noqa: SLF001 - the other half of the pool
-
-
-class _Entry:
-    __slots__ = ("has_left", "source", "users")
-
-    def __init__(self, source: LocalSource) -> None:
-        self.source = source
-        self.users = 0
-        self.has_left = False
+        self._pool.give_back(self)
 
 
 def _close(sources: list[LocalSource]) -> None:

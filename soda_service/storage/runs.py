@@ -36,10 +36,10 @@ class RunGrid(NamedTuple):
     @property
     def end(self) -> int:
         """One past the last byte of the last run."""
-        reach = self.length
+        end = self.start + self.length
         for count, step in zip(self.counts, self.steps, strict=True):
-            reach += (count - 1) * step
-        return self.start + reach
+            end += (count - 1) * step
+        return end
 
     def starts(self) -> NDArray[np.int64]:
         """Where each run begins, ascending."""

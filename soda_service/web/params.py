@@ -248,6 +248,11 @@ class Params:
 
     def _one(self, name: str) -> str | None:
         """The value of *name*; raises MultiValuedParamNotSupported where there are several."""
+        values = self._values.get(name)
+        if values is None:
+            return None
+        if len(values) == 1:
+            return _text(name, values[0]) or None
         texts = self._all(name)
         if len(texts) > 1:
             raise MultiValuedParamNotSupported(
