@@ -96,9 +96,10 @@ class Resolver:
             return None
         dataset = entry.stored.dataset
         try:
-            return dataset if _version_of(dataset.url) == dataset.version else None
-        except SourceUnavailableError:
-            return None  # `resolve` will say so
+            status = os.stat(dataset.url)  # noqa: PTH116 - a Path costs as much as the call itself
+        except OSError:
+            return None  # `resolve` will say why
+        return dataset if (status.st_size, status.st_mtime_ns) == dataset.version else None
 
     def _look_at_catalog(self) -> None:
         now = time.monotonic()

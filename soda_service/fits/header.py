@@ -235,7 +235,8 @@ class _AxisLength(IntegerCard):
         self._axis = axis
 
     def __call__(self, box: PixelBox) -> bytes:
-        return self.at(box.upper[self._axis] - box.lower[self._axis])
+        length = box.upper[self._axis] - box.lower[self._axis]
+        return self._raw if length == self._value else self._template % length
 
 
 def _mandatory(

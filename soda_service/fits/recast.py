@@ -21,7 +21,7 @@ _LARGEST_EXPONENT = 40
 class Slot:
     """The place of the value in a card, the rest of which stays as it is."""
 
-    __slots__ = ("_after", "_before", "_comment", "_leading", "_right", "_trailing", "_width")
+    __slots__ = ("_after", "_before", "_comment", "_leading", "_right", "_trailing", "width")
 
     def __init__(self, raw: bytes, start: int, end: int) -> None:
         """*start* and *end* enclose the old value; equal where it was undefined."""
@@ -33,12 +33,12 @@ class Slot:
         self._right = start > _FIELD_START or end in (FIXED_END, start)
         self._leading = text[:_FIELD_START]
         if self._right:
-            self._width = end - _FIELD_START
+            self.width = end - _FIELD_START
             self._trailing = text[end:]
         else:
             comment_or_end = comment_at if self._comment else CARD_SIZE + 1
-            self._width = comment_or_end - 1 - _FIELD_START
-            self._trailing = text[_FIELD_START + self._width :]
+            self.width = comment_or_end - 1 - _FIELD_START
+            self._trailing = text[_FIELD_START + self.width :]
         self._before, self._after = (
             self._leading.encode("latin-1"),
             self._trailing.encode("latin-1"),
@@ -46,16 +46,20 @@ class Slot:
 
     def fill(self, value: str) -> bytes:
         """The card with *value*; a comment that no longer fits is cut at its end."""
-        width = self._width
-        if len(value) > width:
+        if len(value) > self.width:
             return self._squeezed(value).encode("latin-1")
+        return self.filled(value.encode("latin-1"))
+
+    def filled(self, value: bytes) -> bytes:
+        """The card with a *value* that is not longer than `width`."""
+        width = self.width
         padded = value.rjust(width) if self._right else value.ljust(width)
-        return self._before + padded.encode("latin-1") + self._after
+        return self._before + padded + self._after
 
     def _squeezed(self, value: str) -> str:
         line = self._leading + value
         if self._comment:
-            comment_at = _FIELD_START + self._width + len(self._trailing)
+            comment_at = _FIELD_START + self.width + len(self._trailing)
             comment_at -= len(self._trailing.lstrip())
             line = f"{line.ljust(comment_at - 1)} {self._comment}"
         return line[:CARD_SIZE].ljust(CARD_SIZE)
@@ -128,6 +132,12 @@ class Literal:
             self._decimals = 0
         self._power = 10**self._decimals if self._decimals >= 0 else 0
 
+    @property
+    def decimal(self) -> tuple[int, int, int] | None:
+        """Digits as an integer, how many are decimals, ten to that power; None in other styles."""
+        plain = self._exponent is None and self._decimals > 0
+        return (self._mantissa, self._decimals, self._power) if plain else None
+
     def plus(self, shift: int) -> str:
         """The number and *shift* together, in the number's own style."""
         mantissa = self._mantissa + shift * self._power
@@ -155,7 +165,7 @@ class Literal:
 class MovingNumber:
     """A card whose number moves with the pixels; illegible ones stay as they are."""
 
-    __slots__ = ("_literal", "_quoted", "_raw", "_slot")
+    __slots__ = ("_literal", "_plain", "_quoted", "_raw", "_slot")
 
     def __init__(self, raw: bytes) -> None:
         card = Card(raw)
@@ -171,11 +181,21 @@ class MovingNumber:
             self._literal = _literal(raw[span[0] + 1 : span[1] - 1].decode("latin-1"))
         elif _is_undefined(card):
             self._literal = Literal("0.0")
+        ordinary = self._literal is not None and not self._quoted
+        self._plain = self._literal.decimal if ordinary and self._literal is not None else None
+        """Digits as an integer, and how many of them are decimals: the ordinary number."""
 
     def plus(self, shift: int) -> bytes:
         """The card with its number and *shift* together."""
         if not shift or self._literal is None:
             return self._raw
+        if self._plain is not None:
+            # What `Literal.plus` would give, without its other cases: it happens in each cutout.
+            mantissa, decimals, power = self._plain
+            mantissa += shift * power
+            digits = b"%0*d" % (decimals + 1 + (mantissa < 0), mantissa)
+            if len(digits) < self._slot.width:
+                return self._slot.filled(digits[:-decimals] + b"." + digits[-decimals:])
         text = self._literal.plus(shift)
         return self._slot.fill(f"'{text:8}'" if self._quoted else text)
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlencode
@@ -262,16 +263,14 @@ class Params:
 
     def _shape(self) -> Shape | None:
         """The one shape that was asked for, however it was spelt."""
-        given = [
-            (name, text) for name in self._values if name in _SHAPES for text in self._all(name)
-        ]
-        if not given:
-            return None
-        if len(given) > 1:
-            names = ", ".join(dict.fromkeys(name for name, _ in given))
-            raise MultiValuedParamNotSupported(f"one shape is taken, got {len(given)} ({names})")
-        name, text = given[0]
-        return _SHAPES[name](text)
+        given = given_text = None
+        for name in self._values:
+            if name not in _SHAPES or (text := self._one(name)) is None:
+                continue
+            if given is not None:
+                raise MultiValuedParamNotSupported(f"one shape is taken, got {given} and {name}")
+            given, given_text = name, text
+        return _SHAPES[given](given_text) if given and given_text else None
 
     def _shapes(self) -> tuple[Shape, ...]:
         """Those of a search."""
@@ -448,6 +447,9 @@ def position_query(circle: Circle) -> str:
 _UNRESERVED: Final = (string.ascii_letters + string.digits + "-._~").encode()
 """RFC 3986 §2.3."""
 
+_SHORT: Final = 256
+"""Bytes of an identifier whose text is remembered."""
+
 _Raw = bytes | str
 """A value as it came: still urlencoded, or text already."""
 
@@ -475,6 +477,18 @@ def _fold(name: bytes) -> str:
 
 def _text(name: str, raw: _Raw) -> str:
     """The value, empty where it is blank. Raises UsageError where it is not UTF-8."""
+    if name == _ID and len(raw) <= _SHORT and isinstance(raw, bytes):
+        return _identifier(raw)
+    return _decoded(name, raw)
+
+
+@lru_cache(maxsize=4096)
+def _identifier(raw: bytes) -> str:
+    """A short identifier; the same ones come again and again."""
+    return _decoded(_ID, raw)
+
+
+def _decoded(name: str, raw: _Raw) -> str:
     if isinstance(raw, bytes):
         if b"+" in raw:
             raw = raw.replace(b"+", b" ")
