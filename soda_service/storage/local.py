@@ -20,6 +20,7 @@ import ctypes
 import errno
 import mmap
 import os
+from functools import lru_cache
 from math import prod
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
@@ -58,7 +59,6 @@ _ASKED_AT_ONCE: Final = 16 * 1024 * 1024
 _MOST_RUNS: Final = 1024
 """Most calls of the kernel for the sake of one box."""
 _PAGE: Final = mmap.PAGESIZE
-_ITEMS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 # The interpreter's lock is kept: these calls take a microsecond and never wait for a disk.
 _libc: Final = ctypes.PyDLL(None)
@@ -183,7 +183,7 @@ class LocalSource:
         `RESIDENT_LIMIT`, they are too much scattered to ask about, or the file has changed
         since it was opened.
         """
-        start, length, counts, steps, itemsize = grid
+        start, length, counts, steps, _ = grid
         end, version, descriptor = grid.end, self.version, self._descriptor
         if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
             return False
@@ -198,10 +198,10 @@ class LocalSource:
         status = os.fstat(descriptor)
         if (status.st_size, status.st_mtime_ns) != version:
             return False
-        # Items of two, four and eight bytes are copied faster than bytes are.
-        shape, items = (*counts, length // itemsize), _ITEMS[itemsize]
-        copied: NDArray[np.generic] = np.ndarray(shape, items, target)
-        copied[...] = np.ndarray(shape, items, mapping, start, (*steps, itemsize))
+        # A run that is one item is copied in one go, faster than numbers or bytes are.
+        run = _item(length)
+        copied: NDArray[np.void] = np.ndarray(counts, run, target)
+        copied[...] = np.ndarray(counts, run, mapping, start, steps)
         status = os.fstat(descriptor)
         return (status.st_size, status.st_mtime_ns) == version
 
@@ -355,6 +355,12 @@ def local_path(url: str) -> str:
             f"only absolute paths and file URLs are supported, got a URL of scheme {parts.scheme!r}"
         )
     return path
+
+
+@lru_cache(maxsize=1024)
+def _item(length: int) -> np.dtype[np.void]:
+    """The type of items of so many bytes."""
+    return np.dtype((np.void, length))
 
 
 def _planes_resident(address: int, grid: RunGrid) -> bool:
