@@ -99,7 +99,9 @@ class Resolver:
             status = os.stat(dataset.url)  # noqa: PTH116 - a Path costs as much as the call itself
         except OSError:
             return None  # `resolve` will say why
-        return dataset if (status.st_size, status.st_mtime_ns) == dataset.version else None
+        version = dataset.version
+        is_same = status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+        return dataset if is_same else None
 
     def _look_at_catalog(self) -> None:
         now = time.monotonic()

@@ -196,14 +196,14 @@ class LocalSource:
         elif not _planes_resident(address, grid):
             return False
         status = os.fstat(descriptor)
-        if (status.st_size, status.st_mtime_ns) != version:
+        if status.st_mtime_ns != version.modified_ns or status.st_size != version.size:
             return False
         # A run that is one item is copied in one go, faster than numbers or bytes are.
         run = _item(length)
         copied: NDArray[np.void] = np.ndarray(counts, run, target)
         copied[...] = np.ndarray(counts, run, mapping, start, steps)
         status = os.fstat(descriptor)
-        return (status.st_size, status.st_mtime_ns) == version
+        return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
 
     def is_resident(self, start: int, length: int) -> bool:
         """Whether these bytes are in the page cache; never blocks.
