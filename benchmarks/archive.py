@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from gzip import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,17 +36,52 @@ class Field:
         return f"ivo://{AUTHORITY}/{self.path.parent.name}?{self.path.name}"
 
 
-def write_fields(folder: Path, *, count: int) -> list[Field]:
-    """*count* images, one half plain TAN and one half TAN-SIP, spread over the sky."""
+def write_fields(
+    folder: Path,
+    *,
+    count: int,
+    naxis: int = NAXIS,
+    planes: int = 0,
+    depth: int = 0,
+    tile: tuple[int, int] | None = None,
+    gzip: bool = False,
+) -> list[Field]:
+    """*count* images, one half plain TAN and one half TAN-SIP, spread over the sky.
+
+    With *planes* each file is an empty primary HDU and that many images; *depth* makes a cube
+    of it; *tile* (rows, columns) compresses it by RICE, and *gzip* the whole file.
+    """
     folder.mkdir(parents=True)
-    pixels = np.random.default_rng(1).normal(100, 5, (NAXIS, NAXIS)).astype(">f4").tobytes()
+    chance = np.random.default_rng(1)
+    shape = (depth, naxis, naxis) if depth else (naxis, naxis)
+    image = chance.normal(100, 5, shape).astype(">f4")
+    pixels = image.tobytes()
     fields = []
     for number in range(count):
         lon, lat = (number * 137.508) % 360, -60 + 120 * number / count
-        header = _header(lon, lat, NAXIS, sip=bool(number % 2))
+        header = _header(lon, lat, naxis, sip=bool(number % 2))
+        if depth:
+            header["NAXIS"] = 3
+            header.set("NAXIS3", depth, after="NAXIS2")
+            header["CTYPE3"], header["CRVAL3"], header["CRPIX3"] = "FREQ", 1.4e9, 1.0
+            header["CDELT3"], header["CUNIT3"] = 1e6, "Hz"
         path = folder / f"field-{number:04}.fits"
-        path.write_bytes(header.tostring().encode("ascii") + _padded(pixels))
-        fields.append(Field(path, lon, lat, NAXIS))
+        if planes:
+            primary = fits.PrimaryHDU(header=fits.Header([("OBSERVER", "nobody")]))
+            images = [fits.ImageHDU(image, header, name=f"PLANE{one}") for one in range(planes)]
+            fits.HDUList([primary, *images]).writeto(path)
+        elif tile is not None:
+            path = path.with_name(path.name + ".fz")
+            compressed = fits.CompImageHDU(
+                image, header, compression_type="RICE_1", tile_shape=tile, quantize_level=16
+            )
+            fits.HDUList([fits.PrimaryHDU(), compressed]).writeto(path)
+        elif gzip:
+            path = path.with_name(path.name + ".gz")
+            path.write_bytes(compress(header.tostring().encode("ascii") + _padded(pixels), 1))
+        else:
+            path.write_bytes(header.tostring().encode("ascii") + _padded(pixels))
+        fields.append(Field(path, lon, lat, naxis))
     return fields
 
 

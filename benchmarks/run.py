@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import archive
 import http_load
+import library
 import peers
 
 if TYPE_CHECKING:
@@ -32,11 +33,16 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=FILES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
-    parser.add_argument("--only", choices=["rate", "memory", "start"], help="one part alone")
+    parser.add_argument(
+        "--only", choices=["library", "rate", "memory", "start"], help="one part alone"
+    )
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soda-bench-"))
     try:
-        rows = list(_rows(folder, arguments))
+        rows = []
+        for row in _rows(folder, arguments):
+            print(*row, sep="  ", flush=True)
+            rows.append(row)
     finally:
         shutil.rmtree(folder)
     width = max(len(row[0]) for row in rows)
@@ -47,6 +53,8 @@ def main() -> None:
 
 
 def _rows(folder: Path, arguments: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
+    if arguments.only in {None, "library"}:
+        yield from library.rows(folder, arguments.files)
     if arguments.only in {None, "rate"}:
         yield from _rate(folder, arguments)
     if arguments.only in {None, "memory"}:

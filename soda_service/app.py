@@ -14,6 +14,7 @@ from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
 from soda_service.errors import SodaServiceError
 from soda_service.web import urls
+from soda_service.web.coverage import CoverageEndpoint
 from soda_service.web.datalink import LinksEndpoint
 from soda_service.web.errors import error_response
 from soda_service.web.files import FilesEndpoint
@@ -101,6 +102,8 @@ def _routes() -> list[BaseRoute]:
         Route(urls.LINKS, LinksEndpoint(), methods=_ASK),
         Route(urls.QUERY, QueryEndpoint(), methods=_ASK),
         Route(urls.FILES + "{path:path}", FilesEndpoint(), methods=_READ),
+        Route(urls.COVERAGE + "{collection}", CoverageEndpoint(), methods=_READ),
+        Route(urls.COVERAGE + "{collection}/{document}", CoverageEndpoint(), methods=_READ),
         Route(urls.HEALTH, HealthEndpoint(), methods=_READ),
         Route(urls.EXAMPLES, ExamplesEndpoint(), methods=_READ),
         *(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -108,8 +109,8 @@ def demo(
         if config.root is not None and (root := directory / config.root).is_dir()
     ]
     with _progress("Reading headers") as advance:
-        report = run_ingest(roots, settings, collections, progress=advance)
-    _tell(report)
+        report = run_ingest(roots, settings, collections, progress=advance, problem=_tell_skipped)
+    typer.echo(_told(report))
     if serve_it:
         _serve(settings, announce=_urls_to_try)
     elif report.failed:
@@ -127,23 +128,39 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read headers; default: all cores.")
     ] = None,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="Remove the datasets of a collection's root that is empty or gone.",
+        ),
+    ] = False,
 ) -> None:
     """Read the headers of FITS files into the catalog; run it again after any change."""
-    from soda_service.catalog.ingest import ingest as run_ingest
+    from soda_service.catalog.ingest import IngestInterrupted, ingest as run_ingest
     from soda_service.config import load_collections, load_settings
 
     settings = load_settings(config)
     collections = load_collections(settings.collections)
-    with _progress("Reading headers") as advance:
-        report = run_ingest(
-            [_local_path(path) for path in paths],
-            settings,
-            collections,
-            collection=collection,
-            workers=workers,
-            progress=advance,
+    try:
+        with _progress("Reading headers") as advance:
+            report = run_ingest(
+                [_local_path(path) for path in paths],
+                settings,
+                collections,
+                collection=collection,
+                workers=workers,
+                allow_empty=allow_empty,
+                progress=advance,
+                problem=_tell_skipped,
+            )
+    except IngestInterrupted as stopped:
+        typer.echo(
+            f"stopped: {_told(stopped.report)}. The catalog keeps these; run it again for the rest",
+            err=True,
         )
-    _tell(report)
+        raise typer.Exit(130) from None
+    typer.echo(_told(report))
     if report.failed:
         raise typer.Exit(1)
 
@@ -173,13 +190,52 @@ def cut(
     pos: Annotated[
         str | None, typer.Option(help='"CIRCLE ...", "RANGE ra1 ra2 dec1 dec2" or "POLYGON ...".')
     ] = None,
+    range_: Annotated[str | None, typer.Option("--range", help='"RA1 RA2 DEC1 DEC2".')] = None,
+    box: Annotated[
+        str | None, typer.Option(help='"RA DEC WIDTH [HEIGHT]", degrees, north up.')
+    ] = None,
+    moc: Annotated[
+        str | None, typer.Option(help='"9/1234 10/4940-4942": a coverage map as text.')
+    ] = None,
+    stamp: Annotated[
+        str | None, typer.Option(help='"RA DEC NX [NY]": so many pixels around a position.')
+    ] = None,
+    pixels: Annotated[
+        str | None, typer.Option(help='"[x1:x2,y1:y2,*]": a section of the image, from 1.')
+    ] = None,
     band: Annotated[str | None, typer.Option(help='"LOWER UPPER", metres of wavelength.')] = None,
     time: Annotated[str | None, typer.Option(help='"LOWER UPPER", MJD, UTC.')] = None,
     pol: Annotated[list[str] | None, typer.Option(help="Polarization state; repeatable.")] = None,
     detail: Annotated[str | None, typer.Option(help="Named set of HDUs.")] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Compute CHECKSUM and DATASUM anew.")
+    hdu: Annotated[
+        list[str] | None,
+        typer.Option(help="HDU: EXTNAME, EXTNAME,EXTVER or a number from 0; repeatable."),
+    ] = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(help="trim (default), pad or refuse what reaches out of the image."),
+    ] = None,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(help="A stored value, NaN or BLANK: pads and masks; repeatable."),
+    ] = None,
+    masked: Annotated[
+        bool, typer.Option("--mask", help="Fill pixels whose centres are outside of the shape.")
     ] = False,
+    header_only: Annotated[
+        bool, typer.Option("--header-only", help="Headers as text, one card a line.")
+    ] = False,
+    checksums: Annotated[
+        bool,
+        typer.Option("--checksum", "--checksums", help="Compute CHECKSUM and DATASUM anew."),
+    ] = False,
+    proof: Annotated[
+        bool | None,
+        typer.Option("--proof/--no-proof", help="Compare coordinates with the parent's."),
+    ] = None,
+    compress: Annotated[
+        str, typer.Option(help="none, fz (images tile by tile) or gz (the file).")
+    ] = "none",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; - is standard output.")
     ] = None,
@@ -187,16 +243,33 @@ def cut(
 ) -> None:
     """Make one cutout without a server, by the same engine."""
     from soda_service.config import load_settings
+    from soda_service.cutout.form import CutoutForm, Edge, parse_edge, parse_fill, parse_packing
     from soda_service.cutout.request import CutoutRequest
+    from soda_service.cutout.selection import parse_hdu_name
     from soda_service.errors import UsageError
     from soda_service.geometry import dali
+    from soda_service.geometry.moc import parse_moc
 
-    shapes: list[Shape] = []
-    shapes += [dali.parse_circle(text) for text in (circle,) if text is not None]
-    shapes += [dali.parse_polygon(text) for text in (polygon,) if text is not None]
-    shapes += [dali.parse_pos(text) for text in (pos,) if text is not None]
-    if len(shapes) > 1:
-        raise UsageError("one of --circle, --polygon and --pos, not several")
+    spelt: list[tuple[Callable[[str], Shape], str | None]] = [
+        (dali.parse_circle, circle), (dali.parse_polygon, polygon), (dali.parse_pos, pos),
+        (dali.parse_range, range_), (dali.parse_box, box), (parse_moc, moc),
+    ]  # fmt: skip
+    shapes = [parse(text) for parse, text in spelt if text is not None]
+    if len(shapes) + (stamp is not None) + (pixels is not None) > 1:
+        raise UsageError(
+            "one of --circle, --polygon, --pos, --range, --box, --moc, --stamp and --pixels, "
+            "not several"
+        )
+    made = CutoutForm(
+        checksums=checksums,
+        edge=parse_edge(edge) if edge is not None else Edge.TRIM,
+        masked=masked,
+        header_only=header_only,
+        proof=proof,
+        packing=parse_packing(compress),
+    )
+    if fill:
+        made = replace(made, fill=tuple([parse_fill(text) for text in fill]))
     settings = load_settings(config)
     keeps_copies = config is not None or any(os.environ.get(name) for name in _NAMING_A_CACHE)
     with _cutter_for(source, settings, keeps_copies=keeps_copies) as (cutter, identifier):
@@ -207,7 +280,10 @@ def cut(
             time=dali.parse_interval(time) if time is not None else None,
             pol=tuple(dict.fromkeys(dali.parse_pol(state) for state in pol or ())),
             detail=detail,
-            checksums=checksums,
+            stamp=dali.parse_stamp(stamp) if stamp is not None else None,
+            section=dali.parse_pixels(pixels) if pixels is not None else None,
+            hdus=tuple([parse_hdu_name(text) for text in hdu or ()]),
+            form=made,
         )
         _write_cutout(cutter, request, output)
 
@@ -272,7 +348,9 @@ def _cutter_for(
             resolver, identifier = FixedResolver(dataset), dataset.publisher_did
         if not keeps_copies:
             folder = stack.enter_context(TemporaryDirectory(prefix="soda-service-"))
-            settings = settings.model_copy(update={"cache_dir": Path(folder)})
+            settings = settings.model_copy(
+                update={"cache_dir": Path(folder), "spool_dir": Path(folder) / "spool"}
+            )
         cutter = stack.enter_context(closing(Cutter(resolver, settings)))
         yield cutter, identifier
 
@@ -288,7 +366,7 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
         return
     target = output or Path(plan.filename)
     _write_whole(target, cutter, plan)
-    typer.echo(f"{target}: {plan.size} bytes", err=True)
+    typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
 
 
 def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan) -> None:
@@ -320,12 +398,14 @@ def _local_path(text: str) -> Path:
     return Path(text)
 
 
-def _tell(report: IngestReport) -> None:
-    for path, reason in report.failed:
-        typer.echo(f"skipped {path}: {reason}", err=True)
-    typer.echo(
-        f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
-        f"{report.removed} removed, {len(report.failed)} skipped"
+def _tell_skipped(path: str, reason: str) -> None:
+    typer.echo(f"skipped {path}: {reason}", err=True)
+
+
+def _told(report: IngestReport) -> str:
+    return (
+        f"{report.added} added, {report.changed} changed, {report.moved} moved, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {report.failures} skipped"
     )
 
 
@@ -340,18 +420,22 @@ def _progress(title: str) -> Iterator[Callable[[int, int | None, str], None]]:
         TextColumn,
         TimeElapsedColumn,
     )
+    from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[current]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=15, justify="right")),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
+        # Names change in length all the time: the bar must not.
+        TextColumn(
+            "{task.fields[current]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+        ),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
         task = bar.add_task(title, total=None, current="")
 
         def advance(done: int, total: int | None, current: str) -> None:
-            bar.update(task, completed=done, total=total, current=current[-60:])
+            bar.update(task, completed=done, total=total, current=current.rpartition("/")[2])
 
         yield advance

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
+from difflib import get_close_matches
 from importlib import resources
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -34,11 +36,17 @@ from pydantic_settings import (
 
 from soda_service.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ENVIRONMENT_PREFIX = "SODA_"
 CONFIG_VARIABLE = "SODA_CONFIG"
 """Names the settings file."""
 
 _SQLITE = "sqlite:///"
+
+_MOST_SHOWN = 200
+"""Characters of a wrong value that are shown."""
 
 _Bytes = Annotated[int, Field(gt=0)]
 
@@ -74,11 +82,15 @@ class Settings(BaseSettings):
     data_dir: Path = Path()
     cache_dir: Path = Path("soda-data/cache")
     cache_bytes: _Bytes = 20_000_000_000
+    spool_dir: Path = Path("soda-data/spool")
+    spool_bytes: _Bytes = 20_000_000_000
 
     maxrec_default: int = Field(default=10_000, ge=1)
     maxrec_limit: int = Field(default=1_000_000, ge=1)
     links_limit: int = Field(default=1_000, ge=1)
     cutout_bytes: _Bytes = 4 * 1024**3
+    proof: bool = False
+    proof_limit_mas: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     request_bytes: _Bytes = 1024**2
     threads: int = Field(default=8, ge=1, le=1024)
     plan_cache_datasets: int = Field(default=2_000, ge=1)
@@ -96,7 +108,7 @@ class Settings(BaseSettings):
             raise ValueError("must be one line of printable characters")
         return value
 
-    @field_validator("collections", "data_dir", "cache_dir")
+    @field_validator("collections", "data_dir", "cache_dir", "spool_dir")
     @classmethod
     def _is_path(cls, value: Path) -> Path:
         if "\0" in str(value):
@@ -130,7 +142,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.maxrec_default > self.maxrec_limit:
-            raise ValueError("maxrec_default must not exceed maxrec_limit")
+            raise ValueError(
+                f"maxrec_default, {self.maxrec_default}, must not exceed "
+                f"maxrec_limit, {self.maxrec_limit}"
+            )
         return self
 
     @property
@@ -174,10 +189,18 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
     chosen = {key: value for key, value in overrides.items() if value is not None}
     try:
         return Settings(**{**values, **EnvSettingsSource(Settings)(), **chosen})
-    except SettingsError as error:
-        raise ConfigurationError(f"environment: {error}: {error.__cause__}") from None
+    except SettingsError:
+        raise ConfigurationError(_not_json()) from None
     except ValidationError as error:
-        raise ConfigurationError(_first_problem(error, str(named or "settings"))) from None
+        key = str(next(iter(error.errors()[0]["loc"]), ""))
+        variable, _ = _variable(key)
+        if key in chosen:
+            origin = "on the command line"
+        elif variable:
+            origin = f"in the environment variable {variable}"
+        else:
+            origin = f"in {named}" if named else ""
+        raise ConfigurationError(_first_problem(error, origin, Settings.model_fields)) from None
 
 
 def put_into_environment(settings: Settings) -> None:
@@ -348,7 +371,7 @@ def load_collections(path: Path) -> CollectionsFile:
     try:
         return CollectionsFile(**_read_toml(path))
     except ValidationError as error:
-        raise ConfigurationError(_first_problem(error, str(path))) from None
+        raise ConfigurationError(_first_problem(error, f"in {path}")) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -384,7 +407,42 @@ _NOT_SETTINGS = frozenset({"SODA_REQUIRE_ALL", "SODA_TEST_DATA"})
 """Variables of the test suite, which starts the service with them in its environment."""
 
 
-def _first_problem(error: ValidationError, where: str) -> str:
+def _variable(setting: str) -> tuple[str, str]:
+    """The environment variable that gives *setting* and what it says; empty where none does."""
+    wanted = ENVIRONMENT_PREFIX + setting.upper()
+    return next(
+        ((name, value) for name, value in os.environ.items() if value and name.upper() == wanted),
+        ("", ""),
+    )
+
+
+def _not_json() -> str:
+    """What is wrong with the environment where a list in it cannot be read."""
+    for name, field in Settings.model_fields.items():
+        variable, value = _variable(name)
+        if variable and not isinstance(field.default, str | int | float | Path):
+            try:
+                json.loads(value)
+            except ValueError:
+                return (
+                    f"{name} must be a list in JSON, {json.dumps(field.default)} say, "
+                    f"got {value[:_MOST_SHOWN]!r} in the environment variable {variable}"
+                )
+    return "a list in the environment is not JSON"
+
+
+def _first_problem(error: ValidationError, origin: str, known: Iterable[str] = ()) -> str:
+    """The key, what is allowed, what came and where; *known* are keys that may be meant."""
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {key}: {first['msg']} (got {first['input']!r})"
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(key, known, 1)
+        return f"{key} {origin} is not known" + (f"; is {near[0]} meant?" if near else "")
+    if first["type"] == "missing":
+        return f"{key} is missing {origin}"
+    # pydantic: `Input should be …, unable to …`, or `Value error, …` for our own words.
+    message = re.sub(r"^\w+ should ", "must ", first["msg"]).removeprefix("Value error, ")
+    message = message.partition(", unable to")[0]
+    said = f"{key} {message}" if message.startswith("must ") else f"{key}: {message}"
+    shown = "" if isinstance(first["input"], dict) else f", got {first['input']!r:.{_MOST_SHOWN}}"
+    return f"{said.removeprefix(': ')}{shown} {origin}".rstrip()

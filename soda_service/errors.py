@@ -10,6 +10,7 @@
     ├── AuthorizationError            these credentials are not enough
     ├── SourceUnavailableError        the bytes cannot be reached now; trying again may help
     ├── CorruptFileError              the file contradicts itself; trying again will not help
+    ├── UntrueHeaderError             the coordinates of a cutout are not its parent's: our fault
     ├── ConfigurationError            the operator's settings are wrong
     └── ServerError                   the server cannot start: its port is in use, say
 
@@ -68,6 +69,10 @@ class SourceUnavailableError(_FileError):
 
 class CorruptFileError(_FileError):
     """A file contradicts itself: truncated, lying about its size, or not FITS at all."""
+
+
+class UntrueHeaderError(SodaServiceError):
+    """The coordinates of a cutout are not its parent's: a fault of this service, found in time."""
 
 
 class ConfigurationError(SodaServiceError):

@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 from support.golden import Golden
 
+import soda_service
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--update-golden` writes the golden files anew instead of comparing with them."""
     parser.addoption(
         "--update-golden", action="store_true", help="write tests/golden anew from what is seen"
     )
+
+
+def pytest_report_header() -> str:
+    """Which package is tested: this checkout, or one that is installed elsewhere."""
+    return f"soda_service from {Path(soda_service.__file__).parent}"
 
 
 @pytest.fixture

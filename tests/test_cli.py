@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import re
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from astropy.io import fits
+from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
 
+from soda_service import cli
 from soda_service.config import Settings
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 
@@ -99,6 +109,87 @@ class TestServe:
         assert "a.example" not in capabilities
 
 
+class TestIngest:
+    """What a person is told of an ingest."""
+
+    def test_a_folder_without_fits_files(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "notes.txt").write_text("")
+        ended = run_command("ingest", "data", folder=tmp_path)
+        assert ended.returncode == 1
+        assert "no file in it has a name like *.fits" in ended.stderr
+        assert ended.stdout == "0 added, 0 changed, 0 moved, 0 unchanged, 0 removed, 1 skipped\n"
+
+    def test_an_empty_root_needs_a_word_more(self, tmp_path: Path) -> None:
+        image = tmp_path / "data" / "image.fits"
+        image.parent.mkdir()
+        image.write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "data", folder=tmp_path).stdout.startswith("1 added")
+        image.unlink()
+        ended = run_command("ingest", "data", folder=tmp_path)
+        assert ended.returncode == 1
+        assert "Its 1 datasets stay in the catalog; --allow-empty removes them" in ended.stderr
+        ended = run_command("ingest", "data", "--allow-empty", folder=tmp_path)
+        assert (ended.returncode, ended.stderr.count("skipped")) == (0, 0)
+        assert "1 removed" in ended.stdout
+
+    def test_ctrl_c_says_what_is_kept(self, tmp_path: Path) -> None:
+        """The signal goes to the whole group of processes, as a terminal sends it."""
+        (tmp_path / "data").mkdir()
+        content = FAMILIES["tan"]()
+        for number in range(3000):
+            (tmp_path / "data" / f"n{number}.fits").write_bytes(content)
+        with subprocess.Popen(
+            [sys.executable, "-m", "soda_service", "ingest", "data", "--workers", "2"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            assert _datasets(tmp_path, at_least=100) >= 100
+            os.killpg(process.pid, signal.SIGINT)
+            out, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert out == ""
+        assert "Traceback" not in errors
+        said = re.search(r"stopped: (\d+) added, .*run it again for the rest", errors)
+        assert said is not None, errors
+        assert _datasets(tmp_path, at_least=0) == int(said[1]) < 3000
+
+    def test_the_bar_stays_as_long_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However long the names of the files are, and before their number is known."""
+        screen = io.StringIO()
+        terminal = partial(Console, file=screen, force_terminal=True, width=80)
+        monkeypatch.setattr("rich.console.Console", lambda **_: terminal())
+        with cli._progress("Reading headers") as advance:
+            advance(0, None, "/a/x")
+            time.sleep(0.15)
+            advance(40, 10_000, "/data/a [red]very long name of a file 0123456789.fits")
+            time.sleep(0.15)
+            advance(9_999, 10_000, "/data/b.fits")
+            time.sleep(0.15)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+        lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
+        assert len({len(re.findall("[━╸╺]", line)) for line in lines}) == 1
+        assert {len(line) for line in lines} == {80}
+        assert any("[red]very" in line for line in lines)
+
+
+def _datasets(folder: Path, *, at_least: int) -> int:
+    """How many the catalog in *folder* has, once it has so many."""
+    path = folder / "soda-data" / "catalog.sqlite"
+    found = 0
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(sqlite3.OperationalError), closing(sqlite3.connect(path)) as connection:
+            (found,) = connection.execute("SELECT count(*) FROM dataset").fetchone()
+            if found >= at_least:
+                break
+        time.sleep(0.02)
+    return found
+
+
 class TestCut:
     """A cutout without a server."""
 
@@ -120,6 +211,63 @@ class TestCut:
         assert [one.name for one in folder.rglob("*")] == ["out.fits"]
         assert list(temporary.iterdir()) == []
         assert [one.name for one in images.iterdir()] == [path.name]
+
+    @pytest.mark.parametrize(
+        ("options", "sections"),
+        [
+            (["--range", "150.099 150.101 2.199 2.201"], [(10, 10)]),
+            (["--box", "150.1 2.2 0.001 0.0016"], [(6, 9)]),
+            (["--stamp", "150.1 2.2 8 5"], [(8, 5)]),
+            (["--stamp", "150.1 2.2 8 5", "--proof"], [(8, 5)]),
+            (["--stamp", "150.1056 2.2 8 5", "--edge", "pad"], [(8, 5)]),
+            (["--pixels", "[-4:20,3:9]"], [(20, 7)]),
+            (["--pixels", "[-4:20,3:9]", "--edge", "pad", "--fill", "BLANK", "--fill", "0"],
+             [(25, 7)]),
+            (["--circle", "150.1 2.2 0.001", "--mask", "--checksum"], [(10, 10)]),
+        ],
+    )  # fmt: skip
+    def test_the_same_ways_to_ask(
+        self, tmp_path: Path, options: list[str], sections: list[tuple[int, int]]
+    ) -> None:
+        path = tmp_path / "image.fits"
+        path.write_bytes(FAMILIES["tan"]())
+        ended = run_command("cut", str(path), *options, "-o", "out.fits", folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        with fits.open(tmp_path / "out.fits") as opened:
+            found = [one.data.shape[::-1] for one in opened]
+        for axes, wanted in zip(found, sections, strict=True):
+            assert all(0 <= axis - least <= 2 for axis, least in zip(axes, wanted, strict=True))
+        if "--stamp" in options or "--pixels" in options:
+            assert found == sections
+
+    def test_hdus_and_headers(self, tmp_path: Path) -> None:
+        path = tmp_path / "image.fits"
+        path.write_bytes(FAMILIES["mef"]())
+        ended = run_command(
+            "cut", str(path), "--hdu", "mask", "--hdu", "1", "--header-only",
+            "--stamp", "150.1 2.2 9", "-o", "-", folder=tmp_path,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        headers = [fits.Header.fromstring(one, sep="\n") for one in ended.stdout.split("\n\n")]
+        assert [one.get("EXTNAME") for one in headers] == [None, "IMAGE", "MASK"]
+        assert headers[1]["NAXIS1"] == 9
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--stamp", "150.1 2.2 9", "--pixels", "[1:2]"], "not several"),
+            (["--pixels", "[9:1]"], "9 before 1"),
+            (["--compress", "zip", "--stamp", "150.1 2.2 9"], "none, fz or gz"),
+            (["--moc", "3/1 2/", "--stamp", "150.1 2.2 9"], "not several"),
+            (["--edge", "clip", "--stamp", "150.1 2.2 9"], "trim, pad or refuse"),
+            (["--hdu", "X", "--stamp", "150.1 2.2 9"], "no HDU 'X' among 0 (PRIMARY,1)"),
+            (["--mask", "--stamp", "150.1 2.2 9"], "outside of a shape"),
+        ],
+    )
+    def test_wrong_ways_to_ask(self, tmp_path: Path, options: list[str], said: str) -> None:
+        path = tmp_path / "image.fits"
+        path.write_bytes(FAMILIES["tan"]())
+        _assert_one_line(run_command("cut", str(path), *options, folder=tmp_path), 2, said)
 
     def test_an_identifier_in_any_case(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()

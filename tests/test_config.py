@@ -124,6 +124,10 @@ _ANY_SETTINGS: dict[str, st.SearchStrategy[object]] = {
     "data_dir": st.sampled_from(["", ".", "/d", "é"]),
     "cache_dir": st.sampled_from(["", "cache"]),
     "cache_bytes": _positive,
+    "spool_dir": st.sampled_from(["", "spool"]),
+    "spool_bytes": _positive,
+    "proof": st.booleans(),
+    "proof_limit_mas": st.floats(0.001, 100.0),
     "maxrec_default": st.integers(1, 10),
     "maxrec_limit": st.integers(10_000, 2**31),
     "links_limit": _positive,
@@ -199,6 +203,59 @@ def test_wrong_environments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SODA_PROT", "1")
     with pytest.raises(ConfigurationError, match="SODA_PROT"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port = 70000", "port must be less than or equal to 65535, got 70000 in {path}"),
+        ("prot = 1", "prot in {path} is not known; is port meant?"),
+        ("nonsense = 1", "nonsense in {path} is not known"),
+        (
+            'log_level = "loud"',
+            "log_level must be 'debug', 'info', 'warning' or 'error', got 'loud' in {path}",
+        ),
+        (
+            "maxrec_default = 10\nmaxrec_limit = 5",
+            "maxrec_default, 10, must not exceed maxrec_limit, 5 in {path}",
+        ),
+    ],
+)
+def test_what_is_said_of_a_wrong_setting(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    assert str(caught.value) == said.format(path=path)
+
+
+def test_what_is_said_of_a_wrong_environment_or_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, "port = 1")
+    monkeypatch.setenv("SODA_PORT", "x")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    wanted = "port must be a valid integer, got 'x' in the environment variable SODA_PORT"
+    assert str(caught.value) == wanted
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path, port=-1)
+    wanted = "port must be greater than or equal to 0, got -1 on the command line"
+    assert str(caught.value) == wanted
+    monkeypatch.delenv("SODA_PORT")
+    monkeypatch.setenv("SODA_CORS_ORIGINS", "https://a.example")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    assert str(caught.value) == (
+        "cors_origins must be a list in JSON, [\"*\"] say, got 'https://a.example' "
+        "in the environment variable SODA_CORS_ORIGINS"
+    )
+
+
+def test_what_is_said_of_a_wrong_collection(tmp_path: Path) -> None:
+    path = write(tmp_path, "[filters]\ng = { em_min = 2e-7 }")
+    with pytest.raises(ConfigurationError) as caught:
+        load_collections(path)
+    assert str(caught.value) == f"filters.g.em_max is missing in {path}"
 
 
 def test_missing_files_are_named(tmp_path: Path) -> None:

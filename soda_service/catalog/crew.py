@@ -71,12 +71,12 @@ class Crew:
         again: deque[IndexTask] = deque()
         exhausted = False
         while True:
-            while (worker := self._free()) is not None and not (exhausted and not again):
+            while self._has_room and not (exhausted and not again):
                 task = again.popleft() if again else next(source, None)
                 if task is None:
                     exhausted = True
                     break
-                worker.send(task)
+                self._free().send(task)
             busy = [worker for worker in self._workers if worker.queue]
             if not busy:
                 return
@@ -92,21 +92,34 @@ class Crew:
             if not came:
                 yield None
 
+    def drop_ended(self) -> None:
+        """Forget processes that ended while they had nothing to do, killed for memory say.
+
+        Otherwise the next file would be blamed for it.
+        """
+        for worker in [one for one in self._workers if not one.is_running]:
+            worker.end()
+            self._workers.remove(worker)
+
     def close(self) -> None:
         """End the processes."""
         for worker in self._workers:
             worker.end()
         self._workers.clear()
 
-    def _free(self) -> _Worker | None:
-        """The process with the least to do, a new one where all have something."""
+    @property
+    def _has_room(self) -> bool:
+        return len(self._workers) < self._size or any(
+            len(worker.queue) < _QUEUED for worker in self._workers
+        )
+
+    def _free(self) -> _Worker:
+        """The process with the least to do, a new one where all have something; given room."""
         least = min(self._workers, key=lambda worker: len(worker.queue), default=None)
-        if least is not None and not least.queue:
-            return least
-        if len(self._workers) < self._size:
-            self._workers.append(_Worker(self._file_seconds))
-            return self._workers[-1]
-        return least if least is not None and len(least.queue) < _QUEUED else None
+        if least is None or (least.queue and len(self._workers) < self._size):
+            least = _Worker(self._file_seconds)
+            self._workers.append(least)
+        return least
 
     @staticmethod
     def _answering(busy: list[_Worker]) -> list[_Worker]:
@@ -129,24 +142,30 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=environment,
+                process_group=0,  # a terminal's Ctrl-C is for the caller, who decides when to stop
             )
         self.connection = Connection(ours.detach())
         self.queue: deque[IndexTask] = deque()
         self.alive = True
         self._started = False
-        self._places: dict[int, Place] = {}
+        self._places: set[str] = set()
         self._since = time.monotonic()
 
     def send(self, task: IndexTask) -> None:
         """Hand over *task*; a place goes over once."""
         if not self.queue:
             self._since = time.monotonic()
-        number = id(task.place)
-        place = None if number in self._places else task.place
-        self._places[number] = task.place
+        fingerprint = task.place.fingerprint
+        place = None if fingerprint in self._places else task.place
+        self._places.add(fingerprint)
         self.queue.append(task)
-        with suppress(BrokenPipeError, ConnectionResetError):  # it died; `receive` will tell
-            self.connection.send((task.path, number, place, task.earlier_local_part))
+        with suppress(ConnectionError):  # it died; `receive` will tell
+            self.connection.send((task.path, fingerprint, place, task.earlier_local_part))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
 
     @property
     def overdue(self) -> bool:

@@ -73,6 +73,22 @@ class Footprint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetHdu:
+    """An HDU of a dataset with the role that its collection gives it."""
+
+    layout: HduLayout
+    role: str
+    """`science`, `mask`, `variance`, `weight`, `noise`, `psf`… or empty."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What it may be called in capitals: EXTNAME, or PRIMARY for want of one, and role."""
+        layout = self.layout
+        name = layout.name.strip().upper() or ("PRIMARY" if layout.index == 0 else "")
+        return frozenset({name, self.role.upper()} - {""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
     """A named set of HDUs that a collection offers (DESIGN: `CUTOUTDETAIL`)."""
 
@@ -82,14 +98,10 @@ class Detail:
     """EXTNAMEs, or roles, of the image HDUs and tables it holds; `*` is every HDU."""
     description: str
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetHdu:
-    """An HDU of a dataset with the role that its collection gives it."""
-
-    layout: HduLayout
-    role: str
-    """`science`, `mask`, `variance`, `weight`, `noise`, `psf`… or empty."""
+    def holds(self, hdu: DatasetHdu) -> bool:
+        """Whether *hdu* is one of its HDUs, by EXTNAME or role in any case."""
+        wanted = {name.upper() for name in self.hdus}
+        return "*" in wanted or not wanted.isdisjoint(hdu.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +138,7 @@ class Dataset:
     """Of the whole file: `application/fits`, or `application/gzip` for a .gz file."""
     hdus: tuple[DatasetHdu, ...]
     details: tuple[Detail, ...]
-    """As the collection names them; the first is the plain one. Never empty."""
+    """Those of the collection's that the file has; the first is the plain one. Never empty."""
 
     @property
     def publisher_did(self) -> str:

@@ -110,7 +110,7 @@ def index(path: str, place: Place, *, local_part: str | None = None) -> Dataset:
         version=version,
         media_type=media_type,
         hdus=hdus,
-        details=details_of(place.config.details),
+        details=details_of(place.config.details, hdus),
     )
 
 

@@ -1,12 +1,16 @@
 """A dataset of the catalog indexed anew, because its file has changed.
 
 Whoever may write to the archive may have put anything there, and somebody waits for the
-answer: a process of its own reads the headers, and is ended when it takes too long.
+answer: a process of its own reads the headers, and is ended when it takes too long. Starting
+one takes half a second, so it is kept for the next file, for a while.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy.exc import OperationalError
@@ -22,40 +26,116 @@ from soda_service.errors import CorruptFileError, SourceUnavailableError, Unknow
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
     from soda_service.catalog.indexer import Place
+    from soda_service.catalog.rows import DatasetRows
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
 SECONDS: Final = 60.0
 """How long a file may take while a client waits; `ingest` has more patience."""
 
+IDLE_SECONDS: Final = 30.0
+"""How long a process is kept that has nothing to do: it takes a hundred megabytes."""
+
+_FILES_EACH: Final = 500
+"""Files that one process reads before another takes its place."""
+
 _logger = logging.getLogger(__name__)
 
 
-def reindexed(dataset: Dataset, store: CatalogStore, settings: Settings) -> Dataset:
-    """The dataset that the file of *dataset* holds now; stored, where the catalog lets itself.
+@dataclass(slots=True)
+class _Reader:
+    """A process that reads headers, or will when it is needed."""
 
-    Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError, the last also
-    where reading the file took too long or ended the process that did it.
-    """
-    place = _place_of(dataset, store, settings)
-    task = IndexTask(
-        path=dataset.url, place=place, known_id=None, earlier_local_part=dataset.local_part
-    )
-    crew = Crew(1, file_seconds=SECONDS)
-    try:
-        rows = next(done[1] for done in crew.index([task]) if done is not None)
-    finally:
-        crew.close()
-    if isinstance(rows, IndexFailure):
-        if rows.vanished:
-            raise UnknownDatasetError(dataset.publisher_did, "its file is gone")
-        kind = CorruptFileError if rows.lasting else SourceUnavailableError
-        raise kind(rows.reason, path=dataset.url)
-    try:
-        store.write([rows])
-    except OperationalError as error:
-        _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
-    return dataset_of(rows.dataset, rows.hdus, place.config.details)
+    crew: Crew
+    files: int = 0
+    idle_since: float = 0.0
+
+
+class Reindexer:
+    """Indexes changed files anew. Safe to use from several threads; to be closed."""
+
+    def __init__(self, store: CatalogStore, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._idle: list[_Reader] = []
+        self._timer: threading.Timer | None = None
+        self._is_closed = False
+
+    def reindexed(self, dataset: Dataset) -> Dataset:
+        """The dataset that the file of *dataset* holds now; stored, where the catalog lets itself.
+
+        Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError, the last also
+        where reading the file took too long or ended the process that did it.
+        """
+        place = _place_of(dataset, self._store, self._settings)
+        rows = self._read(
+            IndexTask(
+                path=dataset.url, place=place, known_id=None, earlier_local_part=dataset.local_part
+            )
+        )
+        if isinstance(rows, IndexFailure):
+            if rows.vanished:
+                raise UnknownDatasetError(dataset.publisher_did, "its file is gone")
+            kind = CorruptFileError if rows.lasting else SourceUnavailableError
+            raise kind(rows.reason, path=dataset.url)
+        try:
+            self._store.write([rows])
+        except OperationalError as error:
+            _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
+        return dataset_of(rows.dataset, rows.hdus, place.config.details)
+
+    def close(self) -> None:
+        """End the processes that have nothing to do, and the others when they have not."""
+        with self._lock:
+            self._is_closed = True
+            ended, self._idle = self._idle, []
+            if self._timer is not None:
+                self._timer.cancel()
+        for reader in ended:
+            reader.crew.close()
+
+    def _read(self, task: IndexTask) -> DatasetRows | IndexFailure:
+        with self._lock:
+            reader = self._idle.pop() if self._idle else None
+        if reader is None:
+            reader = _Reader(Crew(1, file_seconds=SECONDS))
+        try:
+            reader.crew.drop_ended()
+            (rows,) = [done[1] for done in reader.crew.index([task]) if done is not None]
+        except BaseException:
+            reader.crew.close()
+            raise
+        reader.files += 1
+        self._keep(reader)
+        return rows
+
+    def _keep(self, reader: _Reader) -> None:
+        with self._lock:
+            if not self._is_closed and reader.files < _FILES_EACH:
+                reader.idle_since = time.monotonic()
+                self._idle.append(reader)
+                self._wait()
+                return
+        reader.crew.close()
+
+    def _wait(self) -> None:
+        """Have the idle ended in time; under the lock."""
+        if self._timer is None:
+            self._timer = threading.Timer(IDLE_SECONDS, self._end_idle)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end_idle(self) -> None:
+        with self._lock:
+            self._timer = None
+            last = time.monotonic() - IDLE_SECONDS / 2
+            ended = [one for one in self._idle if one.idle_since < last]
+            self._idle = [one for one in self._idle if one.idle_since >= last]
+            if self._idle:
+                self._wait()
+        for reader in ended:
+            reader.crew.close()
 
 
 def _place_of(dataset: Dataset, store: CatalogStore, settings: Settings) -> Place:

@@ -6,20 +6,27 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from soda_service.catalog.query import fold
 from soda_service.catalog.store import StoredDataset
-from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
+from soda_service.errors import (
+    CorruptFileError,
+    SodaServiceError,
+    SourceUnavailableError,
+    UnknownDatasetError,
+)
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from soda_service.catalog.dataset import Dataset
+    from soda_service.catalog.reindex import Reindexer
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
@@ -33,7 +40,18 @@ _INDEXED_AT_ONCE: Final = 2
 """Changed files of one process; the threads beside them go on with what has not changed."""
 
 _BROKEN_LIMIT: Final = 1_000
-"""Changed files of which it is remembered that they cannot be indexed."""
+"""Changed files of which it is remembered that they do not hold their datasets any more."""
+
+CACHE_BYTES: Final = 64 * 1024**2
+"""Of all datasets kept, about."""
+
+_HEADER_COPIES: Final = 2
+"""Times a header's own bytes that a dataset takes which has been looked into."""
+_HDU_BYTES: Final = 2_000
+_DATASET_BYTES: Final = 5_000
+"""What the rest of an HDU and of a dataset takes, as measured."""
+
+_ANOTHER: Final = "its file holds another dataset now"
 
 _logger = logging.getLogger(__name__)
 
@@ -44,26 +62,53 @@ class _Entry:
     catalog_version: int
     """That of the catalog when the entry was last compared with it."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes, about."""
+        hdus = self.stored.dataset.hdus
+        headers = sum(len(hdu.layout.header.raw) for hdu in hdus)
+        return _DATASET_BYTES + len(hdus) * _HDU_BYTES + headers * _HEADER_COPIES
+
+
+class _Broken(NamedTuple):
+    """A file that could not be indexed anew as its dataset."""
+
+    path: str
+    version: FileVersion | None
+    reason: str | None = None
+    """None where it holds another dataset."""
+
 
 class Resolver:
-    """Finds datasets and keeps those used last. Safe to use from several threads.
+    """Finds datasets and keeps those used last. Safe to use from several threads; to be closed.
 
-    At every call the file is asked (size and modification time) whether it is still the
-    one that was indexed, and twice a second the catalog whether another process wrote to it.
+    As many are kept as the settings say and as fit into *memory* bytes. At every call the file
+    is asked (size and modification time) whether it is still the one that was indexed, and
+    twice a second the catalog whether another process wrote to it.
     """
 
-    def __init__(self, store: CatalogStore, settings: Settings) -> None:
+    def __init__(
+        self, store: CatalogStore, settings: Settings, *, memory: int = CACHE_BYTES
+    ) -> None:
         self._store = store
         self._settings = settings
         self._limit = settings.plan_cache_datasets
+        self._memory_limit = memory
+        self._memory = 0
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._reindexer: Reindexer | None = None
         self._lock = threading.Lock()
         self._indexing = threading.BoundedSemaphore(_INDEXED_AT_ONCE)
         self._being_indexed: set[str] = set()
         self._indexed = threading.Condition()
-        self._broken: OrderedDict[str, tuple[FileVersion, str]] = OrderedDict()
+        self._broken: OrderedDict[str, _Broken] = OrderedDict()
         self._catalog_version = -1
         self._looked_at = float("-inf")
+
+    def close(self) -> None:
+        """End the processes that read changed files."""
+        if self._reindexer is not None:
+            self._reindexer.close()
 
     def resolve(self, identifier: str) -> Dataset:
         """The dataset with this publisher DID, whatever its case; may block.
@@ -81,9 +126,30 @@ class Resolver:
         dataset = entry.stored.dataset
         version = _version_of(dataset.url)
         if version is None:
+            # It may have moved, and the catalog know it already.
+            dataset = self._load(identifier, folded).stored.dataset
+            version = _version_of(dataset.url)
+        if version is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier, "its file is gone")
         return dataset if version == dataset.version else self._index_anew(identifier, dataset.url)
+
+    def has_changed(self, identifiers: Iterable[str]) -> bool:
+        """Whether `resolve` has to read the file of one of these; may block, but not for long."""
+        self._look_at_catalog()
+        for identifier in identifiers:
+            folded = fold(identifier)
+            try:
+                entry = self._cached(folded)
+                if entry is None or not self._still_stored(folded, entry):
+                    entry = self._load(identifier, folded)
+                dataset = entry.stored.dataset
+                version = _version_of(dataset.url)
+            except SodaServiceError:
+                continue  # `resolve` will say so, soon
+            if version is not None and version != dataset.version:
+                return True
+        return False
 
     def peek(self, identifier: str) -> Dataset | None:
         """The same where that needs no more than one look at the file's entry; else None."""
@@ -136,21 +202,27 @@ class Resolver:
 
     def _keep(self, folded: str, entry: _Entry) -> _Entry:
         with self._lock:
+            self._drop(folded)
             self._entries[folded] = entry
-            self._entries.move_to_end(folded)
-            while len(self._entries) > self._limit:
-                self._entries.popitem(last=False)
+            self._memory += entry.memory
+            while len(self._entries) > self._limit or (
+                self._memory > self._memory_limit and len(self._entries) > 1
+            ):
+                self._drop(next(iter(self._entries)))
         return entry
 
     def _forget(self, folded: str) -> None:
         with self._lock:
-            self._entries.pop(folded, None)
+            self._drop(folded)
+
+    def _drop(self, folded: str) -> None:
+        """Under the lock."""
+        entry = self._entries.pop(folded, None)
+        if entry is not None:
+            self._memory -= entry.memory
 
     def _index_anew(self, identifier: str, path: str) -> Dataset:
         """Index the file at *path* as ingest would, and store that for the others."""
-        # Late: a server that meets no changed file does not need what reads headers.
-        from soda_service.catalog.reindex import reindexed
-
         folded = fold(identifier)
         with self._turn(folded, path):
             # Another request, or another process, may have done it while this one waited.
@@ -159,22 +231,33 @@ class Resolver:
             version = _version_of(current.url)
             if version == current.version:
                 return current
-            self._refuse_broken(current.url, version)
+            self._refuse_broken(identifier, _Broken(current.url, version))
             _logger.info("indexing a changed file anew: %s", current.url)
             try:
-                dataset = reindexed(current, self._store, self._settings)
+                dataset = self._reader().reindexed(current)
             except CorruptFileError as error:
-                self._remember_broken(current.url, version, str(error))
+                self._remember_broken(folded, _Broken(current.url, version, str(error)))
                 raise
             if fold(dataset.publisher_did) != folded:
                 self._forget(folded)
-                raise UnknownDatasetError(identifier, "its file holds another dataset now")
+                self._remember_broken(folded, _Broken(current.url, version))
+                raise UnknownDatasetError(identifier, _ANOTHER)
             fresh = self._load(identifier, folded)
             if fresh.stored.dataset.version != dataset.version:
                 # A catalog that may only be read keeps the old row; this process need not.
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
                 fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
             return fresh.stored.dataset
+
+    def _reader(self) -> Reindexer:
+        # Late: a server that meets no changed file does not need what reads headers.
+        from soda_service.catalog.reindex import Reindexer
+
+        with self._lock:
+            if self._reindexer is None:
+                self._reindexer = Reindexer(self._store, self._settings)
+                weakref.finalize(self, self._reindexer.close)
+            return self._reindexer
 
     @contextmanager
     def _turn(self, folded: str, path: str) -> Iterator[None]:
@@ -198,18 +281,19 @@ class Resolver:
                 self._being_indexed.remove(folded)
                 self._indexed.notify_all()
 
-    def _refuse_broken(self, path: str, version: FileVersion | None) -> None:
-        """Raise CorruptFileError for a file that could not be indexed and has not changed since."""
+    def _refuse_broken(self, identifier: str, now: _Broken) -> None:
+        """Raise what was wrong with a file when it was indexed and has not changed since."""
         with self._lock:
-            known = self._broken.get(path)
-        if known is not None and known[0] == version:
-            raise CorruptFileError(known[1], path=path)
-
-    def _remember_broken(self, path: str, version: FileVersion | None, reason: str) -> None:
-        if version is None:
+            known = self._broken.get(fold(identifier))
+        if known is None or known[:2] != now[:2]:
             return
+        if known.reason is None:
+            raise UnknownDatasetError(identifier, _ANOTHER)
+        raise CorruptFileError(known.reason, path=known.path)
+
+    def _remember_broken(self, folded: str, broken: _Broken) -> None:
         with self._lock:
-            self._broken[path] = version, reason
+            self._broken[folded] = broken
             while len(self._broken) > _BROKEN_LIMIT:
                 self._broken.popitem(last=False)
 

@@ -22,7 +22,7 @@ from soda_service.geometry.shapes import Circle, Polygon
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import RowMapping
 
@@ -62,6 +62,11 @@ class DatasetRows:
         """Absolute path of the dataset's file."""
         return str(self.dataset["path"])
 
+    @property
+    def header_bytes(self) -> int:
+        """Of its headers, compressed: by far the most of it."""
+        return sum(len(cards) for hdu in self.hdus if isinstance(cards := hdu["cards"], bytes))
+
 
 def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
     """What is stored of *dataset*; *fingerprint* tells what made it."""
@@ -90,7 +95,8 @@ def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
 
 
 def dataset_of(row: _Row, hdus: Iterable[_Row], details: Iterable[DetailConfig]) -> Dataset:
-    """The dataset that *row* and its HDUs describe."""
+    """The dataset that *row* and its HDUs describe, with those *details* that it has."""
+    found = tuple(_hdu_of(hdu) for hdu in hdus)
     return Dataset(
         obscore=obscore_of(row),
         footprint=_footprint_of(row),
@@ -98,17 +104,23 @@ def dataset_of(row: _Row, hdus: Iterable[_Row], details: Iterable[DetailConfig])
         local_part=row["local_part"],
         version=FileVersion(row["size"], row["modified_ns"]),
         media_type=row["media_type"],
-        hdus=tuple(_hdu_of(hdu) for hdu in hdus),
-        details=details_of(details),
+        hdus=found,
+        details=details_of(details, found),
     )
 
 
-def details_of(configured: Iterable[DetailConfig]) -> tuple[Detail, ...]:
-    """The details of a collection; one of every HDU where it names none."""
-    named = tuple(
+def details_of(
+    configured: Iterable[DetailConfig], hdus: Sequence[DatasetHdu]
+) -> tuple[Detail, ...]:
+    """Those details of a collection of which *hdus* have at least one HDU.
+
+    One of every HDU where that leaves none.
+    """
+    named = (
         Detail(name=one.name, hdus=one.hdus, description=one.description) for one in configured
     )
-    return named or (_EVERY_HDU,)
+    present = tuple(detail for detail in named if any(detail.holds(hdu) for hdu in hdus))
+    return present or (_EVERY_HDU,)
 
 
 def obscore_of(row: _Row) -> ObsCore:

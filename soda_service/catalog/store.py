@@ -14,7 +14,8 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import and_, func, not_, or_, select
 
@@ -26,6 +27,7 @@ from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
 from soda_service.catalog.skybox import sky_box
 from soda_service.catalog.skymatch import SkyMatch
 from soda_service.config import CollectionConfig
+from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,6 +44,12 @@ _GULP: Final = 500
 
 _RELATED_LIMIT: Final = 1_000
 """Datasets that one link rule may name."""
+
+_NOWHERE: Final = ""
+"""The path of a row for a moment within a transaction: no two rows may have the same."""
+
+_CONDITIONS: Final = 100
+"""Folders that one statement may leave out."""
 
 _ROOTS_LIMIT: Final = 1_000
 """Roots that a collection remembers."""
@@ -100,6 +108,8 @@ class Written(Enum):
 
     ADDED = "added"
     CHANGED = "changed"
+    MOVED = "moved"
+    """It has its identifier from the row of a path where it is no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +120,20 @@ class Refused:
     """Of the other file."""
     publisher_did: str
     """As the other file's row spells it."""
+    has_changed: bool
+    """Whether the other file is not the one of its row any more: it may be another dataset."""
 
 
 Outcome = Written | Refused
+
+
+class _Holder(Enum):
+    """What has become of the file of a row."""
+
+    THERE = "there"
+    """As the row says, as far as can be told."""
+    CHANGED = "changed"
+    GONE = "gone"
 
 
 class CatalogStore:
@@ -382,7 +403,7 @@ class CatalogStore:
                     table.c.size,
                     table.c.modified_ns,
                     table.c.fingerprint,
-                ).where(table.c.path.in_(paths))
+                ).where(_is_among(table.c.path, paths))
             ).all()
         return {path: (row_id, size, modified, made) for path, row_id, size, modified, made in rows}
 
@@ -392,20 +413,25 @@ class CatalogStore:
         with self._database.writing() as connection:
             connection.execute(
                 table.update()
-                .where(table.c.id.in_(ids), table.c.scan < scan)  # a later ingest may be at work
+                # A later ingest may be at work.
+                .where(_is_among(table.c.id, ids), table.c.scan < scan)
                 .values(scan=scan)
             )
 
-    def write(self, datasets: list[DatasetRows], scan: int | None = None) -> list[Outcome]:
+    def write(
+        self, datasets: list[DatasetRows], scan: int | None = None, *, overtaking: bool = False
+    ) -> list[Outcome]:
         """Add or replace *datasets* in one transaction; what became of each, in their order.
 
         Their collections must have been saved. Without *scan* a row keeps the ingest that
-        last saw its file.
+        last saw its file. A dataset whose file moved keeps its row. One whose identifier the
+        row of another file has is refused; but with *overtaking* it is given that row where
+        the other file has changed since and *scan* has not found the dataset in it again.
         """
         if not datasets:
             return []
         with self._database.writing() as connection:
-            writer = _Writer(connection, scan)
+            writer = _Writer(connection, scan, overtaking=overtaking)
             return [writer.write(one) for one in datasets]
 
     def remove(self, path: str) -> int:
@@ -420,13 +446,19 @@ class CatalogStore:
         with self._database.reading() as connection:
             return connection.execute(statement).first() is not None
 
+    def count_below(self, folder: str) -> int:
+        """How many datasets have their files below *folder*."""
+        statement = select(func.count()).select_from(schema.dataset).where(*_below(folder))
+        with self._database.reading() as connection:
+            return int(connection.execute(statement).scalar_one())
+
     def remove_unseen(self, folder: str, scan: int, *, unread: Sequence[str] = ()) -> int:
         """Remove the datasets below *folder* that *scan* has not met; how many went.
 
         What lies below a folder in *unread* stays: unreadable is not absent.
         """
         table = schema.dataset
-        kept = [not_(and_(*_below(one))) for one in unread]
+        kept = [not_(and_(*_below(one))) for one in _outermost(unread)]
         below = and_(*_below(folder), table.c.scan < scan, *kept)
         removed = 0
         while True:
@@ -442,9 +474,10 @@ class CatalogStore:
 class _Writer:
     """Writes datasets within one transaction."""
 
-    def __init__(self, connection: Connection, scan: int | None) -> None:
+    def __init__(self, connection: Connection, scan: int | None, *, overtaking: bool) -> None:
         self._connection = connection
         self._scan = scan
+        self._overtaking = overtaking
         self._collections: dict[str, int] = {}
         counters = schema.counters
         self._revision = connection.execute(
@@ -459,7 +492,14 @@ class _Writer:
         """Put *new* in the place of what its path or its identifier had before."""
         table = schema.dataset
         standing = self._connection.execute(
-            select(table.c.id, table.c.path, table.c.obs_publisher_did).where(
+            select(
+                table.c.id,
+                table.c.path,
+                table.c.obs_publisher_did,
+                table.c.size,
+                table.c.modified_ns,
+                table.c.scan,
+            ).where(
                 or_(
                     table.c.path == new.path,
                     table.c.did_folded == new.dataset["did_folded"],
@@ -468,15 +508,40 @@ class _Writer:
         ).all()
         same_path = next((row for row in standing if row.path == new.path), None)
         same_did = next((row for row in standing if row is not same_path), None)
-        if same_did is not None and os.path.lexists(same_did.path):
-            return Refused(path=same_did.path, publisher_did=same_did.obs_publisher_did)
+        if same_did is not None:
+            version = FileVersion(same_did.size, same_did.modified_ns)
+            holder = _holder(same_did.path, version)
+            is_overtaken = self._overtaking and same_did.scan < (self._scan or 0)
+            if holder is _Holder.THERE or (holder is _Holder.CHANGED and not is_overtaken):
+                return Refused(
+                    path=same_did.path,
+                    publisher_did=same_did.obs_publisher_did,
+                    has_changed=holder is _Holder.CHANGED,
+                )
         # A file that moved and kept its identifier keeps its row.
         kept = same_did or same_path
-        if same_did is not None and same_path is not None:
-            self._connection.execute(table.delete().where(table.c.id == same_path.id))
+        displaced = same_path.id if same_did is not None and same_path is not None else None
+        if displaced is not None:
+            self._displace(displaced, _NOWHERE)
         row_id = self._insert(new) if kept is None else self._replace(kept.id, new)
         self._insert_parts(row_id, new)
+        if same_did is not None and displaced is not None:
+            self._displace(displaced, same_did.path)
+        if same_did is not None:
+            return Written.MOVED
         return Written.ADDED if kept is None else Written.CHANGED
+
+    def _displace(self, row_id: int, path: str) -> None:
+        """Keep the row of a file that is no more where it was, until it is found or given up.
+
+        It is given the path that the other file came from, but fits no version of a file there.
+        """
+        table = schema.dataset
+        self._connection.execute(
+            table.update()
+            .where(table.c.id == row_id)
+            .values(path=path, modified_ns=-1, revision=self._revision)
+        )
 
     def _insert(self, new: DatasetRows) -> int:
         table = schema.dataset
@@ -522,6 +587,31 @@ class _Writer:
                 select(collection.c.id).where(collection.c.name_folded == fold(name))
             ).scalar_one()
         return self._collections[name]
+
+
+def _holder(path: str, version: FileVersion) -> _Holder:
+    try:
+        status = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return _Holder.GONE
+    except OSError:
+        return _Holder.THERE  # what cannot be looked at now has not gone away
+    is_same = FileVersion(status.st_size, status.st_mtime_ns) == version
+    return _Holder.THERE if is_same else _Holder.CHANGED
+
+
+def _is_among(column: ColumnElement[Any], values: Sequence[int | str]) -> ColumnElement[bool]:
+    """That *column* has one of *values*, in a statement whose text does not depend on them."""
+    one = func.json_each(json.dumps(values)).table_valued("value")
+    return column.in_(select(one.c.value))
+
+
+def _outermost(folders: Sequence[str]) -> list[str]:
+    """Few folders that hold all of *folders*: SQLite takes no long chain of conditions."""
+    few = set(folders)
+    while len(few) > _CONDITIONS:
+        few = {os.path.dirname(one) for one in few}  # noqa: PTH120 - as text, like the paths of rows
+    return sorted(few)
 
 
 def _below(folder: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -11,10 +11,12 @@ import fnmatch
 import os
 import re
 import stat
+import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.indexer import place_in
 from soda_service.catalog.query import fold
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.store import CollectionRow
     from soda_service.config import CollectionConfig, CollectionsFile, Settings
+
+
+_LISTED_AT_ONCE: Final = 1_000
+"""Entries of a folder that are held as a list; a larger folder stays open meanwhile."""
+
+_COUNTED_AT_ONCE: Final = 1_000
+"""Files counted between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +95,18 @@ class Places:
             )
         return self._places[name, root]
 
-    def missing_root(self, path: str) -> str | None:
-        """The root of a collection that is not there, and that holds *path* or lies below it.
+    def roots(self) -> list[str]:
+        """The roots of all collections, outer ones first."""
+        return sorted({root for root, _ in self._configured + self._stored}, key=len)
 
-        A disk that is not mounted looks like that; so does a folder that was removed.
+    def missing_root(self, path: str) -> str | None:
+        """The root of a collection that holds *path* or lies below it, and has nothing in it.
+
+        Or that is not there itself. A disk that is not mounted looks like either; so does a
+        folder that was emptied or removed.
         """
-        roots = {root for root, _ in self._configured + self._stored}
-        near = (root for root in roots if is_below(path, root) or is_below(root, path))
-        return min((root for root in near if not Path(root).is_dir()), key=len, default=None)
+        near = (one for one in self.roots() if is_below(path, one) or is_below(one, path))
+        return next((root for root in near if _has_nothing(root)), None)
 
     def _spelt(self, name: str) -> str:
         """*name* as it is spelt already, names being one regardless of case."""
@@ -118,7 +131,11 @@ def is_below(path: str, folder: str) -> bool:
 
 
 class Walk:
-    """Finds the files of a folder, one after the other."""
+    """Finds the files of a folder, one after the other.
+
+    What it remembers grows with the depth of the folders and by a number for each of them,
+    never with the files.
+    """
 
     def __init__(
         self, places: Places, *, excluded: Path, problem: Callable[[str, str], None]
@@ -133,50 +150,89 @@ class Walk:
 
     def files(self, given: str) -> Iterator[FoundFile]:
         """The files below the folder *given* that their collections include."""
-        entered: set[tuple[int, int]] = set()
-        folders = deque([given])
-        linked: deque[str] = deque()
-        while folders or linked:
-            folder = folders.pop() if folders else linked.popleft()
-            if folder == self._excluded or not self._enter(folder, entered):
-                continue
-            yield from self._files_in(folder, given, folders, linked)
+        for path, place in self._named(given):
+            found = self.look_at(path, place)
+            if found is not None:
+                yield found
 
     def file(self, path: str) -> FoundFile | None:
         """The file *path*, whatever its name; None where it cannot be looked at."""
         folder = str(Path(path).parent)
-        return self._found(path, self._places.of(folder, folder))
+        return self.look_at(path, self._places.of(folder, folder))
 
-    def _enter(self, folder: str, entered: set[tuple[int, int]]) -> bool:
+    def count(self, given: str, *, until: float) -> int | None:
+        """How many files have such names; None where that takes longer than *until*.
+
+        *until* is a time of `time.monotonic`. No file is looked at.
+        """
+        count = 0
+        for _ in self._named(given):
+            count += 1
+            if not count % _COUNTED_AT_ONCE and time.monotonic() > until:
+                return None
+        return count
+
+    def _named(self, given: str) -> Iterator[tuple[str, Place]]:
+        """The paths below *given* whose names their collections include.
+
+        Where a folder is left for one below it, the rest of it waits as the operating system
+        hands it out, not as a list of paths.
+        """
+        entered: dict[int, set[int]] = {}
+        linked = deque([given])
+        while linked:
+            waiting = [self._opened(linked.popleft(), given, entered)]
+            while waiting:
+                place, entries = waiting[-1]
+                entry = next(entries, None)
+                if entry is None:
+                    waiting.pop()
+                elif entry.name.startswith("."):
+                    continue
+                elif not _is_folder(entry):
+                    if self._pattern(place.config).fullmatch(entry.name):
+                        yield entry.path, place
+                elif entry.is_symlink():
+                    linked.append(entry.path)
+                else:
+                    waiting.append(self._opened(entry.path, given, entered))
+
+    def _opened(
+        self, folder: str, given: str, entered: dict[int, set[int]]
+    ) -> tuple[Place, Iterator[os.DirEntry[str]]]:
+        """The place of files in *folder* and what is in it, nothing if it was entered before."""
+        place = self._places.of(folder, given)
+        if folder == self._excluded or not self._enter(folder, entered):
+            return place, iter(())
+        return place, self._entries(folder)
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                # Few folders are larger, so that few are open at a time however deep they lie.
+                listed = list(islice(entries, _LISTED_AT_ONCE))
+                if len(listed) == _LISTED_AT_ONCE:
+                    yield from chain(listed, entries)
+                    return
+        except OSError as error:
+            self._not_read(folder, error)
+            return
+        yield from listed
+
+    def _enter(self, folder: str, entered: dict[int, set[int]]) -> bool:
         try:
             status = Path(folder).stat()
         except OSError as error:
             self._not_read(folder, error)
             return False
-        identity = (status.st_dev, status.st_ino)
-        if identity in entered:
+        known = entered.setdefault(status.st_dev, set())
+        if status.st_ino in known:
             return False
-        entered.add(identity)
+        known.add(status.st_ino)
         return True
 
-    def _files_in(
-        self, folder: str, given: str, folders: deque[str], linked: deque[str]
-    ) -> Iterator[FoundFile]:
-        place = self._places.of(folder, given)
-        matches = self._pattern(place.config).fullmatch
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir():
-                        (linked if entry.is_symlink() else folders).append(entry.path)
-                    elif matches(entry.name) and (found := self._found(entry.path, place)):
-                        yield found
-        except OSError as error:
-            self._not_read(folder, error)
-
-    def _found(self, path: str, place: Place) -> FoundFile | None:
+    def look_at(self, path: str, place: Place) -> FoundFile | None:
+        """The file *path* of *place* as it is now; None where it cannot be looked at."""
         try:
             path.encode()
             status = Path(path).stat()
@@ -202,3 +258,22 @@ class Walk:
             alternatives = "|".join(fnmatch.translate(one) for one in config.include) or "(?!)"
             self._patterns[config.include] = re.compile(alternatives, re.IGNORECASE)
         return self._patterns[config.include]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether *entry* is a folder or leads to one; links that go round in a circle do not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _has_nothing(folder: str) -> bool:
+    """Whether *folder* is empty or not there; not where that cannot be told."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False

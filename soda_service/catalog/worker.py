@@ -1,16 +1,16 @@
 """The process that indexes files for ingest: `python -m soda_service.catalog.worker DESCRIPTOR`.
 
-Told over a socket (path, number of a place, the place if it has not been told before, local
-part of an earlier reading if there was one), it answers with rows for the catalog or with a
-failure, in the same order.
+Told over a socket (path, fingerprint of a place, the place if it has not been told before,
+local part of an earlier reading if there was one), it answers with rows for the catalog or with
+a failure, in the same order.
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
@@ -39,27 +39,24 @@ class IndexFailure:
 
 def work(descriptor: int) -> None:
     """Index files until the caller hangs up, which it also does by dying."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller decides when to stop
     connection = Connection(descriptor)
     # Late: the caller needs neither, and they take half a second each.
     from soda_service.catalog.indexer import index
     from soda_service.catalog.rows import rows_of
 
     warnings.simplefilter("ignore")  # astropy warns of headers that are merely unusual
-    places: dict[int, Place] = {}
-    connection.send_bytes(READY)
-    while True:
-        try:
-            path, number, place, local_part = connection.recv()
-        except EOFError:
-            return
-        place = places.setdefault(number, place)
-        try:
-            dataset = index(path, place, local_part=local_part)
-            answer: DatasetRows | IndexFailure = rows_of(dataset, place.fingerprint)
-        except Exception as error:  # noqa: BLE001 - one file must not stop the others
-            answer = failure_of(error)
-        connection.send(answer)
+    places: dict[str, Place] = {}
+    with suppress(EOFError, ConnectionError):  # the caller hung up, perhaps in mid-sentence
+        connection.send_bytes(READY)
+        while True:
+            path, fingerprint, place, local_part = connection.recv()
+            place = places.setdefault(fingerprint, place)
+            try:
+                dataset = index(path, place, local_part=local_part)
+                answer: DatasetRows | IndexFailure = rows_of(dataset, place.fingerprint)
+            except Exception as error:  # noqa: BLE001 - one file must not stop the others
+                answer = failure_of(error)
+            connection.send(answer)
 
 
 def failure_of(error: Exception) -> IndexFailure:

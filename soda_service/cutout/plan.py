@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from soda_service.cutout.form import PLAIN, CutoutForm
 from soda_service.geometry.pixelbox import NOT_QUICK, Quickness
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset, DatasetHdu
     from soda_service.geometry.pixelbox import PixelBox
+    from soda_service.pixels.filled import Filling
 
 __all__ = ["NOT_QUICK", "CutoutPlan", "HduPlan", "Quickness"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HduPlan:
+class HduPlan(NamedTuple):
     """One HDU of the answer."""
 
     hdu: DatasetHdu
@@ -25,10 +25,11 @@ class HduPlan:
     """Of the parent's pixels; None where the data unit is copied as it stands."""
     data_size: int
     """Bytes of the data unit without padding."""
+    filling: Filling | None = None
+    """What is not the parent's: pixels around the box, and masked ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CutoutPlan:
+class CutoutPlan(NamedTuple):
     """Boxes, headers and size of one answer; pure data."""
 
     dataset: Dataset
@@ -39,9 +40,10 @@ class CutoutPlan:
     filename: str
     media_type: str
     etag: str
-    """Strong entity tag, quotes included: of the dataset, its version and the boxes."""
-    checksums: bool
-    """Whether CHECKSUM and DATASUM of the cut HDUs are computed from the pixels."""
+    """Strong entity tag, quotes included: of everything that decides about the bytes."""
+    form: CutoutForm = PLAIN
+    is_copy: bool = False
+    """Whether it is headers and parts of the file, and nothing is computed of pixels."""
 
     @property
     def modified_ns(self) -> int:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from soda_service import __version__
+from soda_service.cutout.companions import is_companion
+from soda_service.cutout.quickplan import QuickPlanner, is_ordinary
 from soda_service.errors import UnknownDatasetError
-from soda_service.fits.cards import commentary
+from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, commentary, find_end
 from soda_service.fits.distortion import ReferredTable, referred_tables
 from soda_service.fits.header import HeaderCutter, image_header, kept_primary
 from soda_service.fits.layout import HduKind
+from soda_service.fits.proof import Prover
 from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
 from soda_service.geometry.skyindex import SkyIndex
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from soda_service.catalog.dataset import Dataset, DatasetHdu
+    from soda_service.fits.cards import Header
     from soda_service.fits.wcs import CelestialGrid
     from soda_service.storage.pool import OpenFiles
 
@@ -41,6 +46,8 @@ PREPARED_BYTES: Final = 64 * 1024 * 1024
 """Of all prepared datasets together."""
 _HEADER_COPIES: Final = 6
 """Times a header's own bytes that the header takes with its cards, coordinates and cutters."""
+
+_OF_PARENT_ONLY: Final = frozenset({"ASDF", "WCSCORR"})
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
 _SUFFIX: Final = re.compile(r"(\.(fits|fit|fts))?(\.(gz|fz|bz2|Z))?$", re.IGNORECASE)
@@ -63,11 +70,14 @@ class PreparedHdu:
         self.is_cuttable = hdu.layout.is_image
         """Whether there are pixels that a request may choose from; not in lookup tables."""
         name = f" ({hdu.layout.name},{hdu.layout.version})" if hdu.layout.name else ""
-        self.described = f"  HDU {hdu.layout.index}{name} section"
+        self.called = f"HDU {hdu.layout.index}{name}"
+        """How errors speak of it."""
+        self.described = f"  {self.called} section"
         """How provenance speaks of it, up to the box."""
         self._header_cutters: dict[_CutterKey, HeaderCutter] = {}
         self._index: SkyIndex | None = None
         self._index_lock = threading.Lock()
+        self._read_hdus = read_hdus
         layout = hdu.layout
         if layout.is_image:
             compressed = layout.kind is HduKind.COMPRESSED
@@ -100,9 +110,47 @@ class PreparedHdu:
         return cutter
 
     @property
+    def is_of_parent_only(self) -> bool:
+        """Whether it is a coordinate system of the parent that cannot be moved.
+
+        No header but a table of its own has it: gwcs in ASDF, HST's WCSCORR.
+        """
+        layout = self.hdu.layout
+        is_text = not layout.is_image or len(layout.naxis) == 1
+        return is_text and layout.name.upper() in _OF_PARENT_ONLY
+
+    @cached_property
+    def prover(self) -> Prover:
+        """What compares cutouts of this image with it; made at the first call, which may block."""
+        tables = b"".join(header + data for header, data in self.referred_hdus.values())
+        return Prover(self.image_header, self.hdu.layout.naxis, tables=tables)
+
+    @cached_property
+    def referred_hdus(self) -> dict[tuple[str, int], tuple[bytes, bytes]]:
+        """Header and data of each HDU that the coordinates refer to; the first call may block."""
+        found = {}
+        for table in self.tables:
+            raw = self._read_hdus([(table.name, table.version)])
+            end = find_end(raw, 0)
+            if end is not None:
+                start = -(-(end + CARD_SIZE) // BLOCK_SIZE) * BLOCK_SIZE
+                found[table.name, table.version] = raw[:start], raw[start:]
+        return found
+
+    @property
     def grid(self) -> CelestialGrid | None:
         """The HDU's own sky grid."""
         return self.wcs.celestial if self.wcs is not None else None
+
+    @property
+    def blank(self) -> int | None:
+        """The stored value of integers that means none (FITS 4.0 §4.4.2.5)."""
+        return self.image_header.integer("BLANK")
+
+    @property
+    def image_header(self) -> Header:
+        """The header of the image, compressed or not."""
+        return image_header(self.hdu.layout.header)
 
     @property
     def sky_axes(self) -> tuple[int, int]:
@@ -162,11 +210,18 @@ class PreparedDataset:
         """What makes the entity tags of this version of the dataset unlike any other's."""
         self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
         self._find_leaders()
+        self.has_companions = any(is_companion(hdu) for hdu in self.hdus)
+        """Whether there are HDUs that only go along with others."""
 
     @property
     def memory(self) -> int:
         """Bytes that it takes, about."""
         return sum(hdu.memory for hdu in self.hdus)
+
+    @cached_property
+    def quick_planner(self) -> QuickPlanner | None:
+        """Who plans ordinary requests, where the dataset is ordinary."""
+        return QuickPlanner(self) if is_ordinary(self) else None
 
     def kept_primary(self, kept: tuple[int, ...], extensions: int) -> bytes:
         """The header of a primary HDU that is not cut, first of the HDUs with the numbers *kept*.
@@ -308,6 +363,7 @@ class PreparedDatasets:
         if found is not None:
             return found
         made = PreparedDataset(dataset, self._files)
+        _ = made.quick_planner  # made here, where it may take milliseconds
         with self._lock:
             self._prepared[dataset.publisher_did] = made
             self._prepared.move_to_end(dataset.publisher_did)

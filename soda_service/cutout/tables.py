@@ -78,8 +78,6 @@ class MovedTables:
                 made[key, offsets] = max(used) + 1
                 layout = table.hdu.layout
                 header = move_lookup_table(layout.header, offsets, version=made[key, offsets])
-                self.copies.append(
-                    HduPlan(hdu=table.hdu, header=header, box=None, data_size=layout.data_size)
-                )
+                self.copies.append(HduPlan(table.hdu, header, None, layout.data_size))
             versions = self._versions.setdefault(image.hdu.layout.index, {})
             versions[key] = made[key, offsets]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import atan2, degrees, dist, floor, hypot, log10
 from typing import TYPE_CHECKING, Final
 
+from soda_service.cutout.selection import of_detail, plain_names
 from soda_service.discovery.framing import add_options, input_params, remove
 from soda_service.errors import ConfigurationError
 from soda_service.geometry.dali import MAX_VERTICES, format_circle, format_polygon
@@ -36,6 +37,14 @@ _BAND: Final = "em.wl;stat.interval"
 _TIME: Final = "time.interval;obs.exposure"
 _POL: Final = "meta.code;phys.polarization"
 _DETAIL: Final = "meta.code;obs.param"
+_HDU: Final = "meta.id;meta.file"
+_ON_SKY: Final = frozenset(
+    {_REGION, "pos.outline;phys.angSize", "pos;instr.pixel", "meta.code;pos.outline"}
+)
+"""What needs an image that lies on the sky: shapes, boxes, stamps and masks."""
+
+_MOST_OPTIONS: Final = 300
+"""HDUs that are listed; of a file with more, none."""
 
 _LIMITS: Final = ("circle_max", "polygon_max", "band_min", "band_max", "time_min", "time_max")
 
@@ -70,7 +79,16 @@ def dataset_descriptor(dataset: Dataset, detail: Detail, urls: Urls) -> Element:
     params = input_params(resource)
     if _POL in params and facts.pol_states:
         add_options(params[_POL], facts.pol_states.strip("/").split("/"))
-    _leave_out(resource, {_REGION, _BAND, _TIME, _POL, _DETAIL} - _useful(dataset, name))
+    if _HDU in params:
+        hdus = of_detail(dataset.hdus, detail)
+        if len(hdus) <= _MOST_OPTIONS:
+            # Images first: a menu may begin with the first one chosen.
+            names = sorted(
+                zip(hdus, plain_names(hdus), strict=True),
+                key=lambda one: not one[0].layout.is_image,
+            )
+            add_options(params[_HDU], [name for _, name in names])
+    _leave_out(resource, {*_ON_SKY, _BAND, _TIME, _POL, _DETAIL} - _useful(dataset, name))
     return resource
 
 
@@ -176,9 +194,9 @@ def _leave_out(resource: Element, ucds: set[str]) -> None:
 def _useful(dataset: Dataset, detail: str) -> set[str]:
     """UCDs of what can select something in *dataset*: an axis of one sample has no parts."""
     facts = dataset.obscore
-    useful = set()
+    useful: set[str] = set()
     if dataset.footprint is not None:
-        useful.add(_REGION)
+        useful |= _ON_SKY
     if _is_cut_along(facts.em_xel, facts.em_min, facts.em_max):
         useful.add(_BAND)
     if _is_cut_along(facts.t_xel, facts.t_min, facts.t_max):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from math import gcd
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -102,6 +103,11 @@ class Polarization:
         found = [number for number, state in enumerate(self.planes) if state in states]
         return (found[0], found[-1] + 1) if found else None
 
+    def step(self, states: tuple[str, ...]) -> int:
+        """The longest step from the first of those pixels that leads through all of them."""
+        found = [number for number, state in enumerate(self.planes) if state in states]
+        return max(1, gcd(*(number - found[0] for number in found)))
+
 
 def find_axis(cards: WcsCards, pattern: re.Pattern[str]) -> int | None:
     """The first axis whose CTYPE matches *pattern* as a whole, 0-based; None if none does."""
@@ -160,18 +166,20 @@ def wcslib_values(
     # 0.4 s, and only cubes need it.
     from astropy import wcs as astropy_wcs
 
-    from soda_service.fits.celestial import open_tables, wcslib_reason
+    from soda_service.fits.celestial import open_tab_tables, wcslib_reason
 
     ctype = cards.text("CTYPE", axis)
     options: dict[str, object] = {"warnings": False}
-    if ctype.endswith("-TAB"):
-        options["hdulist"] = open_tables(tables)
     header = cards.compose((axis,), ctypes=[ctype])
     try:
+        if ctype.endswith("-TAB"):
+            options["hdulist"] = open_tab_tables(cards, (axis,), tables)
         wcsprm = astropy_wcs.Wcsprm(header=header, **options)
         wcsprm.fix()
         wcsprm.set()
         values = wcsprm.p2s(pixels.reshape(-1, 1), 1)["world"][:, 0]
-    except (ValueError, MemoryError, KeyError, IndexError, TypeError, OSError) as error:
+    except WcsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - astropy fails in many ways over a damaged table
         raise WcsError(f"CTYPE{axis + 1} = {ctype!r}: {wcslib_reason(error)}") from None
     return wcsprm, np.asarray(values, dtype=np.float64)

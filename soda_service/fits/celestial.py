@@ -18,6 +18,8 @@ from soda_service.fits.wcscards import WcsCards, WcsError
 from soda_service.geometry.skyplane import Distortion, SkyPlane
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 _CTYPE: Final = re.compile(r"(RA|DEC|[A-Z]L(?:ON|AT)|[A-Z]{2}L[NT])(?:-+([A-Z]{3})(-[A-Z]{3})?)?")
@@ -33,6 +35,8 @@ _ACCEPTED: Final = 1e-6
 """Pixels; where the iteration ends farther from its goal, the position has no pixel."""
 _STEPS: Final = 25
 _NEWTON_STEPS: Final = 12
+_STEEPEST: Final = 1e30
+"""Pixels per radian, and the other way round: products of more leave the range of numbers."""
 _AGREEMENT: Final = 1e-13
 """Radians by which the short way for TAN may differ from wcslib's, squared differences added."""
 
@@ -164,7 +168,8 @@ class CelestialGrid:
                     if isnan(square) and not (np.abs(missed) > _CONVERGED).any():
                         return pixels
             astray = np.flatnonzero((np.abs(missed) > _CONVERGED).any(axis=1))
-            pixels[astray] = self._newton(foci[astray])
+            if len(astray):  # none where many small misses added up
+                pixels[astray] = self._newton(foci[astray])
         return pixels
 
     def _first_guess(self, foci: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -224,7 +229,7 @@ class CelestialGrid:
             inverse = np.linalg.inv(plane).astype(np.float64)
         except np.linalg.LinAlgError:
             return
-        if np.isfinite(inverse).all():
+        if max(np.abs(plane).max(), np.abs(inverse).max()) < _STEEPEST:
             self._plane, self._plane_inverse = plane, inverse
             if self._distorted:
                 self.distortion = self._polynomial_distortion()
@@ -296,7 +301,8 @@ def _compile(cards: WcsCards, axes: tuple[int, int], tables: bytes) -> tuple[Any
     ctypes = [cards.text("CTYPE", axis) for axis in axes]
     for axis in axes:
         code = _ctype_parts(cards, axis)[1]
-        known = {"TPV", "TNX", "ZPX", "TPU", "NCP", "GLS", *astropy_wcs.PRJ_CODES}
+        # wcslib's TPU is not among them: its PVi_m count in pixels of the parent.
+        known = {"TPV", "TNX", "ZPX", "NCP", "GLS", *astropy_wcs.PRJ_CODES}
         if code and code not in known:
             raise WcsError(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}: unknown projection")
     has_sip = any(cards.sip_orders.get(name, 0) > 1 for name in ("A", "B", "AP", "BP"))
@@ -462,7 +468,12 @@ def _lookup(cards: WcsCards, record: str, extname: str, tables: bytes) -> Any:
 
 
 def _table_number(header: Any, keyword: str, default: float) -> float:
-    value = header.get(keyword, default)
+    from astropy.io.fits import VerifyError
+
+    try:
+        value = header.get(keyword, default)
+    except VerifyError:
+        value = "a card that cannot be read"
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
         raise WcsError(f"{keyword} of a table of distortions: {value!r}")
     return float(value)
@@ -470,14 +481,15 @@ def _table_number(header: Any, keyword: str, default: float) -> float:
 
 def read_table(tables: bytes, record: str, extname: str, version: int) -> tuple[Any, Any]:
     """Header and data of an HDU among *tables*; WcsError where it is not there."""
-    hdus = open_tables(tables)
     try:
+        hdus = open_tables(tables)
         hdu = hdus[extname, version]
         header, data = hdu.header, hdu.data
     except KeyError:
         raise WcsError(f"{record}: there is no HDU {extname},{version}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise WcsError(f"{record}: {extname},{version} cannot be read: {error}") from None
+    except Exception as error:  # noqa: BLE001 - astropy fails in many ways over a damaged table
+        reason = " ".join(str(error).split())[:200]
+        raise WcsError(f"{record}: {extname},{version} cannot be read: {reason}") from None
     return header, data
 
 
@@ -487,3 +499,25 @@ def open_tables(tables: bytes) -> Any:
 
     buffer = fits.PrimaryHDU().header.tostring().encode("ascii") + tables
     return fits.HDUList.fromstring(buffer)
+
+
+def open_tab_tables(cards: WcsCards, axes: Sequence[int], tables: bytes) -> Any:
+    """The same for wcslib, which looks up -TAB axes in them; WcsError for what it crashes on.
+
+    Where an index vector goes up and down, wcslib 8 refuses it and frees memory twice.
+    """
+    hdus = open_tables(tables)
+    for axis in axes:
+        column = cards.parameters.get(("PS", axis, 2))
+        if column is None or not cards.text("CTYPE", axis).endswith("-TAB"):
+            continue
+        version = int(float(cards.parameters.get(("PV", axis, 1), 1)))
+        try:
+            index = np.ravel(hdus[cards.parameters["PS", axis, 0], version].data[column])
+            steps = np.diff(index.astype(np.float64))
+        except Exception:  # noqa: BLE001 - astropy fails in many ways over a damaged table
+            named = f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}"
+            raise WcsError(f"{named}: its index {column!r} cannot be read") from None
+        if len(steps) and not (steps.any() and ((steps >= 0).all() or (steps <= 0).all())):
+            raise WcsError(f"PS{axis + 1}_2 = {column!r}: the index goes up and down")
+    return hdus

@@ -69,9 +69,10 @@ class SkyExtent:
     def of(cls, grid: CelestialGrid) -> Self | None:
         """The extent of an image; None where no pixel of it is on the sky."""
         polygons = footprint(grid)
-        if not polygons:
+        middle = _middle(grid) if polygons else None
+        if middle is None:
             return None
-        centre, scale = _middle(grid)
+        centre, scale = middle
         vertices = vectors_of([place for polygon in polygons for place in polygon])
         radius = _separation(vertices, centre)
         if radius >= 90.0:
@@ -108,8 +109,11 @@ def _separation(vectors: NDArray[np.float64], centre: NDArray[np.float64]) -> fl
     return degrees(2 * np.arcsin(min(chord / 2, 1.0)))
 
 
-def _middle(grid: CelestialGrid) -> tuple[NDArray[np.float64], float]:
-    """Direction and pixel scale (arcsec) of the pixel on the sky that is nearest the middle."""
+def _middle(grid: CelestialGrid) -> tuple[NDArray[np.float64], float] | None:
+    """Direction and pixel scale (arcsec) of the pixel on the sky that is nearest the middle.
+
+    None where no pixel that is looked at is on the sky.
+    """
     width, height = grid.naxis
     x, y = np.array([(width - 1) / 2]), np.array([(height - 1) / 2])
     found = _nearest(grid, x, y)
@@ -117,9 +121,7 @@ def _middle(grid: CelestialGrid) -> tuple[NDArray[np.float64], float]:
         return found
     across, along = _lattice((-0.5, width - 0.5, -0.5, height - 0.5), 33)
     order = np.argsort(np.hypot((across - x) / width, (along - y) / height).ravel(), kind="stable")
-    found = _nearest(grid, across.ravel()[order], along.ravel()[order]) or found
-    assert found is not None
-    return found
+    return _nearest(grid, across.ravel()[order], along.ravel()[order]) or found
 
 
 def _nearest(

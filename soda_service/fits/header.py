@@ -15,6 +15,7 @@ from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
 from soda_service.fits.layout import HduKind
 from soda_service.fits.movement import Movement, drop, movement_of
 from soda_service.fits.recast import IntegerCard
+from soda_service.geometry.frames import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,9 +110,11 @@ class HeaderCutter:
     def cut(self, box: PixelBox, provenance: Sequence[bytes] = ()) -> bytes:
         """The complete header for *box*, with *provenance*, whole cards, appended.
 
-        Raises ValueError where the box does not lie in the image.
+        Raises ValueError where the box, if it is no `Frame`, does not lie in the image.
         """
-        if len(box.upper) != len(self._axes) or any(map(gt, box.upper, self._axes)):
+        if len(box.upper) != len(self._axes) or (
+            any(map(gt, box.upper, self._axes)) and not isinstance(box, Frame)
+        ):
             raise ValueError(f"{box.section} is not inside an image of {self._axes}")
         cards = self._pieces.copy()
         for at, move in self._moves:
@@ -126,7 +129,7 @@ def image_header(header: Header) -> Header:
     those of the image. Any other header is given back as it is. Raises ValueError where the
     image of a compressed HDU is not described.
     """
-    if header.get("ZIMAGE") is not True:
+    if header.get("ZIMAGE") is not True or header.get("XTENSION") != "BINTABLE":
         return header
     columns = header.integer("TFIELDS") or 0
     is_float = (header.integer("ZBITPIX") or 0) < 0

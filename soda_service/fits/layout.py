@@ -95,6 +95,8 @@ def scan_hdus(read_at: Callable[[int, int], bytes], size: int) -> Iterator[HduLa
             _check_beginning(headers.peek(0, 80))
         header, data_offset = headers.read(offset, where)
         hdu = _layout(header, index=index, offset=offset, data_offset=data_offset, where=where)
+        if data_offset > size:
+            raise CorruptFileError(f"the file ends inside the header of {where}")
         missing = data_offset + hdu.data_size - size
         if missing > 0:
             raise CorruptFileError(

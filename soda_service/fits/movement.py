@@ -41,10 +41,12 @@ _OTHER_SECTION = re.compile("(?:CCD|DET|AMP)SEC([A-Z0-9]?)|CSEC([A-Z0-9]{1,3})")
 
 # Statements about the parent's pixels or outline that the cutout makes untrue.
 _STALE = re.compile(
-    "CHECKSUM|DATASUM|DATAM(?:IN|AX)|S_REGION"
+    "CHECKSUM|DATASUM|DATAM(?:IN|AX)|S_REGION|CUTCOVER"
     "|CORN[1-9](?:RA|DEC)|CORN(?:RA|DEC)[1-9]|COR[1-9](?:RA|DEC)[0-9]|CEN(?:RA|DEC)[0-9]"
     "|CENT(?:RA|DEC)|(?:RA|DEC)_CENT|RAC[1-4]|DECC[1-4]|(?:RA|DEC)C(?:MIN|MAX)|CROSSRA0"
     "|(?:RA|DEC)_(?:UL|UR|LL|LR)"
+    # of this service, of an earlier cut
+    "|CUTCOVER|CUTWCSER|CUTAXSER|CUTWCSNP"
 )
 _SPECTRAL = (
     *("FREQ", "ENER", "WAVN", "VRAD", "WAVE", "VOPT", "ZOPT", "AWAV", "VELO", "BETA", "FELO"),
@@ -253,7 +255,7 @@ class _OtherSection:
         if self._section is None or self._image is None:
             return b""
         count = len(self._section)
-        if box.naxis[:count] == self._axes[:count]:
+        if box.naxis[:count] == self._axes[:count] and not any(box.lower[:count]):
             return self._raw
         section = mapped(self._section, self._image, box)
         return _section_card(self._raw, self._section, section)
@@ -300,7 +302,8 @@ class _WhereCut:
         self._axes = axes
 
     def __call__(self, box: PixelBox) -> bytes:
-        return self._raw if box.naxis == self._axes else self._move(box)
+        is_whole = box.naxis == self._axes and not any(box.lower)
+        return self._raw if is_whole else self._move(box)
 
 
 def _move_others(header: Header, cards: _Cards, axes: tuple[int, ...], movement: Movement) -> None:

@@ -27,6 +27,8 @@ _LARGEST: Final = 1e100
 _LARGEST_CRPIX: Final = 1e9
 _WAT_WIDTH: Final = 68
 """Characters of IRAF's attributes on each card."""
+_TABLE: Final = (("PS", 0), ("PV", 1), ("PV", 2), ("PS", 1))
+"""Which -TAB table and column an axis is looked up in."""
 _LARGEST_SIP_ORDER: Final = 9
 """Of the SIP convention."""
 
@@ -165,6 +167,8 @@ class WcsCards:
         place of CTYPE.
         """
         cards = [_card("WCSAXES", len(axes))]
+        self._check_table_axes([one for one, ctype in zip(axes, ctypes, strict=True)
+                                if ctype.endswith("-TAB")])  # fmt: skip
         crpix = self.reference_pixel(axes)
         for new, axis in enumerate(axes, 1):
             cards.append(_card(f"CTYPE{new}", ctypes[new - 1]))
@@ -181,6 +185,17 @@ class WcsCards:
                 value = self.numbers[keyword]
                 cards.append(_card(keyword, int(value) if keyword == "VELREF" else value))
         return b"".join(cards)
+
+    def _check_table_axes(self, axes: Sequence[int]) -> None:
+        """Each table's axes (PVi_3) are 1 and so on: wcslib takes them as indices, unchecked."""
+        numbers: dict[object, list[float | str]] = {}
+        for axis in axes:
+            table = tuple(self.parameters.get((name, axis, at)) for name, at in _TABLE)
+            numbers.setdefault(table, []).append(self.parameters.get(("PV", axis, 3), 1.0))
+        for found in numbers.values():
+            if set(found) != set(range(1, len(found) + 1)):
+                keywords = ", ".join(f"PV{axis + 1}_3" for axis in axes)
+                raise WcsError(f"{keywords}: not all axes of the table are there")
 
     def _compose_matrix(self, axes: Sequence[int]) -> Iterator[bytes]:
         name = self.matrix_name
@@ -215,6 +230,10 @@ class WcsCards:
                     continue
                 yield _card(f"{name}{number}", kind)
                 for field, value in self.records.get(f"{record}{number}", {}).items():
+                    # wcslib takes these as indices, and does not check them.
+                    if field.startswith(("NAXES", "AXIS.")) and value not in (1, 2):
+                        text = f"{record}{number} = '{field}: {value:g}'"
+                        raise WcsError(f"{text}: a function of two axes is wanted")
                     yield _card(f"{record}{number}", f"{field}: {value!r}")
         for keyword, value in self.numbers.items():
             if _PLATE.fullmatch(keyword):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from .arcs import Outlines
 from .skyindex import Cells, Survey, joined
-from .skyregion import Outlines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +34,13 @@ _FRAME: Final = 1.5e-7
 frame is below a millionth of the pixel, and may be rounding."""
 _CHORDS: Final = (1, 4, 16, 64, 256)
 """Chords that stand for a side of a pixel, taken until they leave it by less than counts."""
+_STARTS: Final = 4096
+"""Pieces of pixels from which points of the shape are walked to together."""
+_STEP: Final = 1e-4
+"""Pixels over which a slope of the map is taken."""
+_NEWTON_STEPS: Final = 8
+_REACHED: Final = 1e-6
+"""Pixels between a point and the place that is its own."""
 _BATCH: Final = 256
 """Pixels, or cells, that are decided together."""
 
@@ -58,6 +65,8 @@ class BoxSearch:
     def look_where_the_inverse_points(self) -> None:
         """Start from pixels that hold points of the shape; the forward map confirms them."""
         points = self._region.points(64)
+        if not points.shape[1]:
+            return
         x, y = self._grid.sky_to_pixel(points)
         with np.errstate(invalid="ignore"):
             on = (x > -0.5) & (y > -0.5)
@@ -160,8 +169,9 @@ class BoxSearch:
         for parts in _CHORDS:
             some = centre[:, open_]
             survey = Survey.between(self._grid, some - 0.5, some + 0.5, samples=3)
-            # A chord leaves a whole side by half the second difference of its middle.
-            error = survey.sideways_bend() / (2.0 * parts * parts)
+            # A chord leaves a parabola by half the second difference of its middle; a side that
+            # bends at one end only, by twice as much there.
+            error = survey.sideways_bend() / (parts * parts)
             error = np.where(error <= 4e-15, 0.0, error / np.maximum(2.0 * survey.step, 1e-300))
             sure = error <= 5e-8
             sure |= parts == _CHORDS[-1]
@@ -205,11 +215,45 @@ class BoxSearch:
     def _search_torn(self, pixels: Cells) -> None:
         """Look for pixels that meet the region where the map is torn, bent or undefined."""
         lower, upper = self._outside(pixels).edges
-        for _ in range(3):
+        for is_last in (False, False, True):
             # To a 64th of a pixel: samples are all that there is to go by.
             if not lower.shape[1]:
                 return
-            lower, upper = self._quartered(*self._look_at(lower, upper))
+            lower, upper = self._look_at(lower, upper)
+            if not is_last:
+                lower, upper = self._quartered(lower, upper)
+        for at in range(0, lower.shape[1], _STARTS):
+            some = slice(at, at + _STARTS)
+            self._walk_to_points(lower[:, some], upper[:, some])
+
+    def _walk_to_points(self, lower: Floats, upper: Floats) -> None:
+        """Go from pieces of pixels to points of the shape, which may be too small for samples.
+
+        Newton's steps by the forward map; a pixel counts where they end in it, on the point.
+        """
+        points = self._region.points(16)
+        place = (lower + upper) / 2.0
+        pixel = np.floor(place + 0.5)
+        here = self._grid.pixel_to_sky(*place)
+        known = np.isfinite(here).all(axis=0)
+        if not points.shape[1] or not known.any():
+            return
+        place, pixel, here = place[:, known], pixel[:, known], here[:, known]
+        wanted = points[:, np.argmax(points.T @ here, axis=0)]
+        with np.errstate(all="ignore"):
+            for _ in range(_NEWTON_STEPS):
+                along_x = (self._grid.pixel_to_sky(place[0] + _STEP, place[1]) - here) / _STEP
+                along_y = (self._grid.pixel_to_sky(place[0], place[1] + _STEP) - here) / _STEP
+                xx, yy = (along_x**2).sum(axis=0), (along_y**2).sum(axis=0)
+                xy = (along_x * along_y).sum(axis=0)
+                missed = wanted - here
+                x, y = (along_x * missed).sum(axis=0), (along_y * missed).sum(axis=0)
+                step = np.stack([yy * x - xy * y, xx * y - xy * x]) / (xx * yy - xy * xy)
+                place = place + np.clip(step, -0.25, 0.25)
+                here = self._grid.pixel_to_sky(*place)
+            reached = _lengths(wanted - here) <= _REACHED * np.sqrt(np.minimum(xx, yy))
+            reached &= (np.floor(place + 0.5) == pixel).all(axis=0)
+        self._add(pixel[:, reached].astype(np.int64))
 
     def _look_at(self, lower: Floats, upper: Floats) -> tuple[Floats, Floats]:
         """Sample pieces of pixels; those that remain undecided."""

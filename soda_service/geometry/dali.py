@@ -3,25 +3,28 @@
 `parse_` and `format_` are inverse pairs. Any other text raises UsageError, and never anything
 else, with a message that says what was wrong and what came. Longitudes outside 0 to 360 are
 reduced (DALI 1.2 §3.7); latitudes outside -90 to 90 are refused. Sources: DALI 1.1 §3.3,
-DALI 1.2 (PR) §3, SIA 2.0 §2.1, SODA 1.0 §3.3.
+DALI 1.2 (PR) §3, SIA 2.0 §2.1, SODA 1.0 §3.3. Boxes and stamps are this service's own, and
+image sections are those of cfitsio, without steps.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import pairwise
-from math import inf, isinf
+from math import inf, isinf, radians, tan
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
 from soda_service.errors import UsageError
 
+from .frames import PixelSection, Stamp
+from .moc import Moc, format_moc
 from .shapes import Circle, Interval, Polygon, Range
-from .vectors import enclosing_axis, unit_vector
+from .vectors import enclosing_axis, lon_lat, unit_vector
 
 if TYPE_CHECKING:
-    from .shapes import Shape
+    from .shapes import PlainShape, Shape
     from .vectors import Vector
 
 POL_STATES = (
@@ -31,6 +34,12 @@ POL_STATES = (
 
 MAX_VERTICES = 1_000
 """Vertices of a polygon; one with more is refused, for each costs time in every search."""
+
+MAX_STAMP = 1_000_000
+"""Pixels of a stamp along one axis."""
+
+_WIDEST_BOX = 170.0
+"""Degrees: the corners of a wider one are all but opposite to each other."""
 
 _MAX_TEXT = 512
 _MAX_NUMBER_TEXT = 64
@@ -44,6 +53,7 @@ _THREE_NUMBERS = re.compile(
 """As nearly every client writes them; in one go they are read five times faster."""
 _INFINITY = re.compile(r"[+-]?inf", re.IGNORECASE | re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_PIXEL_NUMBER = re.compile(r"[+-]?[0-9]{1,15}")
 _SAME_POINT = 1e-15
 """Points closer than this, in radians, are one: it is what a double can tell apart."""
 
@@ -91,7 +101,7 @@ def parse_range(text: str) -> Range:
     return Range(west, east, south, north)
 
 
-def parse_pos(text: str, *, allow_point: bool = False) -> Shape:
+def parse_pos(text: str, *, allow_point: bool = False) -> PlainShape:
     """The shape of `CIRCLE …`, `RANGE …` or `POLYGON …`, the keyword in any case.
 
     *allow_point* admits a radius of 0, as SIA 2.0 does.
@@ -109,6 +119,77 @@ def parse_pos(text: str, *, allow_point: bool = False) -> Shape:
             return parse_polygon(rest)
         case _:
             raise _refusal("POS starts with CIRCLE, RANGE or POLYGON", text)
+
+
+def parse_box(text: str) -> Polygon:
+    """The box of `lon lat width`, or `lon lat width height`: a rectangle with north up.
+
+    Its edges are great circles, its middle lines have the given lengths: in the tangent plane
+    of its centre it is a rectangle.
+    """
+    words = _words(text, "BOX")
+    if len(words) not in {3, 4}:
+        raise _refusal("BOX needs a position, a width and perhaps a height", text)
+    lon, lat, width, height = [_finite(word, "BOX", text) for word in (*words, words[-1])[:4]]
+    if not (0 < width <= _WIDEST_BOX and 0 < height <= _WIDEST_BOX):
+        raise _refusal(f"the sides of BOX are above 0 and at most {_WIDEST_BOX:g} degrees", text)
+    lon, lat = _longitude(lon), _latitude(lat, "BOX", text)
+    centre, east = np.array(unit_vector(lon, lat)), np.array(unit_vector(lon + 90, 0))
+    east = tan(radians(width / 2)) * east
+    # A right angle towards the pole along the meridian of the centre, at a pole too.
+    north = tan(radians(height / 2)) * np.array(unit_vector(lon, lat + 90))
+    corners = [centre + x * east + y * north for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    lons, lats = lon_lat(np.array(corners).T)
+    vertices = tuple(zip(lons.tolist(), lats.tolist(), strict=True))
+    return Polygon(_distinct_vertices(vertices, text))
+
+
+def parse_stamp(text: str) -> Stamp:
+    """The stamp of `lon lat n`, or `lon lat nx ny`: so many pixels around a position."""
+    words = _words(text, "STAMP")
+    if len(words) not in {3, 4}:
+        raise _refusal("STAMP needs a position and one or two numbers of pixels", text)
+    lon, lat = (_finite(word, "STAMP", text) for word in words[:2])
+    if not all(_PIXEL_NUMBER.fullmatch(word) for word in words[2:]):
+        raise _refusal("STAMP has whole numbers of pixels", text)
+    width, height = int(words[2]), int(words[-1])
+    if not (1 <= width <= MAX_STAMP and 1 <= height <= MAX_STAMP):
+        raise _refusal(f"STAMP has 1 to {MAX_STAMP} pixels along an axis", text)
+    return Stamp(_longitude(lon), _latitude(lat, "STAMP", text), (width, height))
+
+
+def parse_pixels(text: str) -> PixelSection:
+    """The pixels of an image section, `[x1:x2,y1:y2,*]`: 1-based, both ends included.
+
+    `*` is a whole axis and a single number one pixel; the brackets may be left out.
+    """
+    if len(text) > _MAX_TEXT:
+        raise _refusal(f"PIXELS is longer than {_MAX_TEXT} characters", text)
+    inside = text.strip(_BLANKS)
+    if inside.startswith("[") and inside.endswith("]"):
+        inside = inside[1:-1]
+    return PixelSection(tuple([_pixel_limits(part, text) for part in inside.split(",")]))
+
+
+def _pixel_limits(part: str, text: str) -> tuple[int, int] | None:
+    first, *others = [word.strip(_BLANKS) for word in part.split(":")]
+    if first == "-*":
+        raise _refusal("PIXELS cannot turn an axis round", text)
+    if first == "*":
+        others = ["*", *others]
+    if len(others) == 2 and _PIXEL_NUMBER.fullmatch(others[1]):
+        if int(others[1]) != 1:
+            raise _refusal("PIXELS takes every pixel: steps other than 1 are not offered", text)
+        others.pop()
+    if first == "*" and len(others) == 1:
+        return None
+    numbers = [first, *others]
+    if len(numbers) > 2 or not all(_PIXEL_NUMBER.fullmatch(word) for word in numbers):
+        raise _refusal(f"PIXELS is [x1:x2,y1:y2,...] or has * for an axis: {_excerpt(part)}", text)
+    low, high = int(numbers[0]), int(numbers[-1])
+    if low > high:
+        raise _refusal(f"PIXELS has {low} before {high}, and cannot turn an axis round", text)
+    return low - 1, high
 
 
 def parse_interval(text: str) -> Interval:
@@ -156,7 +237,7 @@ def format_range(sky_range: Range) -> str:
 
 
 def format_pos(shape: Shape) -> str:
-    """The text that `parse_pos` reads as *shape*."""
+    """The text that `parse_pos` reads as *shape*; a MOC, which POS does not take, is told alike."""
     match shape:
         case Circle():
             return f"CIRCLE {format_circle(shape)}"
@@ -164,8 +245,22 @@ def format_pos(shape: Shape) -> str:
             return f"POLYGON {format_polygon(shape)}"
         case Range():
             return f"RANGE {format_range(shape)}"
+        case Moc():
+            return f"MOC {format_moc(shape)}"
         case _:
             assert_never(shape)
+
+
+def format_stamp(stamp: Stamp) -> str:
+    """The text that `parse_stamp` reads as *stamp*."""
+    width, height = stamp.naxis
+    return f"{_format_numbers(stamp.lon, stamp.lat)} {width} {height}"
+
+
+def format_pixels(section: PixelSection) -> str:
+    """The text that `parse_pixels` reads as *section*."""
+    axes = [f"{one[0] + 1}:{one[1]}" if one else "*" for one in section.axes]
+    return f"[{','.join(axes)}]"
 
 
 def format_interval(interval: Interval) -> str:

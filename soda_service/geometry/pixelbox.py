@@ -9,16 +9,20 @@ numbers become 1-based.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from operator import lt, sub
 from typing import TYPE_CHECKING, Protocol, Self
 
 from .boxsearch import BoxSearch
+from .moc import Moc
 from .quickbox import find_quickly
 from .skyplane import NOT_QUICK, Quickness
 from .skyregion import region_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -33,6 +37,7 @@ __all__ = [
     "PixelBox",
     "Quickness",
     "SkyGrid",
+    "SteppedBox",
     "box_around",
     "box_around_quickly",
 ]
@@ -123,6 +128,65 @@ class PixelBox:
         return type(self)(tuple(low), tuple(high))
 
 
+@dataclass(slots=True, unsafe_hash=True)
+class SteppedBox(PixelBox):
+    """A box that has only every so-manyth pixel of one axis, its first and its last among them."""
+
+    axis: int
+    """0-based, in FITS order."""
+    step: int
+
+    def __post_init__(self) -> None:
+        PixelBox.__post_init__(self)
+        reach = self.upper[self.axis] - self.lower[self.axis] - 1
+        if self.step < 1 or reach % self.step:
+            raise ValueError(f"steps of {self.step} do not lead through {reach + 1} pixels")
+
+    @property
+    def whole_box(self) -> PixelBox:
+        """The box without gaps."""
+        return PixelBox(self.lower, self.upper)
+
+    @property
+    def naxis(self) -> tuple[int, ...]:
+        """Axis lengths in FITS order."""
+        reach = self.upper[self.axis] - self.lower[self.axis] - 1
+        before, after = self.whole_box.naxis[: self.axis], self.whole_box.naxis[self.axis + 1 :]
+        return (*before, reach // self.step + 1, *after)
+
+    @property
+    def pixel_count(self) -> int:
+        """Number of pixels."""
+        return prod(self.naxis)
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Indices in numpy order."""
+        slices = list(self.whole_box.slices)
+        at = -1 - self.axis
+        slices[at] = slice(slices[at].start, slices[at].stop, self.step)
+        return tuple(slices)
+
+    @property
+    def section(self) -> str:
+        """FITS section syntax with the step: `[low:high,low:high:step]`."""
+        sections = self.whole_box.section[1:-1].split(",")
+        sections[self.axis] += f":{self.step}"
+        return f"[{','.join(sections)}]"
+
+    def parts(self) -> Iterator[PixelBox]:
+        """Boxes without gaps whose pixels, one box after another, are those of this one."""
+        outer = [range(self.lower[self.axis], self.upper[self.axis], self.step)]
+        later = slice(self.axis + 1, None)
+        outer += map(range, self.lower[later], self.upper[later])
+        for places in product(*reversed(outer)):
+            low = places[::-1]
+            yield PixelBox(
+                (*self.lower[: self.axis], *low),
+                (*self.upper[: self.axis], *[one + 1 for one in low]),
+            )
+
+
 def box_around(shape: Shape, grid: SkyGrid, index: SkyIndex) -> PixelBox | None:
     """The smallest box of the image's pixels whose areas *shape* meets; None where it meets none.
 
@@ -140,9 +204,11 @@ def box_around_quickly(
 ) -> PixelBox | Quickness | None:
     """The answer of `box_around` in some tens of microseconds, or NOT_QUICK.
 
-    It is given where the shape lies well inside the image, where the map is smooth, and no edge of
-    the box is in doubt; and where the shape is clearly elsewhere (None). Without the grid's *index*
-    there is a proof, and so an answer, only where the image is a plane.
+    It is given where the shape is no MOC and lies well inside the image, where the map is smooth,
+    and no edge of the box is in doubt; and where the shape is clearly elsewhere (None). Without the
+    grid's *index* there is a proof, and so an answer, only where the image is a plane.
     """
+    if isinstance(shape, Moc):
+        return NOT_QUICK
     found = find_quickly(shape, grid, index)
     return PixelBox(*found) if isinstance(found, tuple) else found

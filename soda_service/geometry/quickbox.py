@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .pixelbox import SkyGrid
-    from .shapes import Shape
+    from .shapes import PlainShape as Shape
     from .skyindex import SkyIndex
     from .skyplane import Distortion, Limits, SkyPlane
     from .vectors import Vector

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf
 
+from .moc import Moc
+
 
 @dataclass(frozen=True, slots=True)
 class Circle:
@@ -44,7 +46,8 @@ class Range:
     lat2: float
 
 
-Shape = Circle | Polygon | Range
+PlainShape = Circle | Polygon | Range
+Shape = PlainShape | Moc
 
 
 @dataclass(frozen=True, slots=True)

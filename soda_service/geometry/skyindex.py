@@ -228,9 +228,10 @@ class Survey:
 
     def sideways_bend(self) -> Floats:
         """As `bend`, without what only keeps the way on the sphere."""
-        bends = [np.diff(self.vectors, n=2, axis=axis) for axis in (1, 2)]
-        up = self.centre[:, None, None, :]
-        level = [_largest(bend - (bend * up).sum(axis=0) * up) for bend in bends]
+        level = []
+        for axis, up in ((1, self.vectors[:, 1:-1]), (2, self.vectors[:, :, 1:-1])):
+            bend = np.diff(self.vectors, n=2, axis=axis)
+            level.append(_largest(bend - (bend * up).sum(axis=0) * up))
         return np.maximum(*level)
 
     def take(self, which: Bools | NDArray[np.intp]) -> Survey:

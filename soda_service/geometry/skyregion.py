@@ -1,27 +1,28 @@
 """Shapes prepared for many questions.
 
 A `SkyRegion` knows of a shape what does not depend on the question: a cap around it, the signed
-distance of points from its edge, and which outlines it meets. An outline is a closed chain of
-great-circle arcs within an open hemisphere: the footprint of an image, or the edge of a pixel.
-Angles are radians, vectors have the shape (3, N).
+distance of points from its edge, and which outlines it meets. Angles are radians, vectors have the
+shape (3, N).
 
 All answers are closed: what touches within `TOUCH` meets.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from math import atan2, cos, degrees, hypot, pi, radians, sin
-from typing import TYPE_CHECKING, Final, Protocol, Self, assert_never
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
 
 import numpy as np
 
+from .arcs import TOUCH, Arcs, Outlines, arcsin, are_left, pieces, separations, tangents
+from .moc import Moc
+from .mocregion import MocRegion
 from .shapes import Circle, Polygon, Range
 from .vectors import enclosing_axis, unit_vector, unit_vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -31,14 +32,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-TOUCH: Final = 2e-15
-"""What lies this close touches: about ten roundings of a unit vector."""
-
 _NEAR: Final = radians(44.0)
 """What lies within such a cap is less than a right angle apart."""
-
-_MAX_PAIRS: Final = 1 << 16
-"""Pairs of arcs, or of a point and an arc, looked at together: arrays that a cache holds."""
 
 
 class SkyRegion(Protocol):
@@ -74,187 +69,10 @@ def region_of(shape: Shape) -> SkyRegion:
             return PolygonRegion(shape)
         case Range():
             return RangeRegion(shape)
+        case Moc():
+            return MocRegion(shape)
         case _:
             assert_never(shape)
-
-
-@dataclass(frozen=True, eq=False)
-class Arcs:
-    """Great-circle arcs, each shorter than half a circle."""
-
-    start: Floats
-    end: Floats
-
-    @cached_property
-    def normal(self) -> Floats:
-        """Left of the way from start to end, unit length; an arc without length has any way."""
-        # (a + b) x (b - a) is 2 a x b, without the loss that nearly equal vectors bring.
-        normal = _cross(self.start + self.end, self.end - self.start)
-        length = np.sqrt((normal * normal).sum(axis=0))
-        if not length.all():
-            normal = np.where(length > 0.0, normal, _tangents(self.start)[0])
-            length = np.where(length > 0.0, length, 1.0)
-        unit: Floats = normal / length
-        return unit
-
-    @cached_property
-    def ahead(self) -> Floats:
-        """Along the way, at the start."""
-        return _cross(self.normal, self.start)
-
-    @cached_property
-    def behind(self) -> Floats:
-        """Against the way, at the end."""
-        return _cross(self.end, self.normal)
-
-    def part(self, piece: slice) -> Arcs:
-        """Some of the arcs."""
-        return Arcs(self.start[:, piece], self.end[:, piece])
-
-    def distances(self, vectors: Floats) -> Floats:
-        """Distance of every point from every arc, shape (arcs, points), at most pi / 2."""
-        across = np.abs(self.normal.T @ vectors)
-        after = self.ahead.T @ vectors
-        before = self.behind.T @ vectors
-        # Beyond an end, the sine of the distance from that end has the parts across and along.
-        # The end that is nearer is the one beyond which the point lies.
-        beside = (after >= 0.0) & (before >= 0.0)
-        start_side = self.start.T @ vectors
-        end_side = self.end.T @ vectors
-        from_start = np.where(start_side > 0.0, np.hypot(across, after), 1.0)
-        from_end = np.where(end_side > 0.0, np.hypot(across, before), 1.0)
-        sines = np.where(beside, across, np.minimum(from_start, from_end))
-        distances: Floats = np.arcsin(np.minimum(sines, 1.0))
-        return distances
-
-    def least_distances(self, vectors: Floats) -> Floats:
-        """Distance of every point from the nearest arc, all being less than a right angle apart."""
-        beyond = self.ahead.T @ vectors
-        np.minimum(beyond, self.behind.T @ vectors, out=beyond)
-        np.minimum(beyond, 0.0, out=beyond)
-        squared = self.normal.T @ vectors
-        squared *= squared
-        beyond *= beyond
-        squared += beyond
-        least: Floats = _arcsin(np.sqrt(squared.min(axis=0)))
-        return least
-
-    def distances_from(self, point: Vector) -> Floats:
-        """Distance of every arc from one point, whatever it is."""
-        distances = self.distances(np.array(point)[:, None])[:, 0]
-        ends = np.minimum(separations(point, self.start), separations(point, self.end))
-        # An arc that keeps a right angle off comes nearest with an end.
-        exact: Floats = np.where(distances < pi / 2, distances, ends)
-        return exact
-
-    def meet(self, others: Arcs) -> Bools:
-        """Whether each of these arcs has a point in common with any of *others*."""
-        count = self.start.shape[1]
-        met = np.zeros(count, dtype=bool)
-        for piece in _pieces(count, others.start.shape[1]):
-            met[piece] = self.part(piece)._meet_at_once(others)  # noqa: SLF001 - the same class
-        return met
-
-    def _meet_at_once(self, others: Arcs) -> Bools:
-        starts = self.normal.T @ others.start
-        ends = self.normal.T @ others.end
-        own_starts = self.start.T @ others.normal
-        own_ends = self.end.T @ others.normal
-        crossing = (starts > 0.0) & (ends < 0.0) & (own_starts < 0.0) & (own_ends > 0.0)
-        crossing |= (starts < 0.0) & (ends > 0.0) & (own_starts > 0.0) & (own_ends < 0.0)
-        met: Bools = np.logical_or.reduce(crossing, axis=1)
-        for products, arcs, points in (
-            (starts, self, others.start),
-            (ends, self, others.end),
-        ):
-            which, point = np.nonzero(np.abs(products) <= TOUCH)
-            met[which[_lie_on(arcs, which, points[:, point])]] = True
-        for products, points in ((own_starts, self.start), (own_ends, self.end)):
-            point, which = np.nonzero(np.abs(products) <= TOUCH)
-            met[point[_lie_on(others, which, points[:, point])]] = True
-        return met
-
-
-@dataclass(frozen=True, eq=False)
-class Outlines:
-    """Many closed chains of great-circle arcs, each within an open hemisphere."""
-
-    vertices: Floats
-    """Shape (3, V), one outline after the other, the first vertex not repeated."""
-    starts: NDArray[np.intp]
-    """Index of the first vertex of each outline."""
-
-    @classmethod
-    def of(cls, polygons: Sequence[Polygon]) -> Self:
-        """The outlines of polygons."""
-        counts = [len(polygon.vertices) for polygon in polygons]
-        lon_lat = np.array(
-            [vertex for polygon in polygons for vertex in polygon.vertices], dtype=np.float64
-        ).reshape(-1, 2)
-        starts = np.cumsum([0, *counts[:-1]], dtype=np.intp)[: len(polygons)]
-        return cls(unit_vectors(lon_lat[:, 0], lon_lat[:, 1]), starts)
-
-    @cached_property
-    def counts(self) -> NDArray[np.intp]:
-        """Vertices of each outline."""
-        return np.diff(self.starts, append=self.vertices.shape[1])
-
-    @cached_property
-    def arcs(self) -> Arcs:
-        """All arcs; each starts at the vertex of its index."""
-        following = np.arange(1, self.vertices.shape[1] + 1)
-        if following.size:
-            following[self.starts + self.counts - 1] = self.starts
-        return Arcs(self.vertices, self.vertices[:, following])
-
-    @cached_property
-    def axes(self) -> Floats:
-        """For each outline, the axis of a hemisphere that holds it."""
-        axes = np.add.reduceat(self.vertices, self.starts, axis=1)
-        axes /= np.maximum(np.sqrt((axes * axes).sum(axis=0)), 1e-300)
-        cosines = (np.repeat(axes, self.counts, axis=1) * self.vertices).sum(axis=0)
-        for index in np.nonzero(np.minimum.reduceat(cosines, self.starts) < 0.1)[0]:
-            first = self.starts[index]
-            found = enclosing_axis(self.vertices[:, first : first + self.counts[index]])
-            if found is not None:
-                axes[:, index] = found[0]
-        return axes
-
-    @cached_property
-    def _flat(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """Two directions for each outline, and the vertices on the tangent plane at its axis."""
-        east, north = _tangents(self.axes)
-        height = (np.repeat(self.axes, self.counts, axis=1) * self.vertices).sum(axis=0)
-        x = (np.repeat(east, self.counts, axis=1) * self.vertices).sum(axis=0) / height
-        y = (np.repeat(north, self.counts, axis=1) * self.vertices).sum(axis=0) / height
-        return east, north, x, y
-
-    def hold(self, point: Vector) -> Bools:
-        """Whether each outline holds *point* by the even-odd rule; on the edge either way."""
-        east, north, x, y = self._flat
-        height = np.asarray(point) @ self.axes
-        safe = np.where(height > 0.0, height, 1.0)
-        point_x = np.repeat(np.asarray(point) @ east / safe, self.counts)
-        point_y = np.repeat(np.asarray(point) @ north / safe, self.counts)
-        following = np.arange(1, x.size + 1)
-        following[self.starts + self.counts - 1] = self.starts
-        crossed = _are_left(point_x, point_y, x, y, x[following], y[following])
-        odd = np.add.reduceat(crossed.astype(np.intp), self.starts) % 2 == 1
-        held: Bools = odd & (height > 0.0)
-        return held
-
-    def any(self, of_arcs: Bools) -> Bools:
-        """Whether something that is known of each arc is true of any arc of each outline."""
-        found: Bools = np.logical_or.reduceat(of_arcs, self.starts)
-        return found
-
-    @property
-    def first(self) -> Floats:
-        """The first vertex of each."""
-        return self.vertices[:, self.starts]
-
-    def __len__(self) -> int:
-        return self.starts.size
 
 
 class CircleRegion:
@@ -281,7 +99,7 @@ class CircleRegion:
     def points(self, count: int) -> Floats:
         """See `SkyRegion`; the centre is the last."""
         axis = np.array(self.axis)[:, None]
-        east, north = _tangents(axis)
+        east, north = tangents(axis)
         turn = np.arange(count) * (2.0 * pi / count)
         rim = sin(self.radius) * (east * np.cos(turn) + north * np.sin(turn))
         return np.concatenate([cos(self.radius) * axis + rim, axis], axis=1)
@@ -298,7 +116,7 @@ class PolygonRegion:
         self.axis: Vector = found[0]
         centre = np.array(self.axis)
         self.radius = float(separations(self.axis, self.outline.vertices).max())
-        self._east, self._north = _tangents(centre[:, None])
+        self._east, self._north = tangents(centre[:, None])
         height = centre @ self.outline.vertices
         self._x = (self._east.T @ self.outline.vertices)[0] / height
         self._y = (self._north.T @ self.outline.vertices)[0] / height
@@ -309,7 +127,7 @@ class PolygonRegion:
         margin = np.empty(count)
         arcs = self.outline.arcs
         is_near = self.radius < _NEAR and bool((np.array(self.axis) @ vectors > cos(_NEAR)).all())
-        for piece in _pieces(count, self._x.size):
+        for piece in pieces(count, self._x.size):
             some = vectors[:, piece]
             distances = arcs.least_distances(some) if is_near else arcs.distances(some).min(axis=0)
             margin[piece] = np.where(self._holds(some), distances, -distances)
@@ -339,7 +157,7 @@ class PolygonRegion:
         above = self._y[:, None] > y
         edge, point = np.nonzero(above != np.roll(above, -1, axis=0))
         following = (edge + 1) % self._x.size
-        left = _are_left(
+        left = are_left(
             x[point], y[point], self._x[edge], self._y[edge], self._x[following], self._y[following]
         )
         crossed = np.bincount(point[left], minlength=x.size)
@@ -381,8 +199,8 @@ class RangeRegion:
         before_east = x * east_y - y * east_x
         from_pole = np.arctan2(across, np.abs(z))
         distance = np.minimum(
-            np.where(x * west_x + y * west_y >= 0.0, _arcsin(np.abs(after_west)), from_pole),
-            np.where(x * east_x + y * east_y >= 0.0, _arcsin(np.abs(before_east)), from_pole),
+            np.where(x * west_x + y * west_y >= 0.0, arcsin(np.abs(after_west)), from_pole),
+            np.where(x * east_x + y * east_y >= 0.0, arcsin(np.abs(before_east)), from_pole),
         )
         if self.width > 180.0:
             between = (after_west >= 0.0) | (before_east >= 0.0)
@@ -458,7 +276,7 @@ class RangeRegion:
         # Counted from the nearer pole, where a sine would tell nothing of the latitude.
         pole = 1.0 if lat >= 0.0 else -1.0
         from_pole = radians(90.0 - abs(lat))
-        nearest = _arcsin(np.abs(arcs.normal[2]))
+        nearest = arcsin(np.abs(arcs.normal[2]))
         towards = np.arctan2(pole * arcs.ahead[2], pole * arcs.start[2])
         # cos(from_pole) = cos(nearest) cos(turn), by half angles
         half = np.sin((from_pole + nearest) / 2) * np.sin((from_pole - nearest) / 2)
@@ -502,16 +320,6 @@ def range_width(sky_range: Range) -> float:
     return width if width >= 0.0 else width + 360.0
 
 
-def separations(point: Vector, vectors: Floats) -> Floats:
-    """Distances of *vectors* from *point*, exact near zero and near pi."""
-    x, y, z = vectors
-    side = np.where(x * point[0] + y * point[1] + z * point[2] >= 0.0, 1.0, -1.0)
-    dx, dy, dz = side * x - point[0], side * y - point[1], side * z - point[2]
-    near = 2.0 * np.arcsin(np.minimum(0.5 * np.sqrt(dx * dx + dy * dy + dz * dz), 1.0))
-    distances: Floats = np.where(side > 0.0, near, pi - near)
-    return distances
-
-
 def _range_cap(sky_range: Range, width: float) -> tuple[Vector, float]:
     """Axis and radius of a small cap around a range."""
     caps = [
@@ -528,50 +336,3 @@ def _range_cap(sky_range: Range, width: float) -> tuple[Vector, float]:
             caps.append((found[0], float(separations(found[0], corners).max())))
     axis, radius = min(caps, key=lambda cap: cap[1])
     return axis, min(radius, pi)
-
-
-def _lie_on(arcs: Arcs, which: NDArray[np.intp], points: Floats) -> Bools:
-    """Whether points of the great circles of some of *arcs* lie between their ends."""
-    ahead, behind = arcs.ahead[:, which], arcs.behind[:, which]
-    lie: Bools = ((ahead * points).sum(axis=0) >= -TOUCH) & (
-        (behind * points).sum(axis=0) >= -TOUCH
-    )
-    # The antipodes of an arc without length lie on both its ends' sides too.
-    lie &= ((arcs.start[:, which] + arcs.end[:, which]) * points).sum(axis=0) > 0.0
-    return lie
-
-
-def _are_left(x: Floats, y: Floats, x1: Floats, y1: Floats, x2: Floats, y2: Floats) -> Bools:
-    """Whether a ray from (x, y) towards greater x crosses the line from 1 to 2."""
-    astride = (y1 > y) != (y2 > y)
-    rise = y2 - y1
-    beyond: Bools = ((x2 - x1) * (y - y1) - (x - x1) * rise) * np.sign(rise) > 0.0
-    left: Bools = astride & beyond
-    return left
-
-
-def _tangents(axes: Floats) -> tuple[Floats, Floats]:
-    """Two unit vectors that stand on each axis and on each other."""
-    thin = np.abs(axes[2]) < 0.9
-    aside = np.where(thin, np.array([[0.0], [0.0], [1.0]]), np.array([[1.0], [0.0], [0.0]]))
-    east = _cross(aside, axes)
-    east /= np.sqrt((east * east).sum(axis=0))
-    return east, _cross(axes, east)
-
-
-def _cross(a: Floats, b: Floats) -> Floats:
-    return np.stack(
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    )
-
-
-def _arcsin(sines: Floats) -> Floats:
-    clipped: Floats = np.arcsin(np.minimum(sines, 1.0))
-    return clipped
-
-
-def _pieces(count: int, partners: int) -> Iterator[slice]:
-    """Slices of *count* things that keep the number of pairs bounded."""
-    size = max(1, _MAX_PAIRS // max(1, partners))
-    for first in range(0, count, size):
-        yield slice(first, min(first + size, count))

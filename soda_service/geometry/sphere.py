@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arcs import TOUCH, Outlines, separations
+from .moc import Moc
+from .mocregion import moc_holds
 from .shapes import Circle, Range
-from .skyregion import (
-    TOUCH,
-    CircleRegion,
-    Outlines,
-    RangeRegion,
-    range_width,
-    region_of,
-    separations,
-)
+from .skyregion import CircleRegion, RangeRegion, range_width, region_of
 from .vectors import lon_lat, unit_vector, unit_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .shapes import Polygon, Shape
+    from .shapes import PlainShape, Polygon, Shape
 
 __all__ = [
     "Outlines",
@@ -44,13 +39,18 @@ _WIDER = 1.0 + 1e-14
 
 
 def contains(shape: Shape, vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether *shape* holds each of the unit *vectors*, shape (3, N); NaN is held by none."""
+    """Whether *shape* holds each of the unit *vectors*, shape (3, N); NaN is held by none.
+
+    What is on the edge of a MOC is in the cell that HEALPix puts it into.
+    """
+    if isinstance(shape, Moc):
+        return moc_holds(shape, vectors)
     held: NDArray[np.bool_] = region_of(shape).margin(vectors) >= -TOUCH
     return held
 
 
 def bounding_cap(shape: Shape) -> Circle:
-    """A circle that holds *shape*: the smallest for polygons, a small one for ranges."""
+    """A circle that holds *shape*: the smallest for polygons, a small one for others."""
     if isinstance(shape, Circle):
         return shape
     region = region_of(shape)
@@ -59,7 +59,7 @@ def bounding_cap(shape: Shape) -> Circle:
     return Circle(float(lon[0]), float(lat[0]), radius)
 
 
-def intersects(a: Shape, b: Shape) -> bool:
+def intersects(a: PlainShape, b: PlainShape) -> bool:
     """Whether two shapes have a point in common."""
     if isinstance(a, Circle):
         return _circle_intersects(a, b)

@@ -1,6 +1,7 @@
 """Compressed files, from their first byte to their last, in pieces of bounded size.
 
-Source: RFC 1952 (gzip), RFC 1951 (deflate); bzip2 as its library reads it.
+Source: RFC 1952 (gzip), RFC 1951 (deflate); bzip2 as its library reads it; `compress` as
+`lzw` tells.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import zlib
 from typing import TYPE_CHECKING, Final, Protocol
 
 from soda_service.errors import CorruptFileError
+from soda_service.storage import lzw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,13 +80,12 @@ _MEMBERS: Final[dict[bytes, Callable[[], _Member]]] = {
     b"\x1f\x8b": _GzipMember,
     b"BZh": _Bzip2Member,
 }
-_COMPRESS: Final = b"\x1f\x9d"
 _LONGEST_MAGIC: Final = 3
 
 
 def is_compressed(beginning: bytes) -> bool:
     """Whether a file that begins so is a compressed one; three bytes are enough."""
-    return beginning.startswith((*_MEMBERS, _COMPRESS))
+    return beginning.startswith((*_MEMBERS, lzw.MAGIC))
 
 
 def largest_inflated(compressed: int, budget: int) -> int:
@@ -93,19 +94,29 @@ def largest_inflated(compressed: int, budget: int) -> int:
 
 
 def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
-    """What the compressed file *source* holds; memory stays below a few megabytes.
+    """What the compressed file *source* holds; memory stays below some tens of megabytes.
 
     Zeros and junk after the last stream are left alone, as gzip does. Raises
-    CorruptFileError where the file is damaged or truncated, or compressed in a way that is
-    not read (`.Z`); SourceUnavailableError where it cannot be read.
+    CorruptFileError where the file is damaged or truncated (which of a `.Z` cannot always be
+    seen), SourceUnavailableError where it cannot be read.
     """
+    size = source.version.size
+    try:
+        if source.read(0, min(len(lzw.MAGIC), size)) == lzw.MAGIC:
+            yield from lzw.unpacked_pieces(source.read, size)
+        else:
+            yield from _of_members(source)
+    except (ValueError, zlib.error, OSError, EOFError) as error:
+        raise CorruptFileError(
+            f"the compressed file is damaged: {error}", path=source.path
+        ) from None
+
+
+def _of_members(source: LocalSource) -> Iterator[bytes]:
+    """What the streams of *source* hold. Raises what the libraries raise, and CorruptFileError."""
     size = source.version.size
     data = source.read(0, min(_GULP, size))
     position = len(data)
-    if not data.startswith(tuple(_MEMBERS)):
-        raise CorruptFileError(
-            "the file is compressed in a way that is not supported: use gzip", path=source.path
-        )
     while True:
         make = next((make for magic, make in _MEMBERS.items() if data.startswith(magic)), None)
         if make is None:
@@ -117,12 +128,7 @@ def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
                     raise CorruptFileError("the compressed file is truncated", path=source.path)
                 data = source.read(position, min(_GULP, size - position))
                 position += len(data)
-            try:
-                yield from member.feed(data)
-            except (zlib.error, OSError, EOFError) as error:
-                raise CorruptFileError(
-                    f"the compressed file is damaged: {error}", path=source.path
-                ) from None
+            yield from member.feed(data)
             data = member.rest
         if len(data) < _LONGEST_MAGIC and position < size:
             more = source.read(position, min(_GULP, size - position))

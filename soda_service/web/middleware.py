@@ -12,9 +12,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import error_response
 from soda_service.web.log import RUN_ID_KEY, request_id
-from soda_service.web.params import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

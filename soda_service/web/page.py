@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service import __version__
 from soda_service.discovery.urls import Service
+from soda_service.web.coverage import DOCUMENTS
 from soda_service.web.responses import send_whole
 from soda_service.web.showcase import showpieces
 
@@ -98,6 +99,10 @@ def _row(collection: CollectionSummary, shown: Showpiece | None, urls: SiteUrls)
         title=collection.title,
         description=collection.description,
         count=str(collection.count),
+        **{
+            document.replace(".", "_"): urls.coverage(collection.name, document)
+            for document in DOCUMENTS
+        },
         tries=_Html(tries),
     )
 

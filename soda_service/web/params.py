@@ -13,41 +13,52 @@ import string
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from soda_service.catalog.query import CatalogQuery
+from soda_service.cutout.form import (
+    BLANK,
+    PLAIN,
+    CutoutForm,
+    Edge,
+    Packing,
+    parse_edge,
+    parse_fill,
+    parse_packing,
+)
 from soda_service.cutout.request import CutoutRequest
+from soda_service.cutout.selection import parse_hdu_name
 from soda_service.errors import MultiValuedParamNotSupported, UsageError
 from soda_service.geometry.dali import (
     format_circle,
+    parse_box,
     parse_circle,
     parse_integer,
     parse_interval,
+    parse_pixels,
     parse_pol,
     parse_polygon,
     parse_pos,
     parse_range,
+    parse_stamp,
 )
+from soda_service.geometry.frames import PixelSection, Stamp
+from soda_service.geometry.moc import parse_moc
 from soda_service.geometry.shapes import Polygon
-from soda_service.votable.delimited import Delimited
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
+from soda_service.web.bodies import read_body, read_parts
 from soda_service.web.log import RUN_ID_KEY
+from soda_service.web.mediatypes import CHARSETS, FITS, TEXT, TEXT_TABLES, VOTABLES, MediaType
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncGenerator,
         Callable,
         Iterable,
-        Mapping,
         Sequence,
-        Set as AbstractSet,
     )
-    from typing import Self
 
     from starlette.types import Receive, Scope
 
@@ -73,10 +84,21 @@ _CIRCLE: Final = "CIRCLE"
 _POLYGON: Final = "POLYGON"
 _POS: Final = "POS"
 _RANGE: Final = "RANGE"
+_BOX: Final = "BOX"
+_MOC: Final = "MOC"
+_STAMP: Final = "STAMP"
+_PIXELS: Final = "PIXELS"
 _BAND: Final = "BAND"
 _TIME: Final = "TIME"
 _POL: Final = "POL"
 _DETAIL: Final = "CUTOUTDETAIL"
+_HDU: Final = "HDU"
+_EDGE: Final = "EDGE"
+_FILL: Final = "FILL"
+_MASK: Final = "MASK"
+_HEADERONLY: Final = "HEADERONLY"
+_PROOF: Final = "PROOF"
+_COMPRESS: Final = "COMPRESS"
 _CHECKSUM: Final = "CHECKSUM"
 _CALIB: Final = "CALIB"
 _FORMAT: Final = "FORMAT"
@@ -93,9 +115,14 @@ _TEXTS: Final = (
 _TAKEN_EVERYWHERE = frozenset({_RUNID, "REQUEST", "VERSION"})
 """What DALI lets a client send to any service, and what versions before the standards had."""
 
-SODA_PARAMETERS: Final = _TAKEN_EVERYWHERE | {
-    _ID, _CIRCLE, _POLYGON, _POS, _RANGE, _BAND, _TIME, _POL, _DETAIL, _CHECKSUM,
-    _FORMAT, _RESPONSEFORMAT,
+_PLAIN_PARAMETERS: Final = _TAKEN_EVERYWHERE | {_ID, _CIRCLE, _POLYGON, _POS, _RANGE, _BOX, _MOC}
+"""Those of the common request to SODA, which is understood without looking for any other."""
+
+_FORM_PARAMETERS: Final = frozenset(
+    {_EDGE, _FILL, _MASK, _HEADERONLY, _CHECKSUM, _PROOF, _COMPRESS}
+)
+SODA_PARAMETERS: Final = _PLAIN_PARAMETERS | _FORM_PARAMETERS | {
+    _STAMP, _PIXELS, _HDU, _BAND, _TIME, _POL, _DETAIL, _FORMAT, _RESPONSEFORMAT,
 }  # fmt: skip
 SIA_PARAMETERS: Final = _TAKEN_EVERYWHERE | {
     *_INTERVALS, *_TEXTS, _POS, _POL, _CALIB, _MAXREC, _RESPONSEFORMAT,
@@ -107,8 +134,7 @@ _Value = TypeVar("_Value")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CutoutParams:
+class CutoutParams(NamedTuple):
     """What a request to SODA {sync} says."""
 
     request: CutoutRequest
@@ -164,12 +190,14 @@ class Params:
     def wants_text_table(self) -> bool:
         """Whether the answer was asked for as a table of text: its errors are text too."""
         values = self._values.get(_RESPONSEFORMAT, ())
-        return any(_MediaType.of(_lenient_text(value)).name in _TEXT_TABLES for value in values)
+        return any(MediaType.of(_lenient_text(value)).name in TEXT_TABLES for value in values)
 
     def cutout(self) -> CutoutParams:
-        """What SODA 1.0 §3 makes of them."""
+        """What SODA 1.0 §3 makes of them, and the parameters of this service's own."""
         values = self._values
-        if not values.keys() <= SODA_PARAMETERS:
+        # Looking once for all that is rarely there keeps the common request quick.
+        is_plain = values.keys() <= _PLAIN_PARAMETERS
+        if not is_plain and not values.keys() <= SODA_PARAMETERS:
             self._note_unknown(SODA_PARAMETERS)
         identifier = self._one(_ID)
         if identifier is None:
@@ -177,18 +205,39 @@ class Params:
                 f"{_ID} is missing: it says which dataset to cut, "
                 f"{_CIRCLE}, {_POLYGON} or {_POS} what of it"
             )
-        # Looking first for what is rarely there keeps the common request quick.
+        place = self._place()
+        if is_plain and not isinstance(place, (Stamp, PixelSection)):
+            return CutoutParams(CutoutRequest(identifier, place), None)
+        form = PLAIN if values.keys().isdisjoint(_FORM_PARAMETERS) else self._form()
         request = CutoutRequest(
             identifier=identifier,
-            shape=self._shape(),
-            band=self._interval(_BAND) if _BAND in values else None,
-            time=self._interval(_TIME) if _TIME in values else None,
-            pol=self._pol() if _POL in values else (),
-            detail=self._one(_DETAIL) if _DETAIL in values else None,
-            checksums=_CHECKSUM in values and self._boolean(_CHECKSUM),
+            shape=None if isinstance(place, (Stamp, PixelSection)) else place,
+            band=self._interval(_BAND),
+            time=self._interval(_TIME),
+            pol=self._pol(),
+            detail=self._one(_DETAIL),
+            stamp=place if isinstance(place, Stamp) else None,
+            section=place if isinstance(place, PixelSection) else None,
+            hdus=tuple([_named(_HDU, parse_hdu_name, text) for text in self._all(_HDU)]),
+            form=form,
         )
         formats = _FORMAT in values or _RESPONSEFORMAT in values
-        return CutoutParams(request, self._fits_format() if formats else None)
+        return CutoutParams(request, self._fits_format(form) if formats else None)
+
+    def _form(self) -> CutoutForm:
+        """How the answer is given, where anything is said of it."""
+        edge, packing = self._one(_EDGE), self._one(_COMPRESS)
+        fill = tuple([_named(_FILL, parse_fill, text) for text in self._all(_FILL)])
+        form = CutoutForm(
+            checksums=self._boolean(_CHECKSUM),
+            edge=Edge.TRIM if edge is None else _named(_EDGE, parse_edge, edge),
+            fill=fill or (BLANK,),
+            masked=self._boolean(_MASK),
+            header_only=self._boolean(_HEADERONLY),
+            proof=self._boolean(_PROOF) if self._one(_PROOF) is not None else None,
+            packing=Packing.NONE if packing is None else _named(_COMPRESS, parse_packing, packing),
+        )
+        return PLAIN if form == PLAIN else form
 
     def query(self) -> QueryParams:
         """What SIA 2.0 §2.1 makes of them."""
@@ -261,16 +310,16 @@ class Params:
             )
         return texts[0] if texts else None
 
-    def _shape(self) -> Shape | None:
-        """The one shape that was asked for, however it was spelt."""
+    def _place(self) -> Shape | Stamp | PixelSection | None:
+        """The one place that was asked for, however it was spelt."""
         given = given_text = None
         for name in self._values:
-            if name not in _SHAPES or (text := self._one(name)) is None:
+            if name not in _PLACES or (text := self._one(name)) is None:
                 continue
             if given is not None:
                 raise MultiValuedParamNotSupported(f"one shape is taken, got {given} and {name}")
             given, given_text = name, text
-        return _SHAPES[given](given_text) if given and given_text else None
+        return _PLACES[given](given_text) if given and given_text else None
 
     def _shapes(self) -> tuple[Shape, ...]:
         """Those of a search."""
@@ -306,12 +355,15 @@ class Params:
             raise UsageError(f"{name} is 0, 1, true or false, got {text[:100]!r}")
         return value
 
-    def _fits_format(self) -> str | None:
+    def _fits_format(self, form: CutoutForm) -> str | None:
         media_type = None
         for name in (_FORMAT, _RESPONSEFORMAT):
             text = self._one(name)
             if text is not None:
-                media_type = _FITS.get(_MediaType.of(text).name)
+                asked = MediaType.of(text).name
+                if form.header_only and asked in TEXT:
+                    continue
+                media_type = FITS.get(asked)
                 if media_type is None:
                     raise UsageError(
                         f"{name} is application/fits or image/fits, got {text[:100]!r}"
@@ -323,15 +375,15 @@ class Params:
         text = self._one(_RESPONSEFORMAT)
         if text is None:
             return Serialization.TABLEDATA, VOTABLE
-        asked = _MediaType.of(text)
-        text_table = _TEXT_TABLES.get(asked.name)
+        asked = MediaType.of(text)
+        text_table = TEXT_TABLES.get(asked.name)
         if text_table is not None and asked.says_only(
             {"charset": {"utf-8"}, "header": {"present"}}
         ):
             return text_table
-        media_type = _VOTABLE.get(asked.name)
+        media_type = VOTABLES.get(asked.name)
         if media_type is None or not asked.says_only(
-            {"charset": _CHARSETS, "serialization": {"tabledata", "binary2"}}
+            {"charset": CHARSETS, "serialization": {"tabledata", "binary2"}}
         ):
             raise UsageError(
                 f"{_RESPONSEFORMAT} is votable, {VOTABLE} (with serialization=TABLEDATA or "
@@ -345,10 +397,10 @@ class Params:
         text = self._one(_RESPONSEFORMAT)
         if text is None:
             return None
-        asked = _MediaType.of(text)
-        media_type = _VOTABLE.get(asked.name)
+        asked = MediaType.of(text)
+        media_type = VOTABLES.get(asked.name)
         if media_type is None or not asked.says_only(
-            {"charset": _CHARSETS, "serialization": {"tabledata"}, "content": {"datalink"}}
+            {"charset": CHARSETS, "serialization": {"tabledata"}, "content": {"datalink"}}
         ):
             raise UsageError(
                 f"{_RESPONSEFORMAT} is votable, {VOTABLE} (as TABLEDATA) or text/xml, "
@@ -377,14 +429,14 @@ async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     if scope["method"] != "POST":
         return params
     headers = Headers(scope=scope)
-    body = await _read_body(headers, receive, limit)
+    body = await read_body(headers, receive, limit)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         return params
     if content_type == "application/x-www-form-urlencoded":
         return await _noted(scope, query + b"&" + body)
     if content_type == "multipart/form-data":
-        return await _noted(scope, query, await _read_parts(headers, body))
+        return await _noted(scope, query, await read_parts(headers, body, most=MAX_PARAMETERS))
     raise UsageError(
         "a body is application/x-www-form-urlencoded or multipart/form-data, "
         f"got {content_type[:100]!r}"
@@ -521,92 +573,16 @@ def _calib(text: str) -> int:
     return level
 
 
-@dataclass(frozen=True, slots=True)
-class _MediaType:
-    """A media type that was asked for, or the short name of one; all in small letters."""
-
-    name: str
-    parameters: dict[str, str]
-
-    @classmethod
-    def of(cls, text: str) -> Self:
-        """What *text* says, however it is spelt."""
-        name, *parameters = text.lower().split(";")
-        pairs = (one.partition("=") for one in parameters)
-        return cls(
-            # The + of `x-votable+xml` is a blank where the client did not encode it.
-            "+".join(name.split()),
-            {key.strip(): value.strip(' \t"') for key, _, value in pairs},
-        )
-
-    def says_only(self, honoured: Mapping[str, AbstractSet[str]]) -> bool:
-        """Whether its parameters have *honoured* values; those of other names say nothing.
-
-        DALI 1.1 §3.4.3: parameters of a media type that was asked for must be honoured.
-        """
-        return all(
-            self.parameters.get(name, "") in {"", *values}
-            for name, values in {**_UNHONOURED, **honoured}.items()
-        )
-
-    def repeated(self) -> str:
-        """Its parameters as the answer says them again (DALI 1.1 §3.4.3)."""
-        said = {
-            "serialization": self.parameters.get("serialization", "").upper(),
-            "charset": self.parameters.get("charset", ""),
-        }
-        return "".join(f";{name}={value}" for name, value in said.items() if value)
-
-
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    # What is left of the body is not read, so nothing can follow it.
-    refusal = HTTPException(
-        413, f"the body is longer than {limit} bytes", headers={"Connection": "close"}
-    )
-    if int(headers.get("content-length", "0")) > limit:
-        raise refusal
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise refusal
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-async def _read_parts(headers: Headers, body: bytes) -> list[tuple[str, str]]:
-    """The parts of a multipart body that are not files."""
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    parser = MultiPartParser(
-        headers, stream(), max_files=10, max_fields=MAX_PARAMETERS, max_part_size=len(body)
-    )
-    try:
-        form = await parser.parse()
-    except (MultiPartException, UnicodeError, KeyError, ValueError) as error:
-        # Headers of parts are the client's: a charset of `punycode` gives UnicodeError.
-        raise UsageError(f"the multipart body cannot be read: {str(error)[:100]}") from None
-    try:
-        return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-    finally:
-        await form.close()
-
-
-class ClientGoneError(Exception):
-    """The client went away before its request was whole; nobody is there to be answered."""
-
-
-_SHAPES: Final[dict[str, Callable[[str], Shape]]] = {
+_PLACES: Final[dict[str, Callable[[str], Shape | Stamp | PixelSection]]] = {
     _CIRCLE: parse_circle,
     _POLYGON: parse_polygon,
     _POS: parse_pos,
     # SODA 1.0 has it inside POS only; Aladin Lite sends it as it sends CIRCLE.
     _RANGE: parse_range,
+    _MOC: parse_moc,
+    _BOX: parse_box,
+    _STAMP: parse_stamp,
+    _PIXELS: parse_pixels,
 }
 
 _SPELT: Final = {
@@ -617,31 +593,3 @@ _SPELT: Final = {
 """The common spellings of names: looking them up is quicker than folding."""
 
 _BOOLEANS: Final = {"0": False, "1": True, "false": False, "true": True}
-
-_FITS: Final = {
-    "application/fits": "application/fits",
-    "image/fits": "image/fits",
-    "fits": "application/fits",
-}
-
-_VOTABLE: Final = {"votable": VOTABLE, VOTABLE: VOTABLE, "text/xml": "text/xml"}
-
-_CHARSETS: Final = frozenset({"us-ascii", "utf-8"})
-"""Those that a document in pure ASCII is in."""
-
-_UNHONOURED: Final[Mapping[str, AbstractSet[str]]] = {
-    "charset": frozenset(),
-    "content": frozenset(),
-    "header": frozenset(),
-    "serialization": frozenset(),
-}
-"""Parameters of media types that mean something, unless an endpoint says which values it takes."""
-
-_CSV: Final = (Delimited.CSV, "text/csv;charset=utf-8;header=present")
-_TSV: Final = (Delimited.TSV, "text/tab-separated-values;charset=utf-8")
-_TEXT_TABLES: Final[dict[str, tuple[Form, str]]] = {
-    "csv": _CSV,
-    "text/csv": _CSV,
-    "tsv": _TSV,
-    "text/tab-separated-values": _TSV,
-}

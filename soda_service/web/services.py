@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.resolver import Resolver
+from soda_service.catalog.skycoverage import SkyCoverages
 from soda_service.catalog.store import CatalogStore
 from soda_service.cutout.cutter import Cutter
 from soda_service.web.threads import Threads
@@ -29,6 +30,7 @@ class Services:
     store: CatalogStore
     resolver: Resolver
     cutter: Cutter
+    coverages: SkyCoverages
     urls: UrlsFactory
     threads: Threads
     """For what takes milliseconds: searches, links, documents."""
@@ -46,6 +48,7 @@ class Services:
             store=store,
             resolver=resolver,
             cutter=Cutter(resolver, settings),
+            coverages=SkyCoverages(settings),
             urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
             threads=Threads(settings.threads),
             long_work=Threads(settings.threads, waiting_per_thread=_LONG_WAITING),
@@ -57,4 +60,6 @@ class Services:
         self.threads.close()
         self.long_work.close()
         self.cutter.close()
+        self.coverages.close()
+        self.resolver.close()
         self.store.close()

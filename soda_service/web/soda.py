@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from soda_service.cutout.form import Packing
 from soda_service.cutout.plan import CutoutPlan, Quickness
 from soda_service.errors import UsageError
 from soda_service.web.params import parsed, read_params
@@ -72,6 +73,9 @@ async def _send(
     content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
     headers.append((b"content-type", content_type.encode("ascii")))
     headers.append((b"content-disposition", content_disposition("attachment", plan.filename)))
+    if plan.form.packing is not Packing.NONE:
+        await _send_packed(scope, receive, send, headers, plan, services)
+        return
     if scope["method"] == "HEAD":
         await send_head(send, headers, plan.size)
         return
@@ -83,6 +87,26 @@ async def _send(
     # The first band of a file that is compressed as a whole waits until it is inflated.
     threads = services.long_work
     await send_bands(receive, send, headers, bands, length=plan.size, threads=threads)
+
+
+async def _send_packed(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    headers: RawHeaders,
+    plan: CutoutPlan,
+    services: Services,
+) -> None:
+    """An answer whose size is known once it lies on disk, for HEAD too."""
+    packed = await services.long_work.call(services.cutter.pack, plan)
+    with packed:
+        if scope["method"] == "HEAD":
+            await send_head(send, headers, packed.size)
+            return
+        threads = services.long_work
+        await send_bands(
+            receive, send, headers, iter(packed.chunks()), length=packed.size, threads=threads
+        )
 
 
 _FITS: Final = frozenset({"application/fits", "image/fits"})

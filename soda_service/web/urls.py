@@ -32,6 +32,7 @@ LINKS: Final = "/datalink/links"
 SYNC: Final = "/soda/sync"
 EXAMPLES: Final = "/soda/examples"
 FILES: Final = "/files/"
+COVERAGE: Final = "/coverage/"
 HEALTH: Final = "/health"
 CAPABILITIES: Final = {
     Service.WHOLE: "/capabilities",
@@ -109,6 +110,10 @@ class SiteUrls:
     ) -> str:
         """A synchronous cutout of one dataset."""
         return f"{self.sync_endpoint}?{cutout_query(identifier, circle=circle, detail=detail)}"
+
+    def coverage(self, collection: str, document: str) -> str:
+        """The part of the sky that *collection* covers, as one of `web.coverage.DOCUMENTS`."""
+        return f"{self.base}{COVERAGE}{quote(collection, safe='')}/{document}"
 
     def file(self, dataset: Dataset) -> str:
         """The whole file of *dataset*."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from itertools import product
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
 
-from soda_service.catalog import crew, ingest as ingest_module, walk
+from soda_service.catalog import crew, ingest as ingest_module, walk, worker
 from soda_service.catalog.ingest import index_file, ingest
 from soda_service.catalog.query import CatalogQuery
-from soda_service.catalog.store import CatalogStore
+from soda_service.catalog.walk import Places
 from soda_service.config import CollectionsFile
 from soda_service.errors import CorruptFileError, UnknownDatasetError, UsageError
 from soda_service.geometry.shapes import Circle
@@ -157,6 +160,142 @@ def test_a_root_that_is_gone_keeps_its_rows(
     assert archive.ingest().unchanged == 1
 
 
+def mountless(archive: Archive, way: str) -> None:
+    """What a root looks like when the disk that it was is not mounted."""
+    if way == "gone":
+        archive.folder.rename(archive.folder.with_name("away"))
+        return
+    for path in sorted(archive.folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if way == "other files":
+        (archive.folder / "lost+found").mkdir()
+        (archive.folder / ".mount").write_text("")
+        (archive.folder / "README").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("way", "asked"),
+    [
+        *product(("gone", "empty"), (".", "..", "night", "night/tan.fits")),
+        # What is missing from a root that is there was removed.
+        *product(("other files",), (".", "..")),
+    ],
+)
+def test_an_empty_root_keeps_its_rows_unless_told_otherwise(
+    archive: Archive, way: str, asked: str
+) -> None:
+    archive.folder = archive.folder / "disk"
+    archive.configure("survey", root="archive/disk")
+    archive.add("tan", "night")
+    archive.add("fk5", "night")
+    archive.ingest()
+    path = Path(os.path.normpath(archive.folder / asked))
+    (archive.folder.parent / "other").mkdir()
+    archive.folder, disk = archive.folder.parent, archive.folder
+    archive.add("tan", "other")
+    archive.folder = disk
+    mountless(archive, way)
+    names = {"night/tan.fits", "night/fk5.fits"}
+    report = archive.ingest(path)
+    assert report.removed == 0
+    (failure,) = report.failed
+    assert "is its disk mounted?" in failure[1]
+    assert "--allow-empty" in failure[1]
+    if way != "gone":
+        assert asked.startswith("night") or "2 datasets" in failure[1]
+    assert names <= set(archive.rows())
+    report = ingest([path], archive.settings, archive.collections, workers=1, allow_empty=True)
+    assert report.failed == []
+    assert report.removed == (1 if asked.endswith(".fits") else 2)
+
+
+def test_each_of_several_roots_may_be_missing(archive: Archive) -> None:
+    for name in ("one", "two"):
+        archive.add("tan", name)
+        archive.ingest(archive.folder / name, collection=name)
+    (archive.folder / "two" / "tan.fits").unlink()
+    archive.add("fk5", "one")
+    (archive.folder / "one" / "tan.fits").unlink()
+    report = archive.ingest()
+    ((path, _),) = report.failed
+    assert path == str(archive.folder / "two")
+    assert (report.added, report.removed) == (1, 1)
+    assert len(archive.rows()) == 2
+
+
+def test_files_that_cannot_be_used_are_files(archive: Archive) -> None:
+    """A root whose last file broke is not empty."""
+    path = archive.add("tan")
+    archive.ingest()
+    path.write_bytes(b"SIMPLE")
+    report = archive.ingest()
+    assert [Path(one) for one, _ in report.failed] == [path]
+    assert report.removed == 1
+
+
+def test_a_folder_without_fits_files_is_said_to_be_one(archive: Archive) -> None:
+    (archive.folder / "notes.txt").write_text("")
+    report = archive.ingest()
+    ((path, reason),) = report.failed
+    assert path == str(archive.folder)
+    assert "*.fits" in reason
+    assert report.failures == 1
+
+
+def test_failures_are_told_as_they_come_and_few_are_kept(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "_FAILURES_KEPT", 3)
+    for number in range(8):
+        (archive.folder / f"n{number}.fits").write_bytes(b"junk")
+    told: list[str] = []
+    report = ingest(
+        [archive.folder],
+        archive.settings,
+        archive.collections,
+        workers=1,
+        problem=lambda path, _: told.append(Path(path).name),
+    )
+    assert sorted(told) == [f"n{number}.fits" for number in range(8)]
+    assert (report.failures, len(report.failed)) == (8, 3)
+
+
+def test_very_many_folders_that_cannot_be_listed(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than SQLite takes conditions: their parents are left alone then."""
+    archive.add("tan", "kept")
+    archive.add("tan", "shut/f7")
+    archive.ingest()
+    for number in range(1200):
+        (archive.folder / "shut" / f"f{number}").mkdir(exist_ok=True)
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if "/shut/" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    report = archive.ingest()
+    assert (report.unchanged, report.removed, report.failures) == (1, 0, 1200)
+    assert set(archive.rows()) == {"kept/tan.fits", "shut/f7/tan.fits"}
+
+
+def test_large_folders_are_walked_as_they_are_handed_out(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walk, "_LISTED_AT_ONCE", 2)
+    archive.add("tan", "a/b/c")
+    for folder in ("", "a", "a/b", "a/b/c", "d"):
+        archive.add("fk5", folder)
+        archive.add("fk4", folder)
+    (archive.folder / "a" / "b" / "up").symlink_to(archive.folder)
+    (archive.folder / "a" / "circle").symlink_to("circle")
+    report = archive.ingest()
+    assert (report.added, report.failed) == (11, [])
+
+
 def test_a_path_that_cannot_be_looked_at_keeps_its_rows(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +396,7 @@ def test_a_template_names_datasets_wherever_they_lie(archive: Archive) -> None:
     (before,) = archive.rows()
     path.rename(path.with_name("elsewhere.fits"))
     report = archive.ingest()
-    assert (report.added, report.changed, report.removed) == (0, 1, 0)
+    assert (report.added, report.moved, report.removed) == (0, 1, 0)
     (after,) = archive.rows()
     assert before == after
 
@@ -368,6 +507,7 @@ def test_progress_counts_what_lasts(archive: Archive) -> None:
         told.append((done, total, archive.store.count()))
 
     ingest([archive.folder], archive.settings, archive.collections, workers=1, progress=progress)
+    assert told[0][1] == 7  # known from the beginning
     assert told[-1] == (7, 7, 7)
     assert all(done <= count for done, _, count in told)
 
@@ -459,34 +599,64 @@ def test_workers_end_with_their_master(archive: Archive) -> None:
         assert not Path(f"/proc/{worker}").exists()
 
 
-def test_memory_does_not_grow_with_the_number_of_files(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By counting: how many files are between having been found and having been written."""
-    for name, limit in (("_AHEAD", 20), ("_LOOKED_UP", 10), ("_BATCH", 5)):
-        monkeypatch.setattr(ingest_module, name, limit)
-    for number in range(300):
-        archive.add("tan", f"f{number % 5}", f"n{number:03}.fits")
-    found = written = most = 0
-    from_walk = walk.Walk.files
-    to_store = CatalogStore.write
+@pytest.mark.parametrize("asked", [0, 1, 3])
+def test_a_worker_whose_caller_hangs_up_ends_without_a_word(archive: Archive, asked: int) -> None:
+    """With answers unread and questions unanswered, as when ingest is killed."""
+    path = archive.add("much_metadata")
+    place = Places(archive.settings, archive.collections, ()).of("/", "/")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "soda_service.catalog.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    connection = Connection(ours.detach())
+    assert connection.recv_bytes() == worker.READY
+    for number in range(asked):
+        connection.send((str(path), place.fingerprint, None if number else place, None))
+    if asked == 1:
+        connection.poll(30)
+    connection.close()
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (0, b"", b"")
 
-    def counted_files(self: object, given: str) -> object:
-        nonlocal found
-        for file in from_walk(self, given):  # type: ignore[arg-type] # handed on as it came
-            found += 1
-            yield file
 
-    def counted_write(self: CatalogStore, datasets: list[object], scan: int) -> object:
-        nonlocal written, most
-        most = max(most, found - written)
-        written += len(datasets)
-        return to_store(self, datasets, scan)  # type: ignore[arg-type] # handed on as it came
-
-    monkeypatch.setattr(walk.Walk, "files", counted_files)
-    monkeypatch.setattr(CatalogStore, "write", counted_write)
-    assert archive.ingest().added == 300
-    assert most <= 20 + 10 + 2 * 3 + 5
+def test_a_dataset_offers_the_details_that_it_has(archive: Archive) -> None:
+    archive.configure(
+        "archive",
+        root="archive",
+        details=[
+            {"name": "Weight", "hdus": ["WHT"]},
+            {"name": "Image", "hdus": ["sci", "IMAGE"]},
+            {"name": "Mask", "hdus": ["mask"]},  # a role
+            {"name": "First", "hdus": ["PRIMARY"]},
+        ],
+        links=[{"semantics": "#weight", "detail": "Weight"}],
+    )
+    archive.add("tan")
+    archive.add("mef")
+    archive.ingest()
+    names = {}
+    for row in archive.rows().values():
+        dataset = archive.store.get(row.obs_publisher_did)
+        assert dataset is not None
+        names[row.obs_id] = [detail.name for detail in dataset.details]
+        for detail in dataset.details:
+            assert any(detail.holds(hdu) for hdu in dataset.hdus)
+        assert (
+            dataset.details
+            == index_file(Path(dataset.url), archive.settings, archive.collections).details
+        )
+    assert names["tan"] == ["First"]
+    assert names["mef"][0] == "Image"
+    assert "Weight" not in names["mef"]
+    archive.configure("archive", root="archive", details=[{"name": "Weight", "hdus": ["WHT"]}])
+    archive.ingest()
+    dataset = archive.store.get("ivo://archive.example/archive?tan.fits")
+    assert dataset is not None
+    assert [(one.name, one.hdus) for one in dataset.details] == [("All", ("*",))]
 
 
 def test_index_file_needs_no_catalog(archive: Archive) -> None:

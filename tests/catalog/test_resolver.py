@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
-from support.images import FAMILIES
+from support.images import FAMILIES, primary, sky_cards
 
-from soda_service.catalog import reindex, resolver as resolver_module
+from soda_service.catalog import crew, reindex, resolver as resolver_module
 from soda_service.catalog.check import check_catalog
 from soda_service.catalog.resolver import FixedResolver, Resolver
 from soda_service.catalog.store import CatalogStore
@@ -19,6 +21,7 @@ from soda_service.config import load_collections, resource_path
 from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -32,7 +35,9 @@ def resolver(archive: Archive) -> Iterator[Resolver]:
     archive.add("fk5")
     archive.ingest()
     store = CatalogStore(archive.settings)
-    yield Resolver(store, archive.settings)
+    made = Resolver(store, archive.settings)
+    yield made
+    made.close()
     store.close()
 
 
@@ -219,6 +224,101 @@ def test_the_cache_is_bounded(archive: Archive) -> None:
     for identifier in identifiers:
         resolver.resolve(identifier)
     assert [resolver.peek(one) is not None for one in identifiers] == [False] * 3 + [True] * 3
+
+
+def test_the_cache_is_bounded_by_bytes(archive: Archive) -> None:
+    """Headers may be large: a few datasets with such fill it."""
+    for number in range(6):
+        cards = [*sky_cards(), *(("HISTORY", f"{line} {'x' * 60}") for line in range(2500))]
+        pixels = np.zeros((4, 5), np.int16)
+        (archive.folder / f"n{number}.fits").write_bytes(primary(pixels, cards))
+    archive.ingest()
+    resolver = Resolver(archive.store, archive.settings, memory=1_500_000)
+    identifiers = [f"ivo://archive.example/archive?n{number}.fits" for number in range(6)]
+    for identifier in identifiers * 2:
+        resolver.resolve(identifier)
+    assert [resolver.peek(one) is not None for one in identifiers] == [False] * 3 + [True] * 3
+    (archive.folder / "n5.fits").unlink()
+    with pytest.raises(UnknownDatasetError):
+        resolver.resolve(identifiers[5])
+    resolver.resolve(identifiers[2])
+    assert [resolver.peek(one) is not None for one in identifiers[2:]] == [True] * 3 + [False]
+    # One larger than all that is allowed is served all the same.
+    tiny = Resolver(archive.store, archive.settings, memory=1)
+    assert tiny.resolve(identifiers[0]) is tiny.resolve(identifiers[0])
+
+
+def _change(archive: Archive, family: str) -> None:
+    (archive.folder / "tan.fits").write_bytes(FAMILIES[family]())
+
+
+def test_the_process_that_reads_changed_files_is_kept_for_the_next(
+    resolver: Resolver, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Counted(crew._Worker):
+        def __init__(self, file_seconds: float) -> None:
+            super().__init__(file_seconds)
+            started.append(self._process)
+
+    monkeypatch.setattr(crew, "_Worker", Counted)
+    monkeypatch.setattr(reindex, "_FILES_EACH", 4)
+    for family in ("mef", "fk5"):
+        _change(archive, family)
+        assert resolver.resolve(DID).version.size == len(FAMILIES[family]())
+    assert len(started) == 1
+    # One that was killed while it had nothing to do is not the next file's fault.
+    started[0].kill()
+    started[0].wait()
+    for family in ("mef", "fk5", "mef"):
+        _change(archive, family)
+        assert resolver.resolve(DID).version.size == len(FAMILIES[family]())
+    assert len(started) == 3  # it had read its four
+    resolver.close()
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_process_with_nothing_to_do_is_ended(
+    resolver: Resolver, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "IDLE_SECONDS", 0.2)
+    _change(archive, "mef")
+    resolver.resolve(DID)
+    reader = resolver._reader()
+    end = time.monotonic() + 30
+    while reader._idle and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not reader._idle
+    _change(archive, "fk5")  # and the next one is started as before
+    resolver.resolve(DID)
+    assert reader._idle
+
+
+def test_a_resolver_that_is_forgotten_leaves_no_process(archive: Archive) -> None:
+    archive.add("tan")
+    archive.ingest()
+    resolver = Resolver(archive.store, archive.settings)
+    _change(archive, "mef")
+    resolver.resolve(DID)
+    process = resolver._reader()._idle[0].crew._workers[0]._process
+    assert process.poll() is None
+    del resolver
+    gc.collect()
+    assert process.poll() is not None
+
+
+def test_what_has_changed_is_known_before_it_is_read(resolver: Resolver, archive: Archive) -> None:
+    other = DID.replace("tan", "fk5")
+    unknown = "ivo://x/y?z"
+    assert not resolver.has_changed([DID, other, unknown])
+    (archive.folder / "fk5.fits").write_bytes(FAMILIES["mef"]())
+    assert not resolver.has_changed([DID, unknown])
+    assert resolver.has_changed([unknown, DID, other])
+    resolver.resolve(other)
+    assert not resolver.has_changed([DID, other])
+    (archive.folder / "fk5.fits").unlink()
+    assert not resolver.has_changed([DID, other])  # gone is soon said
 
 
 def test_a_catalog_that_may_only_be_read_still_serves(

@@ -11,7 +11,7 @@ from support.catalogs import make_dataset, make_settings, make_store
 from soda_service.catalog.dataset import Footprint
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.skybox import sky_box
-from soda_service.geometry.shapes import Circle, Polygon, Range, Shape
+from soda_service.geometry.shapes import Circle, PlainShape, Polygon, Range
 from soda_service.geometry.sphere import bounding_cap, contains, intersects
 from soda_service.geometry.vectors import enclosing_axis, lon_lat, unit_vectors
 
@@ -43,7 +43,7 @@ def polygon_around(
     return Polygon(tuple(zip(lons.tolist(), lats.tolist(), strict=True)))
 
 
-def random_shape(rng: np.random.Generator) -> Shape:
+def random_shape(rng: np.random.Generator) -> PlainShape:
     lon, lat = PLACES[rng.integers(len(PLACES))]
     radius = float(10 ** rng.uniform(-3, 1.8))
     lon = (lon + rng.normal(0, radius)) % 360
@@ -59,7 +59,7 @@ def random_shape(rng: np.random.Generator) -> Shape:
             return Range(lon, (lon + width) % 360, low, high)
 
 
-def sample(rng: np.random.Generator, shape: Shape) -> NDArray[np.float64]:
+def sample(rng: np.random.Generator, shape: PlainShape) -> NDArray[np.float64]:
     """Points of *shape*: drawn from its cap, and for a polygon its corners and edges too."""
     cap = bounding_cap(shape)
     axis = unit_vectors(cap.lon, cap.lat)[:, 0]

@@ -240,9 +240,11 @@ def test_writing_replaces_by_path_and_refuses_by_identifier(
     )
     assert store.write([rows_of(standing, "")]) == [Written.ADDED]
     (refused,) = store.write([rows_of(rival, "")])
-    assert refused == Refused(path=str(there), publisher_did=standing.publisher_did)
+    assert refused == Refused(
+        path=str(there), publisher_did=standing.publisher_did, has_changed=True
+    )
     there.unlink()
-    assert store.write([rows_of(rival, "")]) == [Written.CHANGED]
+    assert store.write([rows_of(rival, "")]) == [Written.MOVED]
     moved = store.get(standing.publisher_did)
     assert moved is not None
     assert moved.url == "/elsewhere.fits"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from support.cutouts import compare, places_on
 from support.images import (
     COUPLED_FAMILIES,
@@ -104,10 +107,9 @@ def test_any_band_with_a_place_on_the_sky(bench: Workbench, name: str) -> None:
     ("name", "states", "planes"),
     [
         ("cube_stokes", ("I",), "1:1"),
-        ("cube_stokes", ("V", "Q"), "2:4"),
+        ("cube_stokes", ("V", "I", "Q"), "1:4"),
         ("cube_stokes", ("I", "Q", "U", "V", "RR"), "1:4"),
         ("cube_stokes", ("XX", "LL"), None),
-        ("cube_stokes_linear", ("XX", "XY"), "1:3"),
         ("cube_stokes_linear", ("YX",), "4:4"),
         ("cube_stokes_and_frequency", ("U",), "1:1"),
         ("cube_stokes_and_frequency", ("I", "Q"), "2:3"),
@@ -123,6 +125,41 @@ def test_planes_by_polarization(
         assert found == "[1:61,1:47,1:1,1:1]"
     else:
         assert (found and found[1:-1].split(",")[2]) == planes
+
+
+@pytest.mark.parametrize(
+    ("name", "states", "planes"),
+    [
+        ("cube_stokes", ("V", "Q"), "2:4:2"),
+        ("cube_stokes", ("V", "I"), "1:4:3"),
+        ("cube_stokes_linear", ("XX", "XY"), "1:3:2"),
+        ("cube_stokes_and_frequency", ("U", "I"), "1:3:2"),
+    ],
+)
+@pytest.mark.parametrize("shape", [None, Circle(150.1, 2.2, 0.003)], ids=["all", "circle"])
+def test_states_between_are_left_out(
+    bench: Workbench, name: str, states: tuple[str, ...], planes: str, shape: Circle | None
+) -> None:
+    """The smallest evenly spaced axis that holds what was asked for, told truly by its header."""
+    subject = bench.family(name)
+    contents = subject.cut(shape, pol=states)
+    assert contents is not None
+    with fits.open(io.BytesIO(contents)) as cut, fits.open(subject.path) as parent:
+        said = next(line for line in cut[0].header["HISTORY"] if "section [" in line)
+        section = said.partition("[")[2].rstrip("]").split(",")
+        assert section[2] == planes
+        slices = tuple(
+            slice(int(low) - 1, int(high), int(step[0]) if step else 1)
+            for low, high, *step in (one.split(":") for one in section)
+        )[::-1]
+        assert np.array_equal(cut[0].data, parent[0].data[slices])
+        places = np.indices(cut[0].data.shape).reshape(cut[0].data.ndim, -1)
+        steps = np.array([one.step for one in slices])[:, None]
+        starts = np.array([one.start for one in slices])[:, None]
+        found = WCS(cut[0].header).all_pix2world(*places[::-1], 0)
+        expected = WCS(parent[0].header).all_pix2world(*(starts + steps * places)[::-1], 0)
+        assert np.array(found) == pytest.approx(np.array(expected), rel=1e-13, abs=1e-10)
+    assert subject.cut(shape, pol=states[::-1]) == contents
 
 
 def test_every_axis_at_once(bench: Workbench) -> None:

@@ -49,6 +49,8 @@ def holds(shape: Shape, sky: Floats) -> NDArray[np.bool_]:
                 return np.asarray(inside & (lat >= shape.lat1) & (lat <= shape.lat2))
             case Polygon():
                 return _in_polygon(shape, sky)
+            case _:
+                raise AssertionError(shape)
 
 
 def _vector(lon: float, lat: float) -> Floats:

@@ -236,8 +236,10 @@ sees the parent and cutouts in the middle and around a corner.
 * **left out**: keywords that a rule leaves out, because they would be untrue (n is a digit).
 * **fitsverify**: complaints about a cutout that the parent does not draw.
 
-`zpx` has coordinates that astropy does not read; its pixels and cards are compared, and the
-service's own reading of it is tested against a surface of another kind.
+Where it says "not astropy's", astropy does not read the coordinates (ZPX, and polynomials of
+pixels in CPDISj). Pixels and cards are compared, and places by other means: ZPX against a
+surface of another kind, polynomials of pixels by wcslib alone
+(`tests/cutout/test_peers_faults.py`).
 
 ## The zoo
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from support.cutouts import File, compare
 
+from soda_service.cutout.form import CutoutForm
 from soda_service.cutout.plan import NOT_QUICK
 from soda_service.geometry.shapes import Circle, Polygon, Range
 
@@ -25,6 +26,7 @@ TWICE: Final = (
     *("missing_crpix", "plate_solution_and_tan", "ra_wrap", "unsigned_16", "compressed_tiles"),
     *("swapped_axes_sip", "detector_distortion", "tab_spectral", "mef_two_chips"),
 )
+SUMMED: Final = CutoutForm(checksums=True)
 RELAXED: Final = settings(
     max_examples=12,
     deadline=None,
@@ -182,8 +184,8 @@ def test_entity_tags_tell_answers_apart(bench: Workbench) -> None:
     subject = bench.family("mef")
     small, large = Circle(150.1, 2.2, 0.0005), Circle(150.1, 2.2, 0.002)
     plans = [
-        subject.plan(small), subject.plan(large), subject.plan(small, checksums=True),
-        subject.plan(checksums=True), subject.plan(),
+        subject.plan(small), subject.plan(large), subject.plan(small, form=SUMMED),
+        subject.plan(form=SUMMED), subject.plan(),
     ]  # fmt: skip
     tags = [plan.etag for plan in plans if plan is not None]
     assert len(set(tags)) == len(plans)

@@ -28,6 +28,8 @@ from support.images import (
 )
 
 from soda_service.config import CollectionConfig
+from soda_service.cutout.form import CutoutForm
+from soda_service.cutout.plan import NOT_QUICK
 from soda_service.errors import UsageError
 from soda_service.geometry.shapes import Circle, Polygon, Range
 
@@ -247,6 +249,32 @@ def test_tables_of_coordinates_travel(bench: Workbench, name: str) -> None:
     assert figures.sky_mas < 0.1
 
 
+@pytest.mark.parametrize("name", ["ASDF", "WCSCORR"])
+@pytest.mark.parametrize("kind", ["table", "bytes"])
+def test_a_coordinate_system_of_the_parent_stays_behind(
+    bench: Workbench, tmp_path: Path, name: str, kind: str
+) -> None:
+    """A gwcs would say the parent's coordinates of the cutout's pixels; the header says so."""
+    column = fits.Column("text", "10A", array=np.array(["#ASDF 1.0"]))
+    table: Any = (
+        fits.BinTableHDU.from_columns([column], name=name)
+        if kind == "table"
+        else fits.ImageHDU(np.arange(9, dtype=np.uint8), name=name)
+    )
+    image = fits.ImageHDU(ramp(61, 47), fits.Header(sky_cards()), name="SCI")
+    path = tmp_path / "file.fits"
+    fits.HDUList([fits.PrimaryHDU(), image, table]).writeto(path)
+    subject = bench.of(path)
+    request = subject.request(MIDDLE)
+    contents = subject.cut(MIDDLE)
+    assert contents is not None
+    assert names_of(contents) == [("PRIMARY", 1), ("SCI", 1)]
+    assert f"without HDU 2 ({name},1)" in str(File(contents).hdus[1].header["HISTORY"])
+    assert subject.cutter.plan_quickly(request) in (NOT_QUICK, subject.plan(MIDDLE))
+    assert names_of(subject.cut() or b"")[-1] == (name, 1)
+    subject.cutter.close()
+
+
 def test_a_detail_brings_the_tables_it_needs(bench: Workbench, tmp_path: Path) -> None:
     """Not those of others."""
     path = written(tmp_path, FAMILIES["lookup_distortion"]())
@@ -329,7 +357,7 @@ def test_sums_are_right_or_absent(bench: Workbench, name: str) -> None:
     """Absent unless asked for; then as astropy computes them."""
     subject = bench.family(name)
     shape = Circle(*_middle_of(subject), 0.001)
-    plain, summed = subject.cut(shape), subject.cut(shape, checksums=True)
+    plain, summed = subject.cut(shape), subject.cut(shape, form=CutoutForm(checksums=True))
     assert plain is not None
     assert summed is not None
     assert all(

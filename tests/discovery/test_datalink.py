@@ -276,19 +276,33 @@ def test_limits_of_a_cube(store: CatalogStore, settings: Settings) -> None:
         "CIRCLE": ["0.0 -27.5 0.6687"],
         "POLYGON": ["0.5 -28.0 359.5 -28.0 359.5 -27.0 0.5 -27.0"],
         "POS": [],
+        "BOX": [],
+        "MOC": [],
+        "STAMP": [],
+        "PIXELS": [],
         "BAND": ["0.2098", "0.2103"],
         "TIME": ["60000.0", "60000.5"],
         "POL": ["I", "Q", "U"],
-        "CHECKSUM": ["true", "false"],
+        "HDU": [],
+        "EDGE": ["trim", "pad", "refuse"],
+        "FILL": [],
+        "MASK": ["false", "true"],
+        "HEADERONLY": ["false", "true"],
+        "CHECKSUM": ["false", "true"],
+        "PROOF": ["false", "true"],
+        "COMPRESS": ["none", "fz", "gz"],
     }
 
 
 def test_only_what_is_useful_is_offered(store: CatalogStore, settings: Settings) -> None:
     """An image has no part of a band, and one that is nowhere no part of the sky."""
     assert list(limits(ask(store, settings, VISIT))) == [
-        "ID", "CIRCLE", "POLYGON", "POS", "CUTOUTDETAIL", "CHECKSUM",
+        "ID", "CIRCLE", "POLYGON", "POS", "BOX", "MOC", "STAMP", "PIXELS", "CUTOUTDETAIL", "HDU",
+        "EDGE", "FILL", "MASK", "HEADERONLY", "CHECKSUM", "PROOF", "COMPRESS",
     ]  # fmt: skip
-    assert list(limits(ask(store, settings, UNPLACED))) == ["ID", "CHECKSUM"]
+    assert list(limits(ask(store, settings, UNPLACED))) == [
+        "ID", "PIXELS", "HDU", "EDGE", "FILL", "HEADERONLY", "CHECKSUM", "PROOF", "COMPRESS",
+    ]  # fmt: skip
 
 
 def test_no_polygon_holds_several_pieces(store: CatalogStore, settings: Settings) -> None:

@@ -36,9 +36,9 @@ from support.wcs import first_image, image_of, milliarcseconds
 from soda_service.fits.cards import Header
 from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
 
-APPROXIMATE_INVERSE = ("projection_csc",)
+APPROXIMATE_INVERSE = ("projection_csc", "csc_all_sky")
 """wcslib's inverse of CSC is a fit that is good to a hundredth of a degree of a cube's face."""
-SEVERAL_PIXELS = ("tsc_all_sky", "car_over_all_sky")
+SEVERAL_PIXELS = ("tsc_all_sky", "csc_all_sky", "qsc_all_sky", "car_over_all_sky")
 """A direction has more than one pixel, and any of them will do."""
 
 
@@ -196,6 +196,21 @@ BLAMED = {
     "wcs_absurd_axes": "WCSAXES",
     "wcs_unknown_frame": "RADESYS",
     "wcs_helioprojective": "CTYPE",
+    "wcs_nan_crpix": "CRPIX2",
+    "wcs_minus_infinite_crpix": "CRPIX1",
+    "wcs_endless_crpix": "CRPIX1",
+    "wcs_crval_beyond_all": "CRVAL1",
+    "wcs_sip_order_99": "A_ORDER",
+    "wcs_pv_flood": "CTYPE1",
+    "wcs_parameter_100": "PV1_100",
+    "wcs_sky_in_a_table": "CTYPE1",
+    "wcs_cd_against_pc": "CD1_1 and PC1_1",
+    "wcs_polynomial_of_parent_pixels": "CTYPE1",
+    "wcs_short_codes": "CTYPE1",
+    "wcs_ecliptic_of_1975": "EQUINOX",
+    "wcs_three_longitudes": "CTYPE3",
+    "wcs_lookup_is_not_there": "DP1: there is no HDU WCSDVARR,7",
+    "wcs_cubeface": "CTYPE3",
 }
 
 
@@ -258,13 +273,16 @@ def test_tables_are_named_and_missed(name: str) -> None:
     """What the file must bring along is told, and its absence named."""
     image = first_image(name)
     needed = needed_tables(image.header)
+    if name == "tab_alternate":  # which nobody reads here; the table travels all the same
+        assert not needed
+        return
     assert needed
     assert all((one, version) in [(hdu.name, hdu.ver) for hdu in image.hdus]
                for one, version in needed)  # fmt: skip
-    if name == "tab_spectral":
+    if name.startswith("tab_spectral"):
         spectral = ImageWcs.of(image.header, image.naxis).spectral
         assert spectral is not None
-        assert "WAVE-TAB" in spectral.problem
+        assert "-TAB" in spectral.problem
     else:
         with pytest.raises(WcsError, match="there is no HDU"):
             ImageWcs.of(image.header, image.naxis)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from soda_service.errors import UsageError
 from soda_service.geometry import dali
+from soda_service.geometry.frames import PixelSection, Stamp
 from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
+from soda_service.geometry.vectors import unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,9 @@ PARSERS: list[Callable[[str], object]] = [
     dali.parse_interval,
     dali.parse_integer,
     dali.parse_pol,
+    dali.parse_box,
+    dali.parse_stamp,
+    dali.parse_pixels,
 ]
 
 words = st.one_of(
@@ -43,6 +49,9 @@ words = st.one_of(
             "0x10",
             "1e999",
             "\u0663",
+            "[1:2,3:4]",
+            "*",
+            "5:9:1",
         ]
     ),
     st.text(max_size=6),
@@ -81,6 +90,8 @@ def test_what_was_read_is_written_so_that_it_reads_the_same(text: str) -> None:
         (dali.parse_range, dali.format_range),
         (dali.parse_pos, dali.format_pos),
         (dali.parse_interval, dali.format_interval),
+        (dali.parse_stamp, dali.format_stamp),
+        (dali.parse_pixels, dali.format_pixels),
     )
     for parse, write in pairs:
         try:
@@ -249,3 +260,72 @@ def test_the_largest_polygon_is_read_and_a_larger_one_is_not() -> None:
     assert len(dali.parse_polygon(text + " 0.00 40").vertices) == 1_000
     with pytest.raises(UsageError, match=r"1001 vertices .* 1000"):
         dali.parse_polygon(text + " 1 2")
+
+
+@given(
+    longitudes, st.floats(-90.0, 90.0), st.floats(1e-6, 170.0), st.floats(1e-6, 170.0)
+)  # fmt: skip
+def test_a_box_is_a_rectangle_of_the_tangent_plane(
+    lon: float, lat: float, width: float, height: float
+) -> None:
+    """North up at every place, the poles and the meridian of 0 among them."""
+    polygon = dali.parse_box(f"{lon!r} {lat!r} {width!r} {height!r}")
+    corners = unit_vectors(*zip(*polygon.vertices, strict=True))
+    (centre,) = unit_vectors(lon, lat).T
+    turn, tilt = np.radians([lon, lat])
+    east = np.array([-np.sin(turn), np.cos(turn), 0.0])
+    north = np.array([-np.sin(tilt) * np.cos(turn), -np.sin(tilt) * np.sin(turn), np.cos(tilt)])
+    x, y = (east @ corners) / (centre @ corners), (north @ corners) / (centre @ corners)
+    half = np.tan(np.radians([width, height]) / 2)
+    np.testing.assert_allclose(x, half[0] * np.array([-1, 1, 1, -1]), 1e-9, 1e-13)
+    np.testing.assert_allclose(y, half[1] * np.array([-1, -1, 1, 1]), 1e-9, 1e-13)
+
+
+def test_boxes() -> None:
+    """A width alone is the height, too."""
+    assert dali.parse_box("150 2 0.1") == dali.parse_box("150 2 0.1 0.1")
+    assert dali.parse_box("-210 2 0.1") == dali.parse_box("150 2 0.1 0.1")
+    for text in ("150 2", "150 2 0", "150 2 -1 1", "150 2 1 171", "150 91 1", "1 2 3 4 5",
+                 "1 2 inf", "1 2 nan", "1 2 1e-20"):  # fmt: skip
+        with pytest.raises(UsageError):
+            dali.parse_box(text)
+
+
+def test_stamps() -> None:
+    """Whole numbers of pixels, the first along the first axis."""
+    assert dali.parse_stamp("150.1 -2 64") == Stamp(150.1, -2.0, (64, 64))
+    assert dali.parse_stamp(" -10 +2.5  64 48 ") == Stamp(350.0, 2.5, (64, 48))
+    for text in ("150 2", "150 2 0", "150 2 5 -1", "150 2 5.0", "1 2 3 4 5", "1 95 3", "1 2 1e3",
+                 "1 2 1000001", "1 2 9999999999999999999"):  # fmt: skip
+        with pytest.raises(UsageError, match="STAMP"):
+            dali.parse_stamp(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "axes"),
+    [
+        ("[1:10,3:4]", ((0, 10), (2, 4))),
+        ("[*,3:3]", (None, (2, 3))),
+        (" [ 5 , * ] ", ((4, 5), None)),
+        ("-3:0", ((-4, 0),)),
+        ("[1:10:1,*:1]", ((0, 10), None)),
+        ("*", (None,)),
+    ],
+)
+def test_sections_that_are_read(text: str, axes: Any) -> None:
+    """From 1 and closed becomes from 0 and half-open."""
+    assert dali.parse_pixels(text) == PixelSection(axes)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[10:1]", "10 before 1"), ("[1:10:2]", "steps"), ("[*:-1]", "steps"), ("[-*]", "round"),
+        ("[]", "is"), ("", "is"), ("[1:2", "is"), ("1:2:3:4", "is"), ("[a:b]", "is"),
+        ("[1.5:2]", "is"), ("[1:2,]", "is"), ("1:*", "is"), ("[1 2:3]", "is"),
+        ("[1:9999999999999999]", "is"),
+    ],
+)  # fmt: skip
+def test_sections_that_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"PIXELS .*{reason}"):
+        dali.parse_pixels(text)

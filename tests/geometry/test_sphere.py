@@ -29,7 +29,7 @@ from soda_service.geometry.sphere import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from soda_service.geometry.shapes import Shape
+    from soda_service.geometry.shapes import PlainShape
 
     Bools = NDArray[np.bool_]
 
@@ -85,7 +85,7 @@ def polygons(draw: st.DrawFn) -> Polygon:
 shapes = st.one_of(circles(), ranges(), polygons())
 
 
-def held(shape: Shape) -> Bools:
+def held(shape: PlainShape) -> Bools:
     """Which of POINTS the shape holds, by means of its own."""
     lon, lat = lon_lat(POINTS)
     match shape:
@@ -123,7 +123,7 @@ def winding_is_odd(polygon: Polygon) -> Bools:
 
 @settings(max_examples=150, deadline=None)
 @given(shape=shapes)
-def test_points_are_held_as_counted_otherwise(shape: Shape) -> None:
+def test_points_are_held_as_counted_otherwise(shape: PlainShape) -> None:
     margin = region_of(shape).margin(POINTS)
     doubtful = np.abs(margin) < 1e-9
     assert (contains(shape, POINTS) == held(shape))[~doubtful].all(), format_pos(shape)
@@ -131,7 +131,7 @@ def test_points_are_held_as_counted_otherwise(shape: Shape) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(shape=shapes)
-def test_the_margin_is_no_more_than_the_distance_from_the_edge(shape: Shape) -> None:
+def test_the_margin_is_no_more_than_the_distance_from_the_edge(shape: PlainShape) -> None:
     """Within the margin around a point, every other point is on the same side."""
     margin = region_of(shape).margin(POINTS)
     inside = margin >= 0.0
@@ -143,7 +143,9 @@ def test_the_margin_is_no_more_than_the_distance_from_the_edge(shape: Shape) -> 
 
 @settings(max_examples=300, deadline=None)
 @given(a=shapes, b=shapes)
-def test_shapes_with_a_sample_in_common_intersect_and_others_come_close(a: Shape, b: Shape) -> None:
+def test_shapes_with_a_sample_in_common_intersect_and_others_come_close(
+    a: PlainShape, b: PlainShape
+) -> None:
     answer = intersects(a, b)
     assert intersects(b, a) == answer
     both = np.minimum(region_of(a).margin(POINTS), region_of(b).margin(POINTS))
@@ -156,7 +158,7 @@ def test_shapes_with_a_sample_in_common_intersect_and_others_come_close(a: Shape
 
 @settings(max_examples=150, deadline=None)
 @given(shape=shapes)
-def test_the_bounding_cap_holds_the_shape(shape: Shape) -> None:
+def test_the_bounding_cap_holds_the_shape(shape: PlainShape) -> None:
     inside = contains(shape, POINTS)
     assert contains(bounding_cap(shape), POINTS)[inside].all(), format_pos(shape)
     edge = region_of(shape).points(40)
@@ -165,7 +167,7 @@ def test_the_bounding_cap_holds_the_shape(shape: Shape) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(shape=shapes, others=st.lists(polygons(), min_size=1, max_size=6))
-def test_many_outlines_at_once_are_as_one_by_one(shape: Shape, others: list[Polygon]) -> None:
+def test_many_outlines_at_once_are_as_one_by_one(shape: PlainShape, others: list[Polygon]) -> None:
     together = intersects_many(shape, Outlines.of(others))
     assert together.tolist() == [intersects(shape, other) for other in others]
 

@@ -314,12 +314,15 @@ def test_soda_018_019_polarization_states(
 
 
 def test_soda_018_states_apart_are_in_one_file(wire: Wire) -> None:
-    """I and V: both are there, and the axis says which plane is which."""
-    (piece,) = true_pieces(wire, wire.get(SYNC, ID=CUBE, CIRCLE=CIRCLE, POL=["V", "I"]), CUBE)
-    header = piece.image.header
-    codes = [header["CRVAL4"] + (at + 1 - header["CRPIX4"]) * header["CDELT4"]
-             for at in range(header["NAXIS4"])]  # fmt: skip
-    assert {1, 4} <= set(codes)
+    """I and V: both are there, nothing else is, and the axis says which plane is which."""
+    apart = wire.get(SYNC, ID=CUBE, CIRCLE=CIRCLE, POL=["V", "I"])
+    (whole,) = true_pieces(wire, wire.get(SYNC, ID=CUBE, CIRCLE=CIRCLE), CUBE)
+    with fits.open(io.BytesIO(apart.content)) as hdus:
+        header = hdus[0].header
+        codes = [header["CRVAL4"] + (at + 1 - header["CRPIX4"]) * header["CDELT4"]
+                 for at in range(header["NAXIS4"])]  # fmt: skip
+        assert codes == [1, 4]
+        assert np.array_equal(hdus[0].data, whole.image.data[::3])
 
 
 def test_soda_019_states_that_do_not_exist(wire: Wire) -> None:

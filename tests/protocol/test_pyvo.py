@@ -146,6 +146,23 @@ def test_a_radio_cube_by_band_and_polarization(demo: DemoService, images: Any) -
         _assert_same_pixels_and_sky(demo, links, cutout)
 
 
+def test_a_stamp_by_the_parameters_of_this_service(demo: DemoService, visit_links: Any) -> None:
+    """Found in the descriptor by name, with the HDUs that may be chosen; sent as any other."""
+    service = visit_links.get_adhocservice_by_id("cutout-sync-maskedimage")
+    (group,) = (one for one in service.groups if one.name == "inputParams")
+    params = {one.name: one for one in group.entries}
+    assert [option[1] for option in params["HDU"].values.options] == ["IMAGE", "MASK", "VARIANCE"]
+    assert params["STAMP"].ucd == "pos;instr.pixel"
+    query = SodaQuery.from_resource(visit_links, service)
+    query["STAMP"] = f"{RA} {DEC} 31 20"
+    query["HDU"] = "mask"
+    query["EDGE"] = "refuse"
+    with fits.open(io.BytesIO(query.execute_stream().read())) as cutout:
+        assert [hdu.name for hdu in cutout] == ["PRIMARY", "MASK"]
+        assert cutout["MASK"].shape == (20, 31)
+        _assert_same_pixels_and_sky(demo, visit_links, cutout)
+
+
 def test_no_overlap_is_an_empty_answer(visit_links: Any) -> None:
     """Pyvo reads SODA's 204 as no bytes."""
     query = SodaQuery.from_resource(visit_links, visit_links.get_adhocservice_by_id("cutout-sync"))

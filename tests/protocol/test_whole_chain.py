@@ -7,7 +7,7 @@ that of the archive's own code (`soda_service.demo.sky`).
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -138,12 +138,18 @@ def test_fitsverify_finds_no_fault_in_any_cutout(
     """Neither errors nor warnings: the parents have none. Every dataset, every kind of request."""
     program = require_program("fitsverify")
     place_of = f"{TRANSIENT.ra} {TRANSIENT.dec}"
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "circle": {"CIRCLE": f"{place_of} 0.003"},
         "checksums": {"CIRCLE": f"{place_of} 0.003", "CHECKSUM": "1"},
         "whole": {"CIRCLE": f"{place_of} 5", "CHECKSUM": "1"},
         "range": {"POS": "RANGE 53.1 53.13 -Inf -27.73"},
-    }
+        "box": {"BOX": f"{place_of} 0.004 0.003"},
+        "stamp": {"STAMP": f"{place_of} 12 9"},
+        "padded": {"STAMP": f"{place_of} 3000 11", "EDGE": "pad", "FILL": ["BLANK", "0"],
+                   "CHECKSUM": "1"},
+        "masked": {"CIRCLE": f"{place_of} 0.003", "MASK": "1", "FILL": ["BLANK", "0"]},
+        "section": {"PIXELS": "[3:40,-5:20]", "EDGE": "pad", "FILL": ["BLANK", "0"]},
+    }  # fmt: skip
     names: list[str] = []
     first = {row["obs_collection"]: row for row in images}
     for row in images:

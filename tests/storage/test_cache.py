@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from support.lzw import packed, packed_zeros
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
 from soda_service.storage import cache as cache_module, inflate as inflate_module
@@ -53,6 +54,7 @@ class TestInflating:
             pytest.param(gzip.compress(CONTENT) + b"junk", id="junk"),
             pytest.param(bz2.compress(CONTENT), id="bzip2"),
             pytest.param(bz2.compress(CONTENT[:9]) + bz2.compress(CONTENT[9:]), id="streams"),
+            pytest.param(packed(CONTENT), id="compress"),
         ],
     )
     def test_compressed_files_are_inflated(
@@ -247,7 +249,10 @@ class TestDamage:
             pytest.param(gzip.compress(CONTENT) + gzip.compress(CONTENT)[:99], id="second member"),
             pytest.param(bz2.compress(CONTENT)[:-9], id="bzip2 without end"),
             pytest.param(b"BZh9" + b"\xff" * 500, id="bzip2 noise"),
-            pytest.param(b"\x1f\x9d\x90" + b"\xff" * 500, id="compress"),
+            pytest.param(b"\x1f\x9d\x90" + b"\xff" * 500, id="compress noise"),
+            pytest.param(b"\x1f\x9d\x91" + packed(b"a")[3:], id="compress of 17 bits"),
+            pytest.param(b"\x1f\x9d", id="compress magic"),
+            pytest.param(packed(b"a")[:-1], id="compress half a code"),
         ],
     )
     def test_damaged_files_are_corrupt(self, folder: Path, tmp_path: Path, damaged: bytes) -> None:
@@ -276,6 +281,18 @@ class TestDamage:
         monkeypatch.setattr(inflate_module, "_SMALL", 100_000)
         path = tmp_path / "bomb.bz2"
         path.write_bytes(bz2.compress(bytes(5_000_000)))
+        with pytest.raises(CorruptFileError, match="inflates to more"):
+            InflatedCache(folder, 10**12).open(str(path))
+
+    def test_a_bomb_of_codes_is_refused(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """LZW makes two megabytes of zeros three kilobytes, and a hundred megabytes thirty."""
+        monkeypatch.setattr(inflate_module, "_SMALL", 100_000)
+        monkeypatch.setattr(inflate_module, "_LARGEST_RATIO", 100)
+        path = tmp_path / "bomb.Z"
+        path.write_bytes(packed_zeros(2000))
+        assert path.stat().st_size < 4000
         with pytest.raises(CorruptFileError, match="inflates to more"):
             InflatedCache(folder, 10**12).open(str(path))
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from soda_service.catalog.dataset import Dataset, Detail, Footprint, ObsCore
+from soda_service.catalog.dataset import Dataset, DatasetHdu, Detail, Footprint, ObsCore
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import CollectionConfig, DetailConfig, LinkRule, Settings
 from soda_service.errors import UnknownDatasetError
+from soda_service.fits.cards import Header
+from soda_service.fits.layout import HduKind, HduLayout
 from soda_service.geometry.shapes import Circle, Polygon
 from soda_service.storage.source import FileVersion
 from soda_service.web.urls import SiteUrls
@@ -54,11 +56,34 @@ def make_dataset(collection: str, name: str, **facts: Any) -> Dataset:
     return replace(plain, **own)
 
 
+def planes(*names: str) -> tuple[DatasetHdu, ...]:
+    """Images with these EXTNAMEs, one after the other; nobody looks into them."""
+    return tuple(
+        DatasetHdu(
+            layout=HduLayout(
+                index=number,
+                kind=HduKind.IMAGE if name else HduKind.EMPTY,
+                name=name,
+                version=1,
+                bitpix=-32,
+                naxis=(7200, 3600),
+                header=Header(b""),
+                header_offset=number * 5760,
+                data_offset=number * 5760 + 2880,
+                data_size=2880,
+            ),
+            role="",
+        )
+        for number, name in enumerate(names)
+    )
+
+
 def visit(name: str = "visit-1", **facts: Any) -> Dataset:
     """An image with three details, as Rubin's visits have."""
     return make_dataset(
         "visits",
         name,
+        hdus=planes("", "IMAGE", "MASK", "VARIANCE"),
         details=tuple(
             Detail(name=one.name, hdus=one.hdus, description=one.description) for one in _DETAILS
         ),
@@ -129,6 +154,7 @@ def hostile() -> Dataset:
         s_ra=float("inf"),
         s_dec=float("nan"),
         s_resolution=float("-inf"),
+        hdus=planes("A<B"),
         details=(Detail(name="Odd", hdus=("A<B",), description=HOSTILE),),
     )
 

@@ -601,11 +601,11 @@ VERIFIED: Final = ("centre", "corner 0")
 
 
 def complaints(program: str, *paths: Path) -> set[str]:
-    """What fitsverify says of files, without the numbers of cards and HDUs."""
+    """What fitsverify says of files, without the numbers of cards."""
     run = subprocess.run([program, "-l", *paths], capture_output=True, text=True, check=False)
     lines = (run.stdout + run.stderr).splitlines()  # warnings in the one, errors in the other
     found = [line for line in lines if line.startswith("*** ")]
-    return {re.sub(r"Keyword #\d+", "Keyword", line) for line in found}
+    return {re.sub(r"(Keyword|card) #\d+", r"\1", line) for line in found}
 
 
 def new_complaints(

@@ -325,6 +325,21 @@ _sky("pc_leading_zeros", [
     *sky_cards(),
     ("PC001001", 0.8), ("PC001002", -0.61), ("PC002001", 0.59), ("PC002002", 0.81),
 ])  # fmt: skip
+_sky("cd_leading_zeros", [
+    *without(sky_cards(), "CDELT1", "CDELT2"),
+    ("CD001001", -1.7e-4), ("CD001002", 1.05e-4), ("CD002001", 1.02e-4), ("CD002002", 1.71e-4),
+])  # fmt: skip
+_sky("pc_one_leading_zero", [
+    *sky_cards(), ("PC01_01", 0.8), ("PC01_02", -0.61), ("PC02_01", 0.59), ("PC02_02", 0.81),
+])  # fmt: skip
+_sky("crota_of_longitude", [*sky_cards(), ("CROTA1", 33.3)])
+_sky("crota_of_both", [*sky_cards(), ("CROTA1", 33.3), ("CROTA2", 33.3)])
+_sky("cd_with_crota", [*_CD_TAN, ("CROTA2", 33.3)])
+_sky("cd_with_cdelt_and_crota", [*sky_cards(), *ROTATED_CD, ("CROTA2", 33.3)])
+_sky("no_projection", [
+    ("WCSAXES", 2), ("CTYPE1", "RA"), ("CTYPE2", "DEC"),
+    *without(sky_cards(), "WCSAXES", "CTYPE1", "CTYPE2"),
+])  # fmt: skip
 _sky("swapped_axes", sky_cards(crval=(2.2, 150.1), cdelt=(2e-4, -2.2e-4), ctypes=("DEC", "RA")))
 _sky(
     "swapped_axes_sip",
@@ -361,6 +376,16 @@ _sky("fk5_of_1975", [*sky_cards(radesys="FK5"), ("EQUINOX", 1975.0)])
 _sky("fk5_by_equinox", [*sky_cards(radesys=None), ("EQUINOX", 2000.0)])
 _sky("fk4", [*sky_cards(radesys="FK4"), ("EQUINOX", 1950.0), ("DATE-OBS", "1983-05-17T12:00:00")])
 _sky("fk4_by_epoch", [*sky_cards(radesys=None), ("EPOCH", 1950.0)])
+_sky("fk4_by_equinox", [*sky_cards(radesys=None), ("EQUINOX", 1950.0)])
+_sky("fk4_of_1975", [*sky_cards(radesys="FK4"), ("EQUINOX", 1975.0)])
+_sky("fk4_no_equinox", sky_cards(radesys="FK4"))
+_sky("fk5_no_equinox", sky_cards(radesys="FK5"))
+_sky("fk5_from_1984_on", [*sky_cards(radesys=None), ("EQUINOX", 1984.0)])
+_sky("icrs_with_equinox", [*sky_cards(radesys="ICRS"), ("EQUINOX", 1950.0)])
+_sky("equinox_in_letters", [*sky_cards(radesys=None), ("EQUINOX", "J2000")])
+_sky("epoch_beside_equinox", [*sky_cards(radesys=None), ("EPOCH", 1950.0), ("EQUINOX", 2000.0)])
+_sky("ecliptic_no_radesys",
+     sky_cards(ctypes=("ELON", "ELAT"), crval=(151.0, -9.0), radesys=None))  # fmt: skip
 _sky("fk4_no_e", [*sky_cards(radesys="FK4-NO-E"), ("EQUINOX", 1950.0)])
 _sky("radecsys", [*sky_cards(radesys=None), ("RADECSYS", "FK5"), ("EQUINOX", 2000.0)])
 _sky("no_radesys", sky_cards(radesys=None))
@@ -420,6 +445,13 @@ _sky("hpx_all_sky", [
     ("PV2_1", 4), ("PV2_2", 3),
 ])  # fmt: skip
 _sky("tsc_all_sky", sky_cards("TSC", crval=(40.0, 0.0), crpix=(31.0, 24.0), cdelt=(-6.0, 6.0)))
+_sky("csc_all_sky", sky_cards("CSC", crval=(40.0, 0.0), crpix=(31.0, 24.0), cdelt=(-6.0, 6.0)))
+_sky("qsc_all_sky", sky_cards("QSC", crval=(40.0, 0.0), crpix=(31.0, 24.0), cdelt=(-6.0, 6.0)))
+_sky("xph_all_sky", sky_cards("XPH", crval=(0.0, 90.0), crpix=(31.2, 23.6), cdelt=(-5.0, 6.3)))
+_sky("hpx_six_facets", [
+    *sky_cards("HPX", crval=(70.0, 0.0), crpix=(31.0, 24.0), cdelt=(-6.0, 4.1)),
+    ("PV2_1", 6), ("PV2_2", 3),
+])  # fmt: skip
 _sky("gls", sky_cards("GLS", crval=(150.0, 2.0), cdelt=(-0.01, 0.01)))
 _sky("sfl_all_sky", sky_cards("SFL", crval=(0, 0), crpix=(31.0, 24.0), cdelt=(-6.0, 4.0)))
 
@@ -472,6 +504,43 @@ _PLATE: Final[list[CardSpec]] = [
     ("AMDY1", 67.16), ("AMDY2", 0.047), ("AMDY3", 210.1), ("AMDY4", 1.9e-5),
     ("AMDY5", -3.9e-6), ("AMDY6", -3.4e-6), ("AMDY8", 2.3e-6), ("AMDY10", 2.1e-6),
 ]  # fmt: skip
+
+
+def _polynomial(record: str, axes: tuple[int, int], *more: str) -> list[CardSpec]:
+    """Records of a distortion that wcslib itself computes: DPj of pixels, DQi of degrees."""
+    fields = ("NAXES: 2", f"AXIS.1: {axes[0]}", f"AXIS.2: {axes[1]}", "DOCORR: 1", *more)
+    return [(record, field) for field in fields]
+
+
+_PIXEL_SCALES: Final = ("OFFSET.1: 20.5", "OFFSET.2: 30.5", "SCALE.1: 0.02", "SCALE.2: 0.02")
+_PIXEL_TPD: Final = (
+    *_PIXEL_SCALES, "TPD.FWD.0: 0.1", "TPD.FWD.1: 0.3", "TPD.FWD.2: -0.2", "TPD.FWD.4: 0.5",
+)  # fmt: skip
+_TPD_OF_DEGREES: Final = (
+    "OFFSET.1: 0.001", "TPD.FWD.0: 1e-5", "TPD.FWD.1: 0.01", "TPD.FWD.2: -0.02", "TPD.FWD.4: 0.5",
+)  # fmt: skip
+_TERMS: Final = (
+    "NTERMS: 2", "TERM.1.COEFF: 0.3", "TERM.1.VAR.1: 2", "TERM.2.COEFF: 0.2", "TERM.2.VAR.2: 1",
+)  # fmt: skip
+
+
+def _of_pixels(kind: str, *fields: str) -> bytes:
+    cards = [*_CD_TAN]
+    for axis, axes in ((1, (1, 2)), (2, (2, 1))):
+        cards += [(f"CPDIS{axis}", kind), *_polynomial(f"DP{axis}", axes, *fields)]
+    return primary(ramp(WIDTH, HEIGHT), cards)
+
+
+_add("tpd_of_pixels", partial(_of_pixels, "TPD", *_PIXEL_TPD), "image", "beyond_astropy")
+_add("tpd_of_pixels_no_offset", partial(
+    _of_pixels, "TPD", *_PIXEL_TPD[2:]), "image", "beyond_astropy")  # fmt: skip
+_add("polynomial_of_pixels", partial(
+    _of_pixels, "Polynomial", *_PIXEL_SCALES, *_TERMS), "image", "beyond_astropy")  # fmt: skip
+_sky("tpd_of_degrees", [
+    *_CD_TAN,
+    ("CQDIS1", "TPD"), *_polynomial("DQ1", (1, 2), *_TPD_OF_DEGREES),
+    ("CQDIS2", "TPD"), *_polynomial("DQ2", (2, 1), *_TPD_OF_DEGREES),
+])  # fmt: skip
 _sky("plate_solution", _PLATE)
 _sky("plate_solution_and_tan", [*_CD_TAN, *_PLATE])
 _sky("alternates", [
@@ -483,6 +552,21 @@ _sky("alternates", [
     ("CRPIX1G", 12.25), ("CRPIX2G", 7.5), ("CRVAL1G", 237.0), ("CRVAL2G", 42.0),
     ("CDELT1G", -2e-4), ("CDELT2G", 2e-4),
     ("CTYPE1P", "PHYSICAL"), ("CTYPE2P", "PHYSICAL"), ("CRVAL1P", 4.0), ("CDELT1P", 2.0),
+])  # fmt: skip
+_sky("alternates_of_every_letter", [
+    *_CD_TAN,
+    *(
+        card
+        for number, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ", 1)
+        for card in [
+            (f"CTYPE1{letter}", "RA---ZEA" if number % 2 else "GLON-CAR"),
+            (f"CTYPE2{letter}", "DEC--ZEA" if number % 2 else "GLAT-CAR"),
+            *([(f"CRPIX1{letter}", number + 0.25), (f"CRPIX2{letter}", -2.0 * number)]
+              if number % 3 else []),
+            (f"CRVAL1{letter}", 10.0 * number), (f"CRVAL2{letter}", 3.0 * number),
+            (f"CDELT1{letter}", -1e-3 * number), (f"CDELT2{letter}", 1e-3),
+        ]
+    ),
 ])  # fmt: skip
 _sky("ltv", [
     *_CD_TAN,
@@ -550,6 +634,61 @@ def _make_detector_distortion() -> bytes:
     return primary(None) + extension(ramp(WIDTH, HEIGHT), cards) + b"".join(tables)
 
 
+@_family("image", "sky", "tables", "mef")
+def _make_lookup_and_detector_distortion() -> bytes:
+    """Both of them and SIP, as HST's ACS has it; tables are the last but one and before."""
+    cards: list[CardSpec] = [
+        ("EXTNAME", "SCI"), ("EXTVER", 1), *_CD_SIP, *SIP, ("LTV1", -12.0), ("LTM1_1", 1.0),
+        ("CPERR1", 1.5), ("CPDIS1", "LOOKUP"), *_record("DP1", 1),
+        ("CPERR2", 1.4), ("CPDIS2", "LOOKUP"), *_record("DP2", 2),
+        ("D2IMERR1", 1.4), ("D2IMDIS1", "Lookup"), *_record("D2IM1", 1),
+    ]  # fmt: skip
+    tables = [_lookup_table("D2IMARR", 1, 1.0)]
+    tables += [_lookup_table("WCSDVARR", version, 1.5) for version in (1, 2)]
+    return primary(None) + extension(ramp(WIDTH, HEIGHT), cards) + b"".join(tables)
+
+
+@_family("image", "sky", "tables", "mef")
+def _make_tab_alternate() -> bytes:
+    """An alternate W of two coordinates in one table (-TAB), as SPHEREx gives wavelengths."""
+    cards: list[CardSpec] = [
+        ("EXTNAME", "IMAGE"), *_CD_SIP, *SIP,
+        ("WCSAXESW", 2), ("CTYPE1W", "WAVE-TAB"), ("CTYPE2W", "BAND-TAB"),
+        ("CUNIT1W", "um"), ("CUNIT2W", "um"), ("CRPIX1W", 1.0), ("CRPIX2W", 1.0),
+        ("CRVAL1W", 1.0), ("CRVAL2W", 1.0), ("CDELT1W", 1.0), ("CDELT2W", 1.0),
+        ("PS1_0W", "WCS-WAVE"), ("PV1_1W", 1), ("PV1_2W", 1), ("PS1_1W", "VALUES"), ("PV1_3W", 1),
+        ("PS2_0W", "WCS-WAVE"), ("PV2_1W", 1), ("PV2_2W", 1), ("PS2_1W", "VALUES"), ("PV2_3W", 2),
+        ("PS1_2W", "X"), ("PS2_2W", "Y"),
+    ]  # fmt: skip
+    values = np.random.default_rng(3).normal(1.2, 0.1, (1, 5, 6, 2))
+    table = _table("WCS-WAVE", [
+        fits.Column("VALUES", "60D", dim="(2,6,5)", unit="um", array=values),
+        fits.Column("X", "6D", array=np.array([[1.0, 10, 25, 40, 55, 61]])),
+        fits.Column("Y", "5D", array=np.array([[1.0, 12, 20, 33, 47]])),
+    ])  # fmt: skip
+    return primary(None) + extension(ramp(WIDTH, HEIGHT), cards) + table
+
+
+@_family("image", "sky", "mef")
+def _make_afw_exposure() -> bytes:
+    """An exposure of Rubin's afw: XY0 in alternate A and LTV, an archive of tables behind."""
+    wcs: list[CardSpec] = [
+        *_CD_SIP, *SIP, ("LTV1", -1000.0), ("LTV2", -2000.0),
+        ("CTYPE1A", "LINEAR"), ("CTYPE2A", "LINEAR"), ("CRPIX1A", 1.0), ("CRPIX2A", 1.0),
+        ("CRVAL1A", 1000.0), ("CRVAL2A", 2000.0), ("CUNIT1A", "PIXEL"), ("CUNIT2A", "PIXEL"),
+    ]  # fmt: skip
+    index = _table("ARCHIVE_INDEX", [fits.Column("id", "J", array=np.arange(3))])
+    detectors = _table("Detector", [fits.Column("name", "8A", array=["R22_S11"])])
+    mask = ramp(WIDTH, HEIGHT, dtype="i4")
+    return b"".join([
+        primary(None, [("AR_HDU", 5), ("WCS_ID", 2), ("INSTRUME", "Imaginary camera")]),
+        extension(ramp(WIDTH, HEIGHT), [("EXTNAME", "IMAGE"), *wcs]),
+        extension(mask, [("EXTNAME", "MASK"), ("MP_SAT", 1), *wcs]),
+        extension(ramp(WIDTH, HEIGHT, start=5), [("EXTNAME", "VARIANCE"), *wcs]),
+        index, detectors,
+    ])  # fmt: skip
+
+
 @_family("image", "sky", "tables", "mef", "cube", "spectral")
 def _make_tab_spectral() -> bytes:
     """A cube whose wavelengths stand in a table (WAVE-TAB)."""
@@ -564,6 +703,23 @@ def _make_tab_spectral() -> bytes:
     )
     table = _table("WCS-TAB", [column])
     cards = [("WCSAXES", 3), *without(cards, "WCSAXES")]
+    return primary(ramp(17, 13, 9), cards) + table
+
+
+@_family("image", "sky", "tables", "mef", "cube", "spectral")
+def _make_tab_spectral_indexed() -> bytes:
+    """Wavelengths in a table with an index vector of its own, in air (AWAV-TAB)."""
+    cards: list[CardSpec] = [
+        ("WCSAXES", 3), *without(sky_cards(), "WCSAXES"),
+        ("CTYPE3", "AWAV-TAB"), ("CUNIT3", "nm"), ("CRPIX3", 2.0), ("CRVAL3", 20.0),
+        ("CDELT3", 10.0), ("PS3_0", "WCS-TAB"), ("PV3_1", 1), ("PV3_2", 1),
+        ("PS3_1", "AIR"), ("PS3_2", "AT"), ("PV3_3", 1),
+    ]  # fmt: skip
+    air = 500 + 3 * np.arange(6.0) ** 1.2
+    table = _table("WCS-TAB", [
+        fits.Column("AIR", "6D", dim="(1,6)", unit="nm", array=air.reshape(1, 6, 1)),
+        fits.Column("AT", "6D", array=np.array([[0.0, 15.0, 40.0, 55.0, 90.0, 120.0]])),
+    ])  # fmt: skip
     return primary(ramp(17, 13, 9), cards) + table
 
 
@@ -621,6 +777,66 @@ _cube("cube_felo", (17, 13, 11), [
     *_CUBE_SKY, *linear_cards(3, "FELO-HEL", "m/s", 6.0, 5e5, 5200.0),
     ("RESTFREQ", 1.420405751786e9), ("VELREF", 2),
 ], "spectral")  # fmt: skip
+_HYDROGEN: Final = ("RESTFRQ", 1.420405751786e9)
+_H_ALPHA: Final = ("RESTWAV", 6.564614e-7)
+for _name, _ctype, _unit, _crval, _cdelt, _line in (
+    ("velocity_relativistic", "VELO", "km/s", 100.0, 5.5, _HYDROGEN),
+    ("velocity_of_light", "BETA", "", 0.01, 1e-4, _HYDROGEN),
+    ("redshift", "ZOPT", "", 0.01, 1e-4, _H_ALPHA),
+    ("wavenumber", "WAVN", "cm**-1", 15000.0, 1.5, None),
+    ("frequency_log", "FREQ-LOG", "Hz", 1.4e9, 1e6, None),
+    ("energy_log", "ENER-LOG", "keV", 1.5, 0.02, None),
+    ("redshift_of_frequency", "ZOPT-F2W", "", 0.01, 1e-4, _HYDROGEN),
+    ("velocity_optical_of_frequency", "VOPT-F2W", "m/s", 1e6, 5500.0, _HYDROGEN),
+    ("velocity_radio_of_wavelength", "VRAD-W2F", "m/s", 1e6, 5500.0, _HYDROGEN),
+    ("velocity_of_frequency", "VELO-F2V", "m/s", 1e6, 5500.0, _HYDROGEN),
+    ("velocity_of_wavelength", "VELO-W2V", "m/s", 1e6, 5500.0, _H_ALPHA),
+    ("velocity_of_air", "VELO-A2V", "m/s", 1e6, 5500.0, _H_ALPHA),
+    ("beta_of_wavelength", "BETA-W2V", "", 0.01, 1e-4, _H_ALPHA),
+    ("frequency_of_wavelength", "FREQ-W2F", "Hz", 1.42e9, 1e6, _HYDROGEN),
+    ("frequency_of_air", "FREQ-A2F", "Hz", 4.6e14, 1e11, None),
+    ("frequency_of_velocity", "FREQ-V2F", "Hz", 1.42e9, 1e6, _HYDROGEN),
+    ("wavelength_of_velocity", "WAVE-V2W", "m", 0.211, 1e-4, _HYDROGEN),
+    ("wavelength_of_air", "WAVE-A2W", "m", 6.5e-7, 1e-10, None),
+    ("air_of_wavelength", "AWAV-W2A", "m", 6.5e-7, 1e-10, None),
+    ("air_of_frequency", "AWAV-F2A", "m", 6.5e-7, 1e-10, None),
+    ("air_of_velocity", "AWAV-V2A", "m", 6.5e-7, 1e-10, _H_ALPHA),
+    ("wavenumber_of_wavelength", "WAVN-W2F", "m**-1", 1.5e6, 100.0, _HYDROGEN),
+    ("energy_of_wavelength", "ENER-W2F", "J", 3e-19, 1e-22, _H_ALPHA),
+    ("velocity_of_aips", "VELO-LSR", "m/s", 1e5, 5500.0, _HYDROGEN),
+    ("frequency_of_aips", "FREQ-LSR", "Hz", 1.42e9, 5500.0, _HYDROGEN),
+):
+    _cube(f"cube_{_name}", (17, 13, 11), [
+        *_CUBE_SKY, *linear_cards(3, _ctype, _unit, 6.0, _crval, _cdelt),
+        *([] if _line is None else [_line]),
+    ], "spectral")  # fmt: skip
+_GRISM: Final[list[CardSpec]] = [
+    ("PV3_0", 3.16e5), ("PV3_1", 1.0), ("PV3_2", 20.0), ("PV3_3", 1.5), ("PV3_4", -1e5),
+    ("PV3_5", 0.0), ("PV3_6", 0.0),
+]  # fmt: skip
+_cube("cube_grism", (17, 13, 11), [
+    *_CUBE_SKY, *linear_cards(3, "WAVE-GRI", "m", 6.0, 6.5e-7, 1e-10), *_GRISM,
+], "spectral")  # fmt: skip
+_cube("cube_grism_in_air", (17, 13, 11), [
+    *_CUBE_SKY, *linear_cards(3, "AWAV-GRA", "m", 6.0, 6.5e-7, 1e-10), *_GRISM,
+], "spectral")  # fmt: skip
+for _system in ("TOPOCENT", "GEOCENTR", "HELIOCEN", "LSRD", "GALACTOC", "LOCALGRP", "CMBDIPOL"):
+    _cube(f"cube_specsys_{_system.lower()}", (17, 13, 11), [
+        *_CUBE_SKY, *_FREQUENCY, ("SPECSYS", _system), ("SSYSOBS", "TOPOCENT"),
+        ("VELOSYS", -25000.0),
+    ], "spectral")  # fmt: skip
+_cube("cube_sky_apart", (17, 11, 13), [
+    *linear_cards(1, "DEC--SIN", "deg", 7.5, 2.2, 2.1e-3),
+    *linear_cards(2, "FREQ", "Hz", 4.0, 1.4204e9, 2.5e5),
+    *linear_cards(3, "RA---SIN", "deg", 8.25, 150.1, -2e-3),
+    ("RADESYS", "FK5"), ("EQUINOX", 2000.0),
+], "spectral")  # fmt: skip
+_cube("cube_sky_last", (3, 5, 17, 13), [
+    *linear_cards(1, "STOKES", "", 2.0, 2.0, 1.0),
+    *linear_cards(2, "WAVE", "um", 4.0, 1.4, 0.025),
+    *linear_cards(3, "GLON-CAR", "deg", 8.25, 150.1, -2e-3),
+    *linear_cards(4, "GLAT-CAR", "deg", 7.5, 2.2, 2.1e-3),
+], "spectral", "polarization")  # fmt: skip
 _cube("cube_spectral_first", (11, 17, 13), [
     *linear_cards(1, "FREQ", "Hz", 4.0, 1.4204e9, 2.5e5),
     *linear_cards(2, "RA---SIN", "deg", 8.25, 150.1, -2e-3),
@@ -650,6 +866,24 @@ _cube("cube_time", (17, 13, 7), [
 _cube("cube_time_utc", (17, 13, 7), [
     *_CUBE_SKY, *linear_cards(3, "UTC", "d", 2.0, 0.5, 0.25), ("MJDREFI", 58000), ("MJDREFF", 0.25),
 ], "temporal")  # fmt: skip
+for _name, _ctype, _time in (
+    ("tai", "TAI", [("MJDREF", 58000.0)]),
+    ("gps", "GPS", [("DATEREF", "2017-09-04T00:00:00")]),
+    ("terrestrial", "TT(TAI)", [("MJDREFI", 58000), ("MJDREFF", 0.5)]),
+    ("barycentric", "TIME", [("JDREF", 2458000.5), ("TIMESYS", "TCB")]),
+    ("ut1", "TIME", [("JDREFI", 2458000), ("JDREFF", 0.5), ("TIMESYS", "UT1"), ("TIMEOFFS", 3.0)]),
+    ("no_scale", "TIME", [("DATEREF", "2017-09-04")]),
+):
+    _cube(f"cube_time_{_name}", (17, 13, 7), [
+        *_CUBE_SKY, *linear_cards(3, _ctype, "s", 1.0, 5.0, 30.0), *_time,
+    ], "temporal")  # fmt: skip
+_cube("cube_time_and_everything", (5, 4, 13, 17, 3), [
+    *linear_cards(1, "UTC", "d", 2.0, 0.5, 0.25), ("MJDREF", 58000.0),
+    *linear_cards(2, "STOKES", "", 1.0, -1.0, -1.0),
+    *linear_cards(3, "DEC--SIN", "deg", 7.5, 2.2, 2.1e-3),
+    *linear_cards(4, "RA---SIN", "deg", 8.25, 150.1, -2e-3),
+    *linear_cards(5, "FREQ", "Hz", 1.0, 2.3e11, 1e6),
+], "temporal", "polarization", "spectral")  # fmt: skip
 _cube("cube_rotated_into_frequency", (17, 13, 5), [
     *_CUBE_SKY, *_FREQUENCY, ("PC1_3", 0.2), ("PC3_1", 0.0),
 ], "coupled")  # fmt: skip
@@ -1104,6 +1338,38 @@ _broken("wcs_unknown_unit", [*without(sky_cards(), "CUNIT1"), ("CUNIT1", "furlon
 _broken("wcs_absurd_axes", [*without(sky_cards(), "WCSAXES"), ("WCSAXES", 90_000_000)])
 _broken("wcs_unknown_frame", sky_cards(radesys="GAPPT"))
 _broken("wcs_helioprojective", sky_cards(ctypes=("HPLN", "HPLT"), radesys=None))
+
+_broken("wcs_nan_crpix", [*without(sky_cards(), "CRPIX2"), "CRPIX2  =                  NaN"])
+_broken("wcs_minus_infinite_crpix", [*without(sky_cards(), "CRPIX1"), ("CRPIX1", "-Inf")])
+_broken("wcs_endless_crpix", [*without(sky_cards(), "CRPIX1"), "CRPIX1  =              -1.0E999"])
+_broken("wcs_crval_beyond_all", sky_cards(crval=(1e300, 2.2)))
+_broken("wcs_sip_order_99", [*_CD_SIP, ("A_ORDER", 99), ("B_ORDER", 2)])
+_broken("wcs_pv_flood", [*sky_cards("TPV"), *(("PV1_" + str(n), 1e99) for n in range(60))])
+_broken("wcs_parameter_100", [*sky_cards("TPV"), ("PV1_100", 1.0)])
+_broken("wcs_sky_in_a_table", [*sky_cards("TAB"), ("PS1_0", "NOWHERE"), ("PS2_0", "NOWHERE")])
+_broken("wcs_cd_against_pc", [*_CD_TAN, ("PC1_1", 0.5), ("PC2_2", 0.5)])
+_broken("wcs_polynomial_of_parent_pixels", [*sky_cards("TPU"), ("PV1_1", 1.0), ("PV2_1", 1.0)])
+_broken("wcs_short_codes", [
+    ("WCSAXES", 2), ("CTYPE1", "RA--TAN"), ("CTYPE2", "DEC-TAN"),
+    *without(sky_cards(), "WCSAXES", "CTYPE1", "CTYPE2"),
+])  # fmt: skip
+_broken("wcs_ecliptic_of_1975", [
+    *sky_cards(ctypes=("ELON", "ELAT"), radesys="FK5"), ("EQUINOX", 1975.0),
+])  # fmt: skip
+_broken("wcs_three_longitudes", [*sky_cards(), ("CTYPE3", "GLON-TAN")])
+_broken("wcs_lookup_is_not_there", [*_CD_TAN, ("CPDIS1", "LOOKUP"), *_record("DP1", 7)])
+
+
+@_family("image", "broken_wcs")
+def _make_wcs_cubeface() -> bytes:
+    """Six faces of a cube (Paper II section 5.6), each of them another sky on one pair of axes."""
+    cards = [
+        ("WCSAXES", 3),
+        *without(sky_cards("TSC", crval=(40.0, 0.0), crpix=(9.0, 7.0), cdelt=(-5.0, 6.0)),
+                 "WCSAXES"),
+        ("CTYPE3", "CUBEFACE"), ("CRPIX3", 1.0), ("CRVAL3", 0.0), ("CDELT3", 1.0),
+    ]  # fmt: skip
+    return primary(ramp(17, 13, 6), cards)
 
 
 # ---------------------------------------------------------------- lists

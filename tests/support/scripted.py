@@ -101,7 +101,6 @@ class ScriptedCutter:
             filename=what or "small.fits",
             media_type="application/fits",
             etag=ETAG,
-            checksums=False,
         )
 
     def plan_quickly(self, request: CutoutRequest) -> CutoutPlan | Quickness | None:

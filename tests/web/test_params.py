@@ -10,7 +10,11 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from soda_service.cutout.form import BLANK, PLAIN, CutoutForm, Edge
+from soda_service.cutout.selection import HduName
 from soda_service.errors import MultiValuedParamNotSupported, UsageError
+from soda_service.geometry.dali import parse_box
+from soda_service.geometry.frames import PixelSection, Stamp
 from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
 from soda_service.votable.delimited import Delimited
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
@@ -148,6 +152,12 @@ class TestCutouts:
             "CIRCLE=1+2+3&POLYGON=1+1+2+1+2+2",
             "POS=CIRCLE+1+2+3&POS=RANGE+1+2+3+4",
             "RANGE=1+2+3+4&POS=RANGE+1+2+3+4",
+            "BOX=1+2+3&CIRCLE=1+2+3",
+            "STAMP=1+2+3&STAMP=1+2+4",
+            "STAMP=1+2+3&PIXELS=[1:2]",
+            "PIXELS=[1:2]&POS=RANGE+1+2+3+4",
+            "EDGE=pad&EDGE=trim",
+            "MASK=0&MASK=1",
             "BAND=1+2&BAND=1+3",
             "TIME=1+2&TIME=1+3",
             "CUTOUTDETAIL=a&CUTOUTDETAIL=b",
@@ -193,7 +203,7 @@ class TestCutouts:
     )
     def test_checksum_is_a_boolean(self, text: str, expected: bool) -> None:
         """DALI 1.1 §3.3.2."""
-        assert cutout(f"ID=x&CHECKSUM={text}").checksums is expected
+        assert cutout(f"ID=x&CHECKSUM={text}").form.checksums is expected
 
     @pytest.mark.parametrize(
         ("query", "media_type"),
@@ -217,12 +227,56 @@ class TestCutouts:
             "POLYGON=1+2+3+4", "POLYGON=1+2+3+4+5", "POS=BOX+1+2+3+4", "POS=1+2+3", "RANGE=1+2+3",
             "BAND=2+1", "BAND=nan", "BAND=1+2+3", "TIME=2024-01-01", "POL=Z", "POL=I,Q",
             "CHECKSUM=yes", "RESPONSEFORMAT=png", "FORMAT=zip", "RESPONSEFORMAT=votable",
+            "BOX=1+2", "BOX=1+2+0", "STAMP=1+2", "STAMP=1+2+3.5", "PIXELS=5:1", "PIXELS=[1:9:2]",
+            "EDGE=clip", "FILL=inf", "FILL=zero", "MASK=maybe", "HEADERONLY=2",
+            "RESPONSEFORMAT=text/plain", "HEADERONLY=0&RESPONSEFORMAT=text/plain",
         ],
     )  # fmt: skip
     def test_nonsense_is_a_usage_error(self, query: str) -> None:
         """Malformed, infinite, negative, huge, and other alphabets."""
         with pytest.raises(UsageError):
             cutout("ID=x&" + query)
+
+    def test_pixels_and_stamps(self) -> None:
+        """Places of other kinds than shapes; brackets need no encoding."""
+        request = cutout("id=x&stamp=150.1+2.2+64+48")
+        assert (request.stamp, request.shape) == (Stamp(150.1, 2.2, (64, 48)), None)
+        for query in ("PIXELS=[1:5,*]", "pixels=%5B1%3A5%2C%2A%5D", "PIXELS=1:5,*"):
+            request = cutout("ID=x&" + query)
+            assert (request.section, request.shape) == (PixelSection(((0, 5), None)), None)
+        assert cutout("ID=x&BOX=10+20+1+2").shape == parse_box("10 20 1 2")
+
+    def test_hdus_are_named_several_times(self) -> None:
+        """By name, name and version, or number."""
+        request = cutout("ID=x&HDU=sci,2&HDU=0&HDU=MASK&HDU=0")
+        assert request.hdus == (HduName(name="SCI", version=2), HduName(index=0), HduName(
+            name="MASK"))  # fmt: skip
+        assert not request.is_whole_file
+
+    def test_forms(self) -> None:
+        """What is not said is the constant of the plain request; so is what says nothing."""
+        assert cutout("ID=x&CIRCLE=1+2+3").form is PLAIN
+        assert cutout("ID=x&CIRCLE=1+2+3&EDGE=TRIM&MASK=0&CHECKSUM=&FILL=BLANK").form is PLAIN
+        asked = cutout("ID=x&EDGE=Pad&FILL=BLANK&FILL=-1&MASK=1&HEADERONLY=true&CHECKSUM=1")
+        assert asked.form == CutoutForm(
+            checksums=True, edge=Edge.PAD, fill=(BLANK, -1), masked=True, header_only=True
+        )
+        assert Params(b"ID=x&HEADERONLY=1&RESPONSEFORMAT=text/plain").cutout().media_type is None
+
+    @pytest.mark.parametrize("name", sorted(SODA_PARAMETERS - {"ID", "CUTOUTDETAIL", "RUNID"}))
+    @pytest.mark.parametrize("text", ["", "+", "%20%09"])
+    def test_blank_values_say_nothing(self, name: str, text: str) -> None:
+        """As if the parameter were not there."""
+        assert cutout(f"ID=x&{name}={text}") == cutout("ID=x")
+
+    @given(
+        st.sampled_from(sorted(SODA_PARAMETERS - {"ID", "CUTOUTDETAIL", "RUNID"})),
+        st.text(max_size=40),
+    )
+    def test_any_value_is_read_or_refused(self, name: str, text: str) -> None:
+        """With a UsageError, never another."""
+        with contextlib.suppress(UsageError):
+            cutout("ID=x&" + urlencode({name: text}))
 
     def test_the_parameter_that_was_wrong_is_named(self) -> None:
         """Of two intervals in a request the message says which."""

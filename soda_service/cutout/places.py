@@ -1,0 +1,223 @@
+"""Where in each HDU the pixels lie that a request asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from soda_service.cutout.companions import is_companion
+from soda_service.cutout.form import Edge
+from soda_service.cutout.tables import WHOLE, Whole
+from soda_service.errors import UsageError
+from soda_service.fits.stepping import can_step
+from soda_service.fits.wcs import WcsError
+from soda_service.geometry.frames import (
+    MOST_BEYOND,
+    Frame,
+    frame_around,
+    frame_of_section,
+    frame_of_stamp,
+    is_surely_inside,
+    place_of,
+)
+from soda_service.geometry.pixelbox import (
+    NOT_QUICK,
+    PixelBox,
+    SteppedBox,
+    box_around,
+    box_around_quickly,
+)
+from soda_service.geometry.shapes import Circle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from soda_service.cutout.prepared import PreparedHdu
+    from soda_service.cutout.request import CutoutRequest
+    from soda_service.fits.axes import Polarization
+    from soda_service.geometry.frames import PixelSection, Stamp
+    from soda_service.geometry.shapes import Shape
+
+    FindBox = Callable[[Shape, PreparedHdu], PixelBox | None]
+
+
+class NotQuickError(Exception):
+    """The quick way to a box does not apply; between the planner and the cutter only."""
+
+
+def exact_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
+    """The box around *shape* in the grid of *leader*; may block."""
+    assert leader.grid is not None
+    quick = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
+    if quick is not NOT_QUICK:
+        return quick
+    return box_around(shape, leader.grid, leader.sky_index())
+
+
+def quick_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
+    """The same without blocking; raises NotQuickError where that cannot be done."""
+    assert leader.grid is not None
+    box = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
+    if box is NOT_QUICK:
+        raise NotQuickError
+    return box
+
+
+class Places:
+    """The places of one request, those of planes that share a grid found once."""
+
+    def __init__(self, request: CutoutRequest, find_box: FindBox) -> None:
+        self._request = request
+        self._find_box = find_box
+        self.limits_world_axes: Final = bool(request.band or request.time or request.pol)
+        """Whether the spectrum, the time or the polarization is limited."""
+        self._sky_boxes: dict[int, PixelBox | None] = {}
+
+    def of(self, hdu: PreparedHdu) -> PixelBox | Whole | None:
+        """The box to cut, `WHOLE` for what is copied, None for what the request misses.
+
+        It is a `Frame` where the answer goes on beyond the image. Raises UsageError.
+        """
+        if not hdu.is_cuttable:
+            return WHOLE
+        request = self._request
+        if request.section is not None:
+            if is_companion(hdu) and not any(name.fits(hdu.hdu) for name in request.hdus):
+                return WHOLE
+            return self._edged(hdu, _section_of(hdu, request.section))
+        if request.shape is None and request.stamp is None:
+            return self._limited(hdu, PixelBox.whole(hdu.hdu.layout.naxis))
+        return WHOLE if hdu.leader is None else self._on_sky(hdu, hdu.leader)
+
+    # ------------------------------------------------------------ on the sky
+
+    def _on_sky(self, hdu: PreparedHdu, leader: PreparedHdu) -> PixelBox | None:
+        sky = self._sky_box(leader)
+        if sky is None:
+            return None
+        naxis = hdu.hdu.layout.naxis
+        lower, upper = [0] * len(naxis), list(naxis)
+        for axis, low, high in zip(hdu.sky_axes, sky.lower, sky.upper, strict=True):
+            lower[axis], upper[axis] = low, high
+        box = type(sky)(tuple(lower), tuple(upper))
+        if isinstance(box, Frame):
+            return self._edged(hdu, box)
+        return self._limited(hdu, box) if self.limits_world_axes else box
+
+    def _sky_box(self, leader: PreparedHdu) -> PixelBox | None:
+        """The box of all planes that share *leader*'s grid, found once."""
+        index = leader.hdu.layout.index
+        if index not in self._sky_boxes:
+            shape = self._request.shape
+            if shape is None:
+                assert self._request.stamp is not None
+                box: PixelBox | None = self._stamp_frame(self._request.stamp, leader)
+            else:
+                box = self._find_box(shape, leader)
+                if self._request.form.edge is not Edge.TRIM and box is not None:
+                    box = self._shape_frame(shape, leader, box)
+            self._sky_boxes[index] = box
+        return self._sky_boxes[index]
+
+    def _stamp_frame(self, stamp: Stamp, leader: PreparedHdu) -> Frame | None:
+        grid = leader.grid
+        assert grid is not None
+        place = place_of(stamp, grid)
+        is_in = place is not None and all(
+            -0.5 <= at <= length - 0.5 for at, length in zip(place, grid.naxis, strict=True)
+        )
+        if not is_in:
+            # The inverse map is a hint: where a position has several pixels, one may be inside.
+            box = self._find_box(Circle(stamp.lon, stamp.lat, 0.0), leader)
+            if box is not None:
+                near = float(box.lower[0]), float(box.lower[1])
+                place = place_of(stamp, grid, near=near) or near
+        return None if place is None else frame_of_stamp(stamp, place)
+
+    def _shape_frame(self, shape: Shape, leader: PreparedHdu, box: PixelBox) -> Frame | PixelBox:
+        """The box as it would be if the image went on."""
+        assert leader.grid is not None
+        if is_surely_inside(shape, box, leader.grid.naxis):
+            return box
+        if self._find_box is quick_box:
+            raise NotQuickError
+        frame = frame_around(shape, leader.grid, leader.sky_index())
+        if frame is None:
+            raise UsageError(
+                f"the shape goes on for more than {MOST_BEYOND} pixels beyond {leader.called}"
+            )
+        return frame
+
+    # ------------------------------------------------------------ edges and other axes
+
+    def _edged(self, hdu: PreparedHdu, frame: Frame) -> PixelBox | None:
+        """What is given of *frame*, part of which the image may not have."""
+        limited = self._limited(hdu, frame)
+        if limited is None:
+            return None
+        held = frame_of(limited).trimmed(hdu.hdu.layout.naxis)
+        if held is None:
+            return None
+        is_all = (held.lower, held.upper) == (limited.lower, limited.upper)
+        match Edge.TRIM if is_all else self._request.form.edge:
+            case Edge.TRIM:
+                wcs = hdu.axes_wcs
+                return self._stepped(hdu, wcs.polarization, held) if wcs is not None else held
+            case Edge.PAD:
+                return limited
+            case Edge.REFUSE:
+                raise UsageError(
+                    f"{hdu.called} has the pixels {held.section} of {limited.section}, "
+                    "and a part was to be refused"
+                )
+
+    def _limited(self, hdu: PreparedHdu, box: PixelBox) -> PixelBox | None:
+        """*box* with what the request wants of the spectrum, the time and the polarization."""
+        wcs, request = hdu.axes_wcs, self._request
+        if wcs is None or not self.limits_world_axes:
+            return box
+        limits: list[tuple[int, tuple[int, int] | None]] = []
+        try:
+            if request.band is not None and wcs.spectral is not None:
+                limits.append((wcs.spectral.axis, wcs.spectral.box(request.band)))
+            if request.time is not None and wcs.temporal is not None:
+                limits.append((wcs.temporal.axis, wcs.temporal.box(request.time)))
+            if request.pol and wcs.polarization is not None:
+                limits.append((wcs.polarization.axis, wcs.polarization.box(request.pol)))
+        except WcsError as error:
+            raise UsageError(f"{hdu.called} cannot be cut along that axis: {error}") from None
+        for axis, limit in limits:
+            if limit is None:
+                return None
+            low, high = max(limit[0], box.lower[axis]), min(limit[1], box.upper[axis])
+            if low >= high:
+                return None
+            box = box.replaced(axis, low, high)
+        return self._stepped(hdu, wcs.polarization, box) if request.pol else box
+
+    def _stepped(
+        self, hdu: PreparedHdu, polarization: Polarization | None, box: PixelBox
+    ) -> PixelBox:
+        """*box* without planes of unwanted states, where all others follow in equal steps.
+
+        Not where pixels are filled, which is done plane by plane without a gap.
+        """
+        form, pol = self._request.form, self._request.pol
+        if polarization is None or not pol or type(box) is not PixelBox or form.masked:
+            return box
+        axis, step = polarization.axis, polarization.step(pol)
+        is_all = (box.lower[axis], box.upper[axis]) == polarization.box(pol)
+        if step == 1 or not is_all or not can_step(hdu.image_header, axis):
+            return box
+        return SteppedBox(box.lower, box.upper, axis, step)
+
+
+def frame_of(box: PixelBox) -> Frame:
+    """*box* as a frame."""
+    return box if isinstance(box, Frame) else Frame(box.lower, box.upper)
+
+
+def _section_of(hdu: PreparedHdu, section: PixelSection) -> Frame:
+    try:
+        return frame_of_section(section, hdu.hdu.layout.naxis)
+    except ValueError as error:
+        raise UsageError(f"{hdu.called}: the section has {error}") from None

@@ -1,0 +1,236 @@
+"""The table of a compressed image: where the bytes of each tile lie, and what restores them.
+
+Nothing that a table says is believed: bytes outside the heap, rows that are not there and
+columns that do not fit into a row are a CorruptFileError. Source: FITS 4.0 §7.3 (binary
+tables; §7.3.5 arrays of variable length) and §10.1 (tile compression).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from soda_service.errors import CorruptFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from soda_service.fits.layout import HduLayout
+    from soda_service.storage.local import LocalSource
+
+_TFORM: Final = re.compile(r"([0-9]{0,18})([LXBIJKAEDCMPQ])(.?).*", re.DOTALL)
+_SIZES: Final = dict(zip("LBIJKAEDCMPQ", (1, 1, 2, 4, 8, 1, 4, 8, 8, 16, 8, 16), strict=True))
+_NUMBERS: Final = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
+_DESCRIPTORS: Final = {"P": ">i4", "Q": ">i8"}
+_MOST_COLUMNS: Final = 999
+_MASK: Final = "NULL_PIXEL_MASK"
+_SPAN: Final = 1024 * 1024
+"""Most bytes of the table that are read at once."""
+
+
+class Form(Enum):
+    """In which column the bytes of a tile lie; the first one that has any counts."""
+
+    PACKED = "COMPRESSED_DATA"
+    """Compressed as ZCMPTYPE says."""
+    GZIPPED = "GZIP_COMPRESSED_DATA"
+    """Floats that could not be quantised, in gzip."""
+    PLAIN = "UNCOMPRESSED_DATA"
+    """The values as they are."""
+
+
+class Tile(NamedTuple):
+    """One tile as its row describes it."""
+
+    row: int
+    """In the table, from 0."""
+    form: Form
+    start: int
+    """First byte in the file."""
+    size: int
+    """Bytes."""
+    scale: float
+    zero: float
+    blank: int | None
+    """The integer that stands for an undefined pixel, where the row or the header says one."""
+
+
+class _Column(NamedTuple):
+    offset: int
+    """Byte in the row."""
+    dtype: np.dtype[np.generic]
+    """Of the number that stands there, or of each of the two of a descriptor."""
+    element: np.dtype[np.generic] | None
+    """Of what a descriptor points to; None where the column holds a number itself."""
+
+
+class TileTable:
+    """The rows of one compressed image's table, read when they are wanted."""
+
+    def __init__(self, layout: HduLayout, source: LocalSource) -> None:
+        """Reads no byte. Raises CorruptFileError where the header describes no table of tiles."""
+        self._source = source
+        self._layout = layout
+        header = layout.header
+        self.row_count, self._row_size = self._count("NAXIS2"), self._count("NAXIS1")
+        size = self._row_size * self.row_count
+        end = size + self._count("PCOUNT")
+        heap = header.integer("THEAP") if "THEAP" in header else size
+        if heap is None or not size <= heap <= end or layout.data_offset + end > layout.end:
+            raise self.corrupt("its heap does not lie inside its data")
+        self._heap = layout.data_offset + heap
+        self._heap_size = end - heap
+        columns = self._columns()
+        self._arrays = [(form, columns[form.value]) for form in Form if form.value in columns]
+        if not self._arrays or self._arrays[0][0] is not Form.PACKED:
+            raise self.corrupt("its table has no column COMPRESSED_DATA")
+        self._mask = columns.get(_MASK)
+        for name in (*(form.value for form, _ in self._arrays), _MASK):
+            if name in columns and columns[name].element is None:
+                raise self.corrupt(f"its column {name} holds no arrays")
+        self._scale = self._number(columns, "ZSCALE")
+        self._zero = self._number(columns, "ZZERO")
+        self._blank = self._number(columns, "ZBLANK")
+        self.is_scaled = self._scale is not None
+
+    @property
+    def plain_dtype(self) -> np.dtype[np.generic]:
+        """Of the values in the column UNCOMPRESSED_DATA, big-endian."""
+        element = next(column.element for form, column in self._arrays if form is Form.PLAIN)
+        assert element is not None
+        return element
+
+    def tiles(self, rows: NDArray[np.int64]) -> Iterator[Tile]:
+        """The tiles of *rows*, which ascend; may block.
+
+        Raises CorruptFileError where one is missing or does not lie inside the heap.
+        """
+        begin = 0
+        most = max(1, _SPAN // max(1, self._row_size))
+        while begin < len(rows):
+            end = int(np.searchsorted(rows, rows[begin] + most, "left"))
+            yield from self._described(rows[begin:end])
+            begin = end
+
+    def corrupt(self, reason: str) -> CorruptFileError:
+        """The error that says *reason* of this HDU."""
+        return CorruptFileError(f"HDU {self._layout.index}: {reason}", path=self._source.path)
+
+    def corrupt_tile(self, row: int, reason: str) -> CorruptFileError:
+        """The error that says *reason* of the tile in *row*, for people counted from 1."""
+        return self.corrupt(f"tile {row + 1} {reason}")
+
+    def _described(self, rows: NDArray[np.int64]) -> Iterator[Tile]:
+        """The tiles of *rows* that lie close to each other."""
+        first, last = int(rows[0]), int(rows[-1])
+        if last >= self.row_count:
+            raise self.corrupt_tile(max(first, self.row_count), "is not in the table")
+        read = self._source.read(
+            self._layout.data_offset + first * self._row_size, (last - first + 1) * self._row_size
+        )
+        wanted = rows - first
+        forms = np.full(len(rows), -1)
+        starts = np.zeros(len(rows), np.int64)
+        sizes = np.zeros(len(rows), np.int64)
+        for number, (_, column) in enumerate(self._arrays):
+            assert column.element is not None
+            counts, offsets = (
+                self._values(read, column, place)[wanted].astype(np.int64) for place in (0, 1)
+            )
+            here = (forms < 0) & (counts != 0)
+            itemsize = column.element.itemsize
+            fits = (counts > 0) & (counts <= self._heap_size // itemsize)
+            bytes_of = np.where(fits, counts, 0) * itemsize
+            fits &= (offsets >= 0) & (offsets <= self._heap_size - bytes_of)
+            self._check(rows, fits | ~here, "does not lie inside the heap")
+            forms[here] = number
+            starts[here] = offsets[here] + self._heap
+            sizes[here] = bytes_of[here]
+        self._check(rows, forms >= 0, "is missing")
+        if self._mask and self._values(read, self._mask, 0)[wanted].any():
+            # Readers that leave the mask alone give undefined pixels a value without a word.
+            raise self.corrupt(f"a column {_MASK} is not supported")
+        described = zip(
+            *(each.tolist() for each in (rows, forms, starts, sizes)),
+            *(self._each(read, wanted, one) for one in (self._scale, self._zero, self._blank)),
+            strict=False,
+        )
+        for row, form, start, size, scale, zero, blank in described:
+            yield Tile(row, self._arrays[form][0], start, size, scale or 0.0, zero or 0.0, blank)
+
+    def _check(self, rows: NDArray[np.int64], sound: NDArray[np.bool_], reason: str) -> None:
+        if not sound.all():
+            raise self.corrupt_tile(int(rows[np.argmin(sound)]), reason)
+
+    def _each(
+        self, read: bytes, wanted: NDArray[np.int64], number: _Column | float | None
+    ) -> Iterable[float | None]:
+        if not isinstance(number, _Column):
+            return repeat(number)
+        values: list[float] = self._values(read, number, 0)[wanted].tolist()
+        return values
+
+    def _values(self, read: bytes, column: _Column, place: int) -> NDArray[np.generic]:
+        """What stands in *column* of the rows that were read; *place* 1 is a second number."""
+        offset = column.offset + place * column.dtype.itemsize
+        count = len(read) // self._row_size
+        return np.ndarray((count,), column.dtype, read, offset, (self._row_size,))
+
+    def _columns(self) -> dict[str, _Column]:
+        """The columns that can be read, by their names in capitals."""
+        header = self._layout.header
+        count = self._count("TFIELDS")
+        if count > _MOST_COLUMNS:
+            raise self.corrupt("its table has too many columns")
+        columns: dict[str, _Column] = {}
+        offset = 0
+        for number in range(1, count + 1):
+            form = _TFORM.fullmatch((header.string(f"TFORM{number}") or "").strip())
+            if form is None:
+                raise self.corrupt(f"TFORM{number} is not the form of a column")
+            elements = int(form[1] or 1)
+            letter, element = form[2], form[3]
+            name = (header.string(f"TTYPE{number}") or "").strip().upper()
+            if not elements:
+                continue
+            if letter in _DESCRIPTORS:
+                if element in _NUMBERS and elements == 1:
+                    dtype, pointed = np.dtype(_DESCRIPTORS[letter]), np.dtype(_NUMBERS[element])
+                    columns.setdefault(name, _Column(offset, dtype, pointed))
+            elif letter in _NUMBERS:
+                columns.setdefault(name, _Column(offset, np.dtype(_NUMBERS[letter]), None))
+            bits = elements if letter == "X" else 8 * elements * _SIZES[letter]
+            offset += -(-bits // 8)
+        if offset > self._row_size:
+            raise self.corrupt("its columns are wider than its rows")
+        self._refuse_scaled_columns(count)
+        return columns
+
+    def _refuse_scaled_columns(self, count: int) -> None:
+        header = self._layout.header
+        for number in range(1, count + 1):
+            for keyword, nothing in ((f"TSCAL{number}", 1), (f"TZERO{number}", 0)):
+                if keyword in header and header.number(keyword) != nothing:
+                    raise self.corrupt(f"{keyword} is not supported in a table of tiles")
+
+    def _number(self, columns: dict[str, _Column], name: str) -> _Column | float | None:
+        """Where the *name* of each tile is to be found: a column, or one for all in the header."""
+        column = columns.get(name)
+        if column is None:
+            header = self._layout.header
+            return header.integer(name) if name == "ZBLANK" else header.number(name)
+        if column.element is not None or (name == "ZBLANK" and column.dtype.kind == "f"):
+            raise self.corrupt(f"its column {name} holds no numbers of the right kind")
+        return column
+
+    def _count(self, keyword: str) -> int:
+        value = self._layout.header.integer(keyword)
+        if value is None or value < 0:
+            raise self.corrupt(f"{keyword} is not a count")
+        return value
