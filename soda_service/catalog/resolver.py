@@ -153,7 +153,11 @@ class Resolver:
 
     def peek(self, identifier: str) -> Dataset | None:
         """The same where that needs no more than one look at the file's entry; else None."""
-        entry = self._cached(fold(identifier))
+        folded = fold(identifier)
+        with self._lock:
+            entry = self._entries.get(folded)
+            if entry is not None:
+                self._entries.move_to_end(folded)
         if (
             entry is None
             or entry.catalog_version != self._catalog_version

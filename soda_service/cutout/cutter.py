@@ -19,11 +19,14 @@ from soda_service.cutout.planner import Planner
 from soda_service.cutout.prepared import PreparedDatasets, file_name
 from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SourceUnavailableError, UnknownDatasetError
+from soda_service.fits.cards import BLOCK_SIZE
+from soda_service.fits.layout import HduKind
 from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.pixels.filled import filled_bands
+from soda_service.pixels.plain import runs_of
 from soda_service.pixels.reader import open_reader
 from soda_service.pixels.tilepass import passed_tiles
-from soda_service.render.fits import FitsPart, checksummed, fits_chunks, padding_size
+from soda_service.render.fits import FitsPart, checksummed, fits_chunks
 from soda_service.render.headertext import header_text
 from soda_service.render.packed import TiledPart, gzipped, tile_compressed
 from soda_service.render.spool import SpoolRoom
@@ -144,10 +147,7 @@ class Cutter:
             return tile_compressed(_tiled_parts(plan, source), self._spools)
 
     def cut_resident(self, plan: CutoutPlan) -> memoryview | None:
-        """The whole answer if it is small and its pixels are in memory; never blocks.
-
-        Raises CorruptFileError where the file cannot hold what the plan wants of it.
-        """
+        """The whole answer if it is small and its pixels are in memory; never blocks."""
         if not plan.is_copy or plan.size > RESIDENT_BYTES:
             return None
         borrowed = self._files.peek(plan.dataset.url, plan.dataset.version)
@@ -155,15 +155,19 @@ class Cutter:
             return None
         answer = np.empty(plan.size, np.uint8).data  # not cleared: every byte is written
         at = 0
-        with borrowed as source:
+        source = borrowed.source
+        try:
             for one in plan.hdus:
-                data_at = at + len(one.header)
-                end = data_at + one.data_size
-                at = end + padding_size(one.data_size)
-                answer[data_at - len(one.header) : data_at] = one.header
+                header, size = one.header, one.data_size
+                data_at = at + len(header)
+                answer[at:data_at] = header
+                end = data_at + size
+                at = data_at - -size // BLOCK_SIZE * BLOCK_SIZE
                 answer[end:at] = bytes(at - end)
-                if one.data_size and not _copy_resident(one, source, answer[data_at:end]):
+                if size and not _copy_resident(one, source, answer[data_at:end]):
                     return None
+        finally:
+            self._files.give_back(borrowed)
         return answer
 
     def close(self) -> None:
@@ -188,9 +192,12 @@ class Cutter:
 
 
 def _copy_resident(one: HduPlan, source: LocalSource, target: memoryview) -> bool:
+    layout = one.hdu.layout
     if one.box is None:
-        return source.copy_resident(RunGrid(one.hdu.layout.data_offset, one.data_size), target)
-    return open_reader(one.hdu.layout, source).copy_resident(one.box, target)
+        return source.copy_resident(RunGrid(layout.data_offset, one.data_size), target)
+    if layout.kind is not HduKind.IMAGE:
+        return False  # decompressing takes longer than an event loop should wait
+    return source.copy_resident(runs_of(layout, one.box), target)
 
 
 def _file_bands(source: LocalSource) -> Iterator[Buffer]:

@@ -350,11 +350,12 @@ class PreparedDatasets:
 
     def peek(self, dataset: Dataset) -> PreparedDataset | None:
         """The prepared form of this very object, if it is here; never blocks for long."""
+        identifier = dataset.publisher_did
         with self._lock:
-            found = self._prepared.get(dataset.publisher_did)
+            found = self._prepared.get(identifier)
             if found is None or found.dataset is not dataset:
                 return None
-            self._prepared.move_to_end(dataset.publisher_did)
+            self._prepared.move_to_end(identifier)
             return found
 
     def get(self, dataset: Dataset) -> PreparedDataset:

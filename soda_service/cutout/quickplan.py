@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan
 from soda_service.cutout.planner import FITS_MEDIA_TYPE, etag_of, filename_of
-from soda_service.fits.cards import CARD_SIZE, commentary
+from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, commentary
 from soda_service.geometry.pixelbox import PixelBox, box_around_quickly
 from soda_service.render.fits import padding_size
 
@@ -47,15 +47,15 @@ class QuickPlanner:
         self._prepared = prepared
         hdus = prepared.hdus
         self._leaders = [one for one in hdus if one.leader is one]
+        self._grids = [(one, one.grid) for one in self._leaders if one.grid is not None]
         self._numbers = " ".join(str(one.hdu.layout.index) for one in hdus)
         self._steps = [self._step(one) for one in hdus]
 
     def plan(self, shape: Shape) -> CutoutPlan | Quickness | None:
         """The plan, None where no image is met, NOT_QUICK where the planner has to say."""
         boxes = []
-        for leader in self._leaders:
-            assert leader.grid is not None
-            box = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
+        for leader, grid in self._grids:
+            box = box_around_quickly(shape, grid, leader.ready_sky_index)
             if not isinstance(box, PixelBox):
                 # An image that is missed leaves the answer, and the others' headers change.
                 return box if len(self._leaders) == 1 else NOT_QUICK
@@ -83,7 +83,7 @@ class QuickPlanner:
             header = cutter.cut(box, (origin, card))
             sections.append(section)
             planned.append(HduPlan(hdu, header, box, data_size))
-            size += len(header) + data_size + padding_size(data_size)
+            size += len(header) + -(-data_size // BLOCK_SIZE) * BLOCK_SIZE
         prepared = self._prepared
         return CutoutPlan(
             prepared.dataset,

@@ -60,6 +60,11 @@ _SAME_POINT = 1e-15
 
 def parse_circle(text: str) -> Circle:
     """The circle of `lon lat radius`."""
+    found = _THREE_NUMBERS(text)
+    if found is not None:
+        lon, lat, radius = map(float, found.groups())
+        if 0.0 <= lon <= 360.0 and -90.0 <= lat <= 90.0 and 0.0 < radius <= 180.0:
+            return Circle(lon, lat, radius)
     return _circle(text, "CIRCLE", smallest=None)
 
 
@@ -270,14 +275,10 @@ def format_interval(interval: Interval) -> str:
 
 def _circle(text: str, what: str, *, smallest: float | None) -> Circle:
     """A circle whose radius is above 0, or not below *smallest* where that is given."""
-    found = _THREE_NUMBERS(text)
-    if found is not None:
-        lon, lat, radius = map(float, found.groups())
-    else:
-        words = _words(text, what)
-        if len(words) != 3:
-            raise _refusal(f"{what} needs three numbers, with blanks between them", text)
-        lon, lat, radius = [_finite(word, what, text) for word in words]
+    words = _words(text, what)
+    if len(words) != 3:
+        raise _refusal(f"{what} needs three numbers, with blanks between them", text)
+    lon, lat, radius = [_finite(word, what, text) for word in words]
     if radius > 180.0 or radius < 0.0 or (radius == 0.0 and smallest is None):
         # DALI 1.1 §3.3.6 has (0, 180]; SIA 2.0 §2.1.1 does not exclude 0.
         raise _refusal(f"the radius of {what} is not above 0 and at most 180 degrees", text)

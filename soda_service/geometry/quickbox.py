@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .pixelbox import SkyGrid
     from .shapes import PlainShape as Shape
     from .skyindex import SkyIndex
-    from .skyplane import Distortion, Limits, SkyPlane
+    from .skyplane import Distortion, Ellipse, SkyPlane
     from .vectors import Vector
 
     Floats = NDArray[np.float64]
@@ -48,6 +48,8 @@ _ROUNDING: Final = 4e-15
 
 _STEEP: Final = 0.5
 """Slope of a distortion from which on it is not called nearly none."""
+_SHORT_STEP: Final = 0.01
+"""Pixels of a step after which the next would change nothing that counts."""
 _BOWED: Final = 0.1
 """Part of its half width by which a distorted ellipse may be bowed and is still called one."""
 _STEPS: Final = 12
@@ -67,66 +69,69 @@ def find_quickly(shape: Shape, grid: SkyGrid, index: SkyIndex | None) -> Found |
     """First pixel and one past the last of the box, None for no overlap, or NOT_QUICK."""
     plane = grid.plane
     if plane is not None:
-        limits = plane.limits(shape)
-        if limits is not None:
-            distortion = grid.distortion
-            found = (
-                box_within(limits, grid.naxis)
-                if distortion is None
-                else _find_on_distorted_plane(shape, limits, plane, distortion, grid.naxis)
-            )
-            if found is not NOT_QUICK:
-                return found
+        if grid.distortion is not None:
+            found = _find_on_distorted_plane(shape, plane, grid.distortion, grid.naxis)
+        else:
+            limits = plane.limits(shape)
+            found = box_within(limits, grid.naxis) if limits is not None else NOT_QUICK
+        if found is not NOT_QUICK:
+            return found
     return _find_by_samples(shape, grid, index) if index is not None else NOT_QUICK
 
 
 def _find_on_distorted_plane(
-    shape: Shape, limits: Limits, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+    shape: Shape, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
 ) -> Found | Quickness | None:
     """The same where pixels are distorted before they are points of a plane.
 
-    *limits* are those of the shape on the plane, where its edge is known; where the distortion is
-    injective, and the edge's pixels lie inside the image, they enclose all of the shape.
+    The edge of the shape is known on the plane; where the distortion is injective, and the
+    edge's pixels lie inside the image, they enclose all of the shape.
     """
     if distortion.slope >= _STEEP:
         return NOT_QUICK
-    if is_outside(limits, naxis, reach=distortion.reach):
-        return None
     if isinstance(shape, Circle):
-        found = _distorted_circle(shape, plane, distortion, naxis)
+        ellipse = plane.ellipse(shape)
+        found = _distorted_ellipse(ellipse, distortion, naxis) if ellipse is not None else None
         if found is not None:
             return found
+    limits = plane.limits(shape)
+    if limits is None:
+        return NOT_QUICK
+    if is_outside(limits, naxis, reach=distortion.reach):
+        return None
     return _find_by_distorted_samples(shape, plane, distortion, naxis)
 
 
-def _distorted_circle(
-    circle: Circle, plane: SkyPlane, distortion: Distortion, naxis: tuple[int, int]
+def _distorted_ellipse(
+    ellipse: Ellipse, distortion: Distortion, naxis: tuple[int, int]
 ) -> Found | None:
-    """The box of a circle from the distortion's first two derivatives at its centre.
+    """The box of an ellipse on the plane from the distortion's first two derivatives at its centre.
 
     With M = 1 + f' there, a point w beside the centre on the plane belongs to the pixel
     p + v - M⁻¹ f''(v, v) / 2 with v = M⁻¹ w, and to what third derivatives add. v is on an
     ellipse again, whose extremes the second term moves by its value there; what it adds by moving
     them along the ellipse, and all else that is left out, is bounded and counts as doubt. None
-    where that is too much. As the circle grows from its centre its limits only widen, so that
+    where that is too much. As the ellipse grows from its centre its limits only widen, so that
     no pixel of it lies outside the image, where nothing would be known of the distortion.
     """
-    ellipse = plane.ellipse(circle)
-    if ellipse is None:
-        return None
     x0, y0, xx, xy, yy = ellipse
-    x, y = x0, y0
-    for _ in range(2):  # Newton's steps to the pixel of the centre
+    f, g = distortion.moved(x0, y0)
+    x, y = x0 - f, y0 - g  # nearly the pixel of the centre; Newton's steps do the rest
+    for _ in range(2):
         f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy = distortion.expanded(x, y)
         one, other = 1.0 + f_x, 1.0 + g_y
         area = one * other - f_y * g_x
+        if not area > 0.0:
+            return None
         a, b, c, d = other / area, -f_y / area, -g_x / area, one / area  # M⁻¹
         f += x - x0
         g += y - y0
         step_x, step_y = a * f + b * g, c * f + d * g
         x -= step_x
         y -= step_y
-    step = hypot(step_x, step_y)
+        step = hypot(step_x, step_y)
+        if step < _SHORT_STEP:
+            break
     # The ellipse of v.
     ax, ay, cx, cy = a * xx + b * xy, a * xy + b * yy, c * xx + d * xy, c * xy + d * yy
     v_xx, v_xy, v_yy = ax * a + ay * b, ax * c + ay * d, cx * c + cy * d

@@ -94,6 +94,21 @@ class Distortion:
         self.twist = _largest(largest, far, 3)
         """Bound on its third derivative."""
 
+    def moved(self, x: float, y: float) -> tuple[float, float]:
+        """How far a pixel moves in x and in y."""
+        x -= self._origin[0]
+        y -= self._origin[1]
+        xs, ys = [1.0, x], [1.0, y]
+        for _ in self._powers:
+            xs.append(xs[-1] * x)
+            ys.append(ys[-1] * y)
+        f = g = 0.0
+        for m, n, a, b in self._terms:
+            power = xs[m] * ys[n]
+            f += a * power
+            g += b * power
+        return f, g
+
     def expanded(self, x: float, y: float) -> tuple[float, ...]:
         """How far a pixel moves in x (f) and in y (g), with all first and second derivatives.
 
@@ -176,8 +191,6 @@ class SkyPlane:
         That is for ranges, for shapes that reach behind the horizon, and for very large ones.
         """
         if isinstance(shape, Circle):
-            if shape.radius > _MAX_RADIUS:
-                return None
             ellipse = self.ellipse(shape)
             if ellipse is None:
                 return None
@@ -189,7 +202,12 @@ class SkyPlane:
         return None
 
     def ellipse(self, circle: Circle) -> Ellipse | None:
-        """The circle on the plane; infinitely far behind the horizon, None where it meets it."""
+        """The circle on the plane; infinitely far behind the horizon, None where it meets it.
+
+        None as well where it is very large.
+        """
+        if circle.radius > _MAX_RADIUS:
+            return None
         lon, lat = radians(circle.lon), radians(circle.lat)
         z, across = sin(lat), cos(lat)
         x, y = across * cos(lon), across * sin(lon)

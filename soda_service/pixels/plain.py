@@ -28,16 +28,14 @@ _MOST_RUNS: Final = 16_384
 class PlainReader:
     """Reads boxes of one uncompressed image; safe to use from several threads."""
 
-    __slots__ = ("_itemsize", "_naxis", "_offset", "_source", "_strides")
+    __slots__ = ("_layout", "_source")
 
     def __init__(self, layout: HduLayout, source: LocalSource) -> None:
         """Raises CorruptFileError where the file has no room for the image."""
         self._source = source
-        self._naxis = layout.naxis
-        self._offset = layout.data_offset
-        self._itemsize = abs(layout.bitpix) // 8
-        self._strides, size = _strides(layout.naxis, self._itemsize)
-        if self._offset + size > source.version.size:
+        self._layout = layout
+        _, size = _strides(layout.naxis, abs(layout.bitpix) // 8)
+        if layout.data_offset + size > source.version.size:
             raise CorruptFileError(
                 f"the file ends inside the data of HDU {layout.index}", path=source.path
             )
@@ -48,38 +46,34 @@ class PlainReader:
         A band has at most *band_bytes*, as far as single pixels allow, and memory holds
         little more than one. Raises CorruptFileError, SourceUnavailableError.
         """
-        for grid in self._runs(box).bands(band_bytes, most_runs=_MOST_RUNS):
+        for grid in runs_of(self._layout, box).bands(band_bytes, most_runs=_MOST_RUNS):
             yield self._source.read_runs(grid)
 
-    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
-        """Fill *target* with the stored values of *box* if they are in memory; never blocks.
 
-        False where they are not, or are more than `storage.local.RESIDENT_LIMIT`.
-        """
-        return self._source.copy_resident(self._runs(box), target)
-
-    def _runs(self, box: PixelBox) -> RunGrid:
-        lower, upper, naxis, strides = box.lower, box.upper, self._naxis, self._strides
-        start = self._offset
-        length = self._itemsize
-        counts: list[int] = []
-        steps: list[int] = []
-        whole = True
-        # Every axis before this one is whole: what follows is one piece with it.
-        for low, high, axis_length, step in zip(lower, upper, naxis, strides, strict=True):
-            if high > axis_length:
-                raise ValueError(f"{box.section} reaches out of an image of axes {naxis}")
-            start += low * step
-            count = high - low
-            if whole:
-                length *= count
-            elif count > 1:
-                counts.append(count)
-                steps.append(step)
-            whole = whole and count == axis_length
-        counts.reverse()
-        steps.reverse()
-        return RunGrid(start, length, tuple(counts), tuple(steps), self._itemsize)
+def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:
+    """Where the pixels of *box* lie in the file; ValueError where it is not of the image."""
+    naxis, itemsize = layout.naxis, abs(layout.bitpix) // 8
+    strides, _ = _strides(naxis, itemsize)
+    start = layout.data_offset
+    length = itemsize
+    counts: list[int] = []
+    steps: list[int] = []
+    whole = True
+    # Every axis before this one is whole: what follows is one piece with it.
+    for low, high, axis_length, step in zip(box.lower, box.upper, naxis, strides, strict=True):
+        if high > axis_length:
+            raise ValueError(f"{box.section} reaches out of an image of axes {naxis}")
+        start += low * step
+        count = high - low
+        if whole:
+            length *= count
+            whole = count == axis_length
+        elif count > 1:
+            counts.append(count)
+            steps.append(step)
+    counts.reverse()
+    steps.reverse()
+    return RunGrid(start, length, tuple(counts), tuple(steps), itemsize)
 
 
 @lru_cache(maxsize=1024)

@@ -27,9 +27,6 @@ class PixelReader(Protocol):
         box that is not of this image, CorruptFileError, SourceUnavailableError.
         """
 
-    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
-        """Fill *target* with all of the same; False where that could block or take long."""
-
 
 def open_reader(layout: HduLayout, source: LocalSource) -> PixelReader:
     """The reader of the image *layout*; *source* is the (inflated) file that holds it.

@@ -87,11 +87,6 @@ class TiledReader:
             for at in range(0, len(pixels), band_bytes):
                 yield pixels[at : at + band_bytes]
 
-    def copy_resident(self, box: PixelBox, target: memoryview) -> bool:
-        """False: decompressing takes longer than an event loop should wait."""
-        del box, target
-        return False
-
     def _pixels(self, part: PixelBox, box: PixelBox, kept: _KeptTiles) -> Values:
         """The stored values of *part*, which is one of those that *box* is taken in."""
         if self._has_rows(part, box):

@@ -184,7 +184,10 @@ class LocalSource:
         since it was opened.
         """
         start, length, counts, steps, _ = grid
-        end, version, descriptor = grid.end, self.version, self._descriptor
+        version, descriptor = self.version, self._descriptor
+        end = start + length
+        for count, step in zip(counts, steps, strict=True):
+            end += (count - 1) * step
         if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
             return False
         mapping, address, kernel_tells = self._mapped or self._map()

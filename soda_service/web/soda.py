@@ -61,13 +61,13 @@ async def _send(
     media_type: str | None,
     services: Services,
 ) -> None:
-    etag = plan.etag.encode("ascii")
+    etag, modified_ns = plan.etag.encode("ascii"), plan.modified_ns
     headers: RawHeaders = [
         (b"etag", etag),
-        (b"last-modified", http_date(plan.modified_ns)),
+        (b"last-modified", http_date(modified_ns)),
         _NO_TRANSFORM,
     ]
-    if scope["method"] != "POST" and is_unmodified(scope, etag=etag, modified_ns=plan.modified_ns):
+    if scope["method"] != "POST" and is_unmodified(scope, etag=etag, modified_ns=modified_ns):
         await send_empty(send, 304, headers)
         return
     content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
