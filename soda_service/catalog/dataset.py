@@ -90,7 +90,7 @@ class DatasetHdu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detail:
-    """A named set of HDUs that a collection offers (DESIGN: `CUTOUTDETAIL`)."""
+    """A named set of HDUs that a collection offers (what CUTOUTDETAIL names)."""
 
     name: str
     """As it stands in the request, `Image` say."""

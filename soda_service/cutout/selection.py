@@ -63,9 +63,7 @@ def format_hdu_name(name: HduName) -> str:
 
 def of_detail(hdus: Iterable[DatasetHdu], detail: Detail) -> list[DatasetHdu]:
     """The HDUs that *detail* holds, by EXTNAME or role, in the order of the file."""
-    wanted = {name.upper() for name in detail.hdus}
-    everything = "*" in wanted
-    return [one for one in hdus if everything or not wanted.isdisjoint(_names(one))]
+    return [one for one in hdus if detail.holds(one)]
 
 
 def named(hdus: Sequence[DatasetHdu], names: Sequence[HduName]) -> list[DatasetHdu]:
@@ -96,10 +94,6 @@ def plain_names(hdus: Sequence[DatasetHdu]) -> list[str]:
         fits = is_read and keys[name, version] == 1
         found.append(text if fits else str(one.layout.index))
     return found
-
-
-def _names(hdu: DatasetHdu) -> set[str]:
-    return {_name(hdu), hdu.role.upper()} - {""}
 
 
 def _name(hdu: DatasetHdu) -> str:

@@ -190,7 +190,7 @@ def _pixel_limits(part: str, text: str) -> tuple[int, int] | None:
         return None
     numbers = [first, *others]
     if len(numbers) > 2 or not all(_PIXEL_NUMBER.fullmatch(word) for word in numbers):
-        raise _refusal(f"PIXELS is [x1:x2,y1:y2,...] or has * for an axis: {_excerpt(part)}", text)
+        raise _refusal("PIXELS is [x1:x2,y1:y2,...] or has * for an axis", text)
     low, high = int(numbers[0]), int(numbers[-1])
     if low > high:
         raise _refusal(f"PIXELS has {low} before {high}, and cannot turn an axis round", text)

@@ -121,7 +121,7 @@ def test_dl_003_no_id_is_an_empty_table(wire: Wire) -> None:
 
 
 def test_dl_004_too_many_ids_overflow_between_two(wire: Wire) -> None:
-    """A thousand are answered (DESIGN §1.4), each with all its rows, and the rest is said."""
+    """A thousand are answered (`links_limit`), each with all its rows, and the rest is said."""
     whole = links(wire.get(LINKS, ID=VISIT))
     unknown = [f"ivo://demo.invalid/visits?none-{number}" for number in range(1500)]
     answer = wire.post(LINKS, ID=[*unknown[:999], VISIT, *unknown[999:]])
@@ -348,7 +348,7 @@ def test_dl_016_040_046_several_datasets_share_generic_ones(wire: Wire) -> None:
 
 
 def test_the_details_of_a_visit(wire: Wire) -> None:
-    """Rubin's three, as DESIGN §1.4 fixes them."""
+    """Rubin's three, as its notebooks know them."""
     document = wire.get(LINKS, ID=VISIT).content
     details = {
         str(one.get("ID")): input_params(one)["CUTOUTDETAIL"].get("value")
