@@ -26,7 +26,7 @@ from soda_service.pixels.filled import filled_bands
 from soda_service.pixels.plain import runs_of
 from soda_service.pixels.reader import open_reader
 from soda_service.pixels.tilepass import passed_tiles
-from soda_service.render.fits import FitsPart, checksummed, fits_chunks
+from soda_service.render.fits import FitsPart, awaits_sums, checksummed, fits_chunks
 from soda_service.render.headertext import header_text
 from soda_service.render.packed import TiledPart, gzipped, tile_compressed
 from soda_service.render.spool import SpoolRoom
@@ -36,7 +36,7 @@ from soda_service.storage.pool import OpenFiles
 from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from soda_service.catalog.dataset import Dataset
     from soda_service.config import Settings
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["NOT_QUICK", "CutoutPlan", "Cutter", "Quickness"]
+__all__ = ["NOT_QUICK", "AbandonedError", "CutoutPlan", "Cutter", "Quickness"]
 
 BAND_BYTES: Final = 256 * 1024
 """Bytes of pixels in one chunk of an answer: large enough to be cheap, small enough to wait."""
@@ -135,16 +135,17 @@ class Cutter:
             else:
                 yield from fits_chunks(_parts(plan, source), BAND_BYTES)
 
-    def pack(self, plan: CutoutPlan) -> PackedFile:
+    def pack(self, plan: CutoutPlan, stopped: Callable[[], bool] = lambda: False) -> PackedFile:
         """The answer, packed as its form says, on temporary disk until it is closed; blocks.
 
         Raises what `cut` raises, UsageError where it does not fit on the disk that is set aside,
-        SourceUnavailableError where other answers take that now.
+        SourceUnavailableError where other answers take that now, and AbandonedError soon after
+        *stopped* has become true.
         """
         with self._open(plan) as source:
             if plan.form.packing is Packing.GZIP:
-                return gzipped(_parts(plan, source), self._spools)
-            return tile_compressed(_tiled_parts(plan, source), self._spools)
+                return gzipped(_parts(plan, source, stopped), self._spools)
+            return tile_compressed(_tiled_parts(plan, source, stopped), self._spools)
 
     def cut_resident(self, plan: CutoutPlan) -> memoryview | None:
         """The whole answer if it is small and its pixels are in memory; never blocks."""
@@ -206,18 +207,34 @@ def _file_bands(source: LocalSource) -> Iterator[Buffer]:
         yield _unchanged(source, start, min(BAND_BYTES, size - start))
 
 
-def _parts(plan: CutoutPlan, source: LocalSource) -> Iterator[FitsPart]:
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+def _parts(
+    plan: CutoutPlan, source: LocalSource, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[FitsPart]:
     for one in plan.hdus:
         header = one.header
-        if plan.form.checksums and one.box is not None:
+        if plan.form.checksums and awaits_sums(header):
             # The sums stand before the pixels, which are therefore read twice.
-            header = checksummed(header, _data(one, source))
-        yield FitsPart(header=header, data=_data(one, source), data_size=one.data_size)
+            header = checksummed(header, _until(stopped, _data(one, source)))
+        data = _until(stopped, _data(one, source))
+        yield FitsPart(header=header, data=data, data_size=one.data_size)
 
 
-def _tiled_parts(plan: CutoutPlan, source: LocalSource) -> Iterator[FitsPart | TiledPart]:
+def _until(stopped: Callable[[], bool], bands: Iterator[Buffer]) -> Iterator[Buffer]:
+    for band in bands:
+        if stopped():
+            raise AbandonedError
+        yield band
+
+
+def _tiled_parts(
+    plan: CutoutPlan, source: LocalSource, stopped: Callable[[], bool]
+) -> Iterator[FitsPart | TiledPart]:
     """The same with the tiles of the parent where they can be taken as they are."""
-    for one, part in zip(plan.hdus, _parts(plan, source), strict=True):
+    for one, part in zip(plan.hdus, _parts(plan, source, stopped), strict=True):
         tiles = None
         if type(one.box) is PixelBox and one.filling is None:
             tiles = passed_tiles(one.hdu.layout, one.box, source)

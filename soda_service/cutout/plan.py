@@ -45,6 +45,10 @@ class CutoutPlan(NamedTuple):
     is_copy: bool = False
     """Whether it is headers and parts of the file, and nothing is computed of pixels."""
 
+    computed_size: int = 0
+    """Bytes that have to be made for the answer, if they are more than its size: those that only
+    sums are taken of."""
+
     @property
     def modified_ns(self) -> int:
         """When the parent file was last modified, nanoseconds since 1970."""

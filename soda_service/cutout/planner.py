@@ -20,7 +20,7 @@ from soda_service.geometry.frames import Frame
 from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.geometry.shapes import Interval
 from soda_service.pixels.filled import Filling, Mask, stored_value
-from soda_service.render.fits import padding_size, with_checksum_cards
+from soda_service.render.fits import has_sums, padding_size, with_checksum_cards
 from soda_service.render.headertext import MEDIA_TYPE as TEXT, header_text
 
 if TYPE_CHECKING:
@@ -97,6 +97,9 @@ class Planner:
         if request.detail is not None:
             wanted = of_detail(wanted, self._detail(request.detail))
         if request.hdus:
+            # The primary HDU comes with every detail, so that it may be named.
+            if hdus[0].hdu not in wanted:
+                wanted = [hdus[0].hdu, *wanted]
             wanted = named(wanted, request.hdus)
         numbers = {one.layout.index for one in wanted}
         chosen = [one for one in hdus if one.hdu.layout.index in numbers]
@@ -201,7 +204,9 @@ class Planner:
         if form is not PLAIN:
             self._complete(kept, planned)
         media_type, suffix = FITS_MEDIA_TYPE, "fits"
-        size = 0
+        size = made_size = sum(
+            len(one.header) + one.data_size + padding_size(one.data_size) for one in planned
+        )
         if form is not PLAIN and form.header_only:
             size = len(header_text(one.header for one in planned))
             media_type, suffix = TEXT, "txt"
@@ -209,8 +214,6 @@ class Planner:
                 raise UsageError("headers are given as text, which is not compressed")
         else:
             suffix += _SUFFIXES[form.packing]
-            for plan in planned:
-                size += len(plan.header) + plan.data_size + padding_size(plan.data_size)
         return CutoutPlan(
             self._dataset,
             tuple(planned),
@@ -221,10 +224,11 @@ class Planner:
                 self._prepared.etag_base,
                 " ".join(map(str, numbers)),
                 sections,
-                "" if form is PLAIN else self._form_text(),
+                self._form_text(),
             ),
             form,
             is_copy and (form is PLAIN or not form.is_computed),
+            made_size if form.checksums else 0,
         )
 
     def _cut(
@@ -251,7 +255,7 @@ class Planner:
         return HduPlan(one.hdu, header, held, size, filling)
 
     def _complete(self, kept: list[_Placed], planned: list[HduPlan]) -> None:
-        """Put into the headers of cut images what can only be said once all HDUs are planned."""
+        """Put into the headers what can only be said once all HDUs are planned."""
         form = self._request.form
         for number, (one, box) in enumerate(kept):
             if not isinstance(box, PixelBox):
@@ -272,9 +276,13 @@ class Planner:
                     header, box.lower, step=step, tables=tables, most_mas=self._most_mas
                 )
                 header = with_proof_cards(header, proof)
-            if form.checksums:
-                header = with_checksum_cards(header)
             planned[number] = planned[number]._replace(header=header)
+        if form.checksums:
+            for number, plan in enumerate(planned):
+                # Sums of what is copied whole are kept, true or not, as they are.
+                if plan.box is not None or not has_sums(plan.header):
+                    summed = with_checksum_cards(plan.header)
+                    planned[number] = plan._replace(header=summed)
 
     def _filled(
         self, one: PreparedHdu, box: PixelBox, held: PixelBox, notes: tuple[bytes, ...]
@@ -346,9 +354,13 @@ class Planner:
         return not (is_selected or request.detail is not None or request.form.checksums)
 
     def _form_text(self) -> str:
-        """What the form says, and the shape where it decides about pixels inside the box."""
+        """What else than HDUs and boxes decides about the bytes of the answer."""
         form, shape = self._request.form, self._request.shape
-        return f"{form}|{shape}" if form.masked else str(form)
+        text = b"".join(self._left_out).decode("ascii")
+        if form is not PLAIN:
+            # Inside the box the shape decides where pixels are masked.
+            text += f"{form}|{shape}" if form.masked else str(form)
+        return text + "|file" if self._is_the_file else text
 
     def _provenance(self, one: PreparedHdu, section: str) -> tuple[bytes, ...]:
         """HISTORY cards: they add up where a cutout is cut again, as keywords could not."""

@@ -42,6 +42,7 @@ class CutoutRequest(NamedTuple):
             or self.hdus
             or self.form.checksums
             or self.form.header_only
+            or self.form.masked
             or self.form.packing is not Packing.NONE
         )  # fmt: skip
 

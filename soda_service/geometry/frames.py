@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MOST_BEYOND: Final = 32_768
 """Pixels beyond the image that a shape is followed for."""
 
+_FIRST_MARGIN: Final = 2_048
+"""Pixels beyond the image that are looked at first."""
+
 _STEP: Final = 1e-3
 """Pixels between the samples that tell how the map changes."""
 _CONVERGED: Final = 1e-10
@@ -147,9 +150,10 @@ def frame_around(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Frame | None:
     shape meets nothing, or goes on for more than `MOST_BEYOND` pixels.
     """
     width = 2 * np.radians(bounding_cap(shape).radius)
-    margin = MOST_BEYOND + 1.0 if index.finest <= 0 else width / index.finest + 3
-    while margin <= MOST_BEYOND:
-        wider = _WiderGrid(grid, ceil(margin))
+    # The finest pixels say most, and may be much finer than those beyond the edges.
+    margin = min(_FIRST_MARGIN, ceil(width / index.finest) + 3) if index.finest else _FIRST_MARGIN
+    while True:
+        wider = _WiderGrid(grid, margin)
         box = box_around(shape, wider, SkyIndex.of(wider))
         if box is None:
             return None
@@ -159,8 +163,9 @@ def frame_around(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Frame | None:
                 tuple([low - beyond for low in box.lower]),
                 tuple([high - beyond for high in box.upper]),
             )
-        margin *= 4
-    return None
+        if margin == MOST_BEYOND:
+            return None
+        margin = min(4 * margin, MOST_BEYOND)
 
 
 def is_within(box: PixelBox, naxis: tuple[int, int]) -> bool:

@@ -86,6 +86,16 @@ def with_checksum_cards(header: bytes) -> bytes:
     )
 
 
+def has_sums(header: bytes) -> bool:
+    """Whether a complete header has CHECKSUM and DATASUM, right ones or ones to be filled."""
+    return {one[:8] for one in _cards(header)} >= set(_SUM_KEYWORDS)
+
+
+def awaits_sums(header: bytes) -> bool:
+    """Whether `with_checksum_cards` made the header, and `checksummed` has not filled it."""
+    return card("CHECKSUM", _NO_CHECKSUM, "HDU checksum") in header
+
+
 def checksummed(header: bytes, data: Iterable[Buffer]) -> bytes:
     """*header*, made by `with_checksum_cards`, with the sums of itself and of *data* filled in."""
     data_sum = ones_complement_sum(data)

@@ -93,7 +93,7 @@ async def _send_rest(
     threads: Threads,
 ) -> None:
     """Send *band* and what follows it, *rest* bytes in all, unless the client goes away."""
-    gone = asyncio.ensure_future(_disconnected(receive))
+    gone = asyncio.ensure_future(disconnected(receive))
     ahead: asyncio.Future[Band | None] | None = None
     try:
         while not gone.done():
@@ -145,7 +145,7 @@ async def send_document(
 async def _send_chunks(
     receive: Receive, send: Send, head: bytes, chunks: Iterator[bytes], threads: Threads
 ) -> None:
-    gone = asyncio.ensure_future(_disconnected(receive))
+    gone = asyncio.ensure_future(disconnected(receive))
     try:
         chunk: bytes | None = head
         while chunk is not None and not gone.done():
@@ -156,7 +156,8 @@ async def _send_chunks(
         gone.cancel()
 
 
-async def _disconnected(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import TYPE_CHECKING, Final
 
+from soda_service.cutout.cutter import AbandonedError
 from soda_service.cutout.form import Packing
 from soda_service.cutout.plan import CutoutPlan, Quickness
 from soda_service.errors import UsageError
+from soda_service.web.bodies import ClientGoneError
 from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
+    disconnected,
     http_date,
     is_unmodified,
     send_bands,
@@ -45,9 +50,10 @@ class SyncEndpoint:
             # SODA 1.0 §5.1: no pixels is 204, not an error.
             await send_empty(send, 204, [])
             return
-        if plan.size > services.settings.cutout_bytes:
+        size = max(plan.size, plan.computed_size)
+        if size > services.settings.cutout_bytes:
             raise UsageError(
-                f"the cutout would have {plan.size} bytes, "
+                f"the cutout would have {size} bytes, "
                 f"and at most {services.settings.cutout_bytes} are sent; ask for less of the sky"
             )
         await _send(scope, receive, send, plan, asked.media_type, services)
@@ -98,7 +104,21 @@ async def _send_packed(
     services: Services,
 ) -> None:
     """An answer whose size is known once it lies on disk, for HEAD too."""
-    packed = await services.long_work.call(services.cutter.pack, plan)
+    stopped = threading.Event()
+    gone = asyncio.ensure_future(disconnected(receive))
+    packing = asyncio.ensure_future(
+        services.long_work.call(services.cutter.pack, plan, stopped.is_set)
+    )
+    try:
+        await asyncio.wait({gone, packing}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not packing.done():
+            stopped.set()
+        gone.cancel()
+    try:
+        packed = await packing
+    except AbandonedError:
+        raise ClientGoneError from None
     with packed:
         if scope["method"] == "HEAD":
             await send_head(send, headers, packed.size)

@@ -17,7 +17,15 @@ from support.cutouts import File, Hdu, Workbench, compare
 from support.images import HEIGHT, WIDTH, extension, primary, ramp, sky_cards
 
 from soda_service.config import CollectionConfig
-from soda_service.cutout.form import BLANK, CutoutForm, Edge, format_fill, parse_edge, parse_fill
+from soda_service.cutout.form import (
+    BLANK,
+    CutoutForm,
+    Edge,
+    Packing,
+    format_fill,
+    parse_edge,
+    parse_fill,
+)
 from soda_service.cutout.selection import (
     HduName,
     format_hdu_name,
@@ -27,7 +35,7 @@ from soda_service.cutout.selection import (
 )
 from soda_service.errors import UsageError
 from soda_service.geometry.dali import parse_box, parse_pixels
-from soda_service.geometry.frames import Stamp
+from soda_service.geometry.frames import PixelSection, Stamp
 from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
 from soda_service.render.headertext import header_text
 
@@ -139,7 +147,9 @@ def test_names_choose_among_the_hdus_of_a_detail(bench: Workbench, tmp_path: Pat
     subject = bench.of(path, bench.collections.model_copy(update={"collections": {"own": made}}))
     contents = subject.cut(MIDDLE, detail="Masked", hdus=hdus("MASK"))
     assert keys(contents) == [("PRIMARY", 1), ("MASK", 1)]
-    with pytest.raises(UsageError, match=r"'VARIANCE' among 1 \(IMAGE,1\), 2 \(MASK,1\)$"):
+    with pytest.raises(
+        UsageError, match=r"'VARIANCE' among 0 \(PRIMARY,1\), 1 \(IMAGE,1\), 2 \(MASK,1\)$"
+    ):
         subject.plan(MIDDLE, detail="Masked", hdus=hdus("VARIANCE"))
     subject.cutter.close()
 
@@ -454,3 +464,47 @@ def test_spellings() -> None:
     for text in ("", "clip", "paddd"):
         with pytest.raises(UsageError, match="trim, pad or refuse"):
             parse_edge(text)
+
+
+def test_tags_of_unlike_answers_differ(bench: Workbench) -> None:
+    """Also where HDUs and boxes are the same, and only headers are not."""
+    subject = bench.family("mef")
+    every = tuple(HduName(index=one.layout.index) for one in subject.dataset.hdus)
+    answers: dict[str, bytes] = {}
+    for hdus in ((), every):
+        for form in (CutoutForm(header_only=True), CutoutForm(packing=Packing.GZIP)):
+            plan = subject.plan(hdus=hdus, form=form)
+            assert plan is not None
+            contents = b"".join(subject.cutter.cut(plan))
+            assert answers.setdefault(plan.etag, contents) == contents
+
+
+def test_a_mask_needs_a_shape_even_for_a_whole_file(bench: Workbench) -> None:
+    """Not an unmasked file under a name that says nothing of it."""
+    with pytest.raises(UsageError, match="outside of a shape"):
+        bench.family("tan").plan(form=CutoutForm(masked=True))
+
+
+def test_sums_of_every_hdu(bench: Workbench) -> None:
+    """Those cut and those copied whole, tables that move among them."""
+    for name, asked in (
+        ("mef", {"hdus": (HduName(index=1),)}),
+        ("lookup_distortion", {"section": PixelSection(((0, 20), (0, 20)))}),
+    ):
+        contents = bench.family(name).cut(form=CutoutForm(checksums=True), **asked)
+        assert contents is not None
+        with fits.open(io.BytesIO(contents), checksum=True) as hdus:  # which warns of wrong ones
+            for hdu in hdus:
+                assert {"CHECKSUM", "DATASUM"} <= set(hdu.header)
+
+
+def test_work_for_sums_counts_as_size(bench: Workbench) -> None:
+    """Headers alone are small, but sums of their pixels have to be made."""
+    subject = bench.family("tan")
+    stamp = Stamp(150.1, 2.2, (4000, 3000))
+    for checksums in (False, True):
+        form = CutoutForm(header_only=True, checksums=checksums, edge=Edge.PAD)
+        plan = subject.plan(stamp=stamp, form=form)
+        assert plan is not None
+        assert (plan.computed_size > 4 * 12_000_000) == checksums
+        assert plan.size < 100_000

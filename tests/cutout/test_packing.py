@@ -12,8 +12,10 @@ from astropy.io import fits
 from support.cutouts import places_on
 from support.images import COMPRESSED_FAMILIES
 
-from soda_service.cutout.form import CutoutForm, Packing
+from soda_service.cutout.cutter import AbandonedError
+from soda_service.cutout.form import CutoutForm, Edge, Packing
 from soda_service.errors import UsageError
+from soda_service.geometry.frames import Stamp
 
 if TYPE_CHECKING:
     from support.cutouts import Subject, Workbench
@@ -89,3 +91,23 @@ def test_entity_tags_tell_them_apart(bench: Workbench) -> None:
     shape = places_on(subject.grid(0))[0].shape
     plans = [subject.plan(shape, form=CutoutForm(packing=one)) for one in Packing]
     assert len({plan.etag for plan in plans if plan is not None}) == 3
+
+
+@pytest.mark.parametrize("packing", [Packing.TILES, Packing.GZIP])
+def test_packing_ends_when_nobody_waits(bench: Workbench, packing: Packing) -> None:
+    """Soon, and its place on the disk is free again."""
+    subject = bench.family("tan")
+    form = CutoutForm(packing=packing, edge=Edge.PAD)
+    plan = subject.plan(stamp=Stamp(150.1, 2.2, (4000, 3000)), form=form)
+    assert plan is not None
+    asked = 0
+
+    def stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    with pytest.raises(AbandonedError):
+        subject.cutter.pack(plan, stopped)
+    assert asked == 4
+    assert subject.cutter._spools.taken == 0
