@@ -201,7 +201,7 @@ def cut(
         str | None, typer.Option(help='"RA DEC NX [NY]": so many pixels around a position.')
     ] = None,
     pixels: Annotated[
-        str | None, typer.Option(help='"[x1:x2,y1:y2,*]": a section of the image, from 1.')
+        str | None, typer.Option(help=r'"\[x1:x2,y1:y2,*]": a section of the image, from 1.')
     ] = None,
     band: Annotated[str | None, typer.Option(help='"LOWER UPPER", metres of wavelength.')] = None,
     time: Annotated[str | None, typer.Option(help='"LOWER UPPER", MJD, UTC.')] = None,

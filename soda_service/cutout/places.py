@@ -166,8 +166,8 @@ class Places:
                 return limited
             case Edge.REFUSE:
                 raise UsageError(
-                    f"{hdu.called} has the pixels {held.section} of {limited.section}, "
-                    "and a part was to be refused"
+                    f"{hdu.called} ends: of {limited.section} it has {held.section} only, "
+                    "and less than all was to be refused"
                 )
 
     def _limited(self, hdu: PreparedHdu, box: PixelBox) -> PixelBox | None:
@@ -220,4 +220,4 @@ def _section_of(hdu: PreparedHdu, section: PixelSection) -> Frame:
     try:
         return frame_of_section(section, hdu.hdu.layout.naxis)
     except ValueError as error:
-        raise UsageError(f"{hdu.called}: the section has {error}") from None
+        raise UsageError(f"{hdu.called}: the section has {error}; choose others with HDU") from None

@@ -78,6 +78,8 @@ class Planner:
             return None
         placed = [(hdu, self._place(hdu)) for hdu in chosen]
         boxes = [box for _, box in placed if isinstance(box, PixelBox)]
+        if self._misses_an_axis(placed):
+            return None
         if not boxes:
             self._refuse_if_no_sky(chosen)
             return None
@@ -134,6 +136,20 @@ class Planner:
             states = obscore.pol_states or ""
             meet &= any(f"/{state}/" in states for state in request.pol)
         return meet
+
+    def _misses_an_axis(self, placed: list[_Placed]) -> bool:
+        """Whether all images with one of the axes asked for are missed: others are beside it."""
+        request = self._request
+        images = [(one.axes_wcs, box) for one, box in placed if one.is_cuttable]
+        met = [
+            [box for wcs, box in images if wcs is not None and getattr(wcs, axis) is not None]
+            for axis, asked in (
+                ("spectral", request.band), ("temporal", request.time),
+                ("polarization", request.pol),
+            )
+            if asked
+        ]  # fmt: skip
+        return any(boxes and not any(boxes) for boxes in met)
 
     def _whole(self, hdu: PreparedHdu) -> Whole | None:
         """What becomes of an HDU where nothing limits any axis."""
@@ -319,7 +335,8 @@ class Planner:
         hint = "" if blank is not None or layout.bitpix < 0 else " and no BLANK"
         raise UsageError(
             f"{one.called} has pixels to be filled, {abs(layout.bitpix)}-bit {kind}{hint}, "
-            f"that cannot be {said[:100]}: say a value that they can have"
+            f"whose stored values cannot be {said[:100]}: FILL takes one that they can be, "
+            "and may be given several times, each HDU taking the first that fits"
         )
 
     def _uncut(

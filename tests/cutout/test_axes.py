@@ -162,6 +162,19 @@ def test_states_between_are_left_out(
     assert subject.cut(shape, pol=states[::-1]) == contents
 
 
+def test_what_lies_beside_an_axis_is_no_answer(bench: Workbench, tmp_path: Path) -> None:
+    """A band that misses the cube is 204, whatever flat image is beside the cube."""
+    flat = fits.ImageHDU(np.zeros((13, 17), np.float32), name="FIELDMAP")
+    with fits.open(bench.family("cube_frequency").path) as hdus:
+        fits.HDUList([*hdus, flat]).writeto(tmp_path / "file.fits")
+    subject = bench.of(tmp_path / "file.fits")
+    assert subject.plan(band=Interval(1e-9, 2e-9)) is None
+    inside = subject.plan(band=between(frequency_edge(4.2), frequency_edge(6.3)))
+    assert inside is not None
+    assert [one.hdu.layout.name for one in inside.hdus] == ["", "FIELDMAP"]
+    subject.cutter.close()
+
+
 def test_every_axis_at_once(bench: Workbench) -> None:
     """Sky, polarization and wavelength of one hypercube."""
     found = section_of(

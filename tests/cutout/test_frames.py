@@ -398,7 +398,7 @@ def test_shapes_at_the_edge(bench: Workbench, tmp_path: Path, name: str) -> None
         if is_inside:
             assert subject.cut(shape, form=REFUSED) == subject.cut(shape)
         else:
-            with pytest.raises(UsageError, match="a part was to be refused"):
+            with pytest.raises(UsageError, match="less than all was to be refused"):
                 subject.plan(shape, form=REFUSED)
     assert subject.plan(Circle(330.0, 2.0, 0.1), form=PADDED) is None
     larger.cutter.close()
@@ -503,7 +503,7 @@ def test_what_a_type_cannot_hold_is_refused(
     bench: Workbench, tmp_path: Path, dtype: str, cards: Any, fill: Any
 ) -> None:
     """Before anything is sent, and only where something has to be filled."""
-    with pytest.raises(UsageError, match=r"HDU 0.*to be filled.*say a value"):
+    with pytest.raises(UsageError, match=r"HDU 0.*to be filled.*FILL takes one"):
         filled(bench, tmp_path, dtype, cards, fill=fill)
     subject = bench.of(tmp_path / f"{dtype}.fits")
     form = CutoutForm(edge=Edge.PAD, fill=fill)
