@@ -303,7 +303,7 @@ def _fitscut(folder: Path) -> Callable[[Box], object]:
                  f"--columns={box.high[0] - box.low[0]}",
                  f"--rows={box.high[1] - box.low[1]}"]  # fmt: skip
         return subprocess.run(
-            ["fitscut", "--fits", *sizes, str(box.field.path), str(target)],
+            ["fitscut", "--force", *sizes, str(box.field.path), str(target)],
             check=True,
             capture_output=True,
         )
