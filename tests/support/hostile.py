@@ -139,7 +139,7 @@ for _length, (_fate, _says) in _borders().items():
 for _length in (1, 2, 3, 9, 10, 11, 18, 40, -9, -8, -4, -1):
     _add(
         f"gzip_cut_at_{_length}",
-        lambda length=_length: gzip.compress(_plain(), mtime=0)[:length],  # type: ignore[misc]
+        lambda length=_length: gzip.compress(_plain(), mtime=0)[:length],  # type: ignore[misc]  # the default binds
         Fate.REFUSED,
         "truncated|damaged|SIMPLE",
         ".fits.gz",
@@ -157,7 +157,7 @@ for _keyword, _values in {
     for _number, _value in enumerate(_values):
         _add(
             f"lies_{_keyword.lower()}_{_number}",
-            lambda keyword=_keyword, value=_value: changed(_plain(), keyword, value),  # type: ignore[misc]
+            lambda keyword=_keyword, value=_value: changed(_plain(), keyword, value),  # type: ignore[misc]  # the default binds
             Fate.REFUSED,
             "HDU 0",
         )
@@ -176,7 +176,7 @@ for _keyword in ("PCOUNT", "GCOUNT"):
     for _number, _value in enumerate(("-1", "1.5", "'1'", "T", *_HUGE)):
         _add(
             f"lies_{_keyword.lower()}_{_number}",
-            lambda keyword=_keyword, value=_value: changed(  # type: ignore[misc]
+            lambda keyword=_keyword, value=_value: changed(  # type: ignore[misc]  # the default binds
                 primary(None) + extension(ramp(WIDTH, HEIGHT), sky_cards()), keyword, value
             ),
             Fate.REFUSED,
@@ -275,7 +275,7 @@ for _name, _card in {
     "unit_of_many_powers": "CUNIT1  = '10**(9)deg.m**(9999999).s/s/s/s/s(((((((((('",
     "format_of_printf": "CTYPE1  = '%s%s%s%n-TAN'",
 }.items():
-    _add(f"absurd_{_name}", lambda card=_card: _instead(card), Fate.ANY)  # type: ignore[misc]
+    _add(f"absurd_{_name}", lambda card=_card: _instead(card), Fate.ANY)  # type: ignore[misc]  # the default binds
 _add("absurd_cd_of_infinity", lambda: primary(ramp(WIDTH, HEIGHT), [
     *without(sky_cards(), "CDELT1", "CDELT2"), *without(ROTATED_CD, "CD1_1"),
     "CD1_1   =              1.0E308", "CD1_2   =             -1.0E308"]), Fate.ANY)  # fmt: skip
@@ -346,7 +346,7 @@ _add("tab_of_another_version", lambda: _tab(
 for _index in ("up and down", "nothing"):
     _add(
         f"tab_index_of_{_index.replace(' ', '_')}",
-        lambda index=_index: FAMILIES["tab_alternate"]().replace(  # type: ignore[misc]
+        lambda index=_index: FAMILIES["tab_alternate"]().replace(  # type: ignore[misc]  # the default binds
             np.array([1.0, 10, 25, 40, 55, 61]).astype(">f8").tobytes(),
             (np.zeros(6) if index == "nothing" else np.array([1.0, 9, 3, 40, 5, 61]))
             .astype(">f8")
@@ -395,7 +395,7 @@ for _name, _count, _offset in (
     ("beyond_the_heap", None, 2**31 - 1), ("before_the_heap", None, -8),
     ("all_huge", 2**31 - 1, 2**31 - 1), ("one_byte", 1, None),
 ):  # fmt: skip
-    _add(f"tiles_{_name}", lambda count=_count, offset=_offset: _descriptors(count, offset),  # type: ignore[misc]
+    _add(f"tiles_{_name}", lambda count=_count, offset=_offset: _descriptors(count, offset),  # type: ignore[misc]  # the default binds
          Fate.DAMAGED, "HDU 1", ".fits.fz")  # fmt: skip
 _add("tiles_all_the_same", lambda: _descriptors(None, 0), Fate.ANY, suffix=".fits.fz")
 _add("tiles_all_empty", lambda: _descriptors(0, 0), Fate.ANY, suffix=".fits.fz")
@@ -433,7 +433,7 @@ for _keyword, _value, _fate in (
     _alike = f"tiles_{_keyword.lower()}_"
     _add(
         f"{_alike}{sum(one.startswith(_alike) for one in SPECIMENS)}",
-        lambda keyword=_keyword, value=_value: changed(  # type: ignore[misc]
+        lambda keyword=_keyword, value=_value: changed(  # type: ignore[misc]  # the default binds
             FAMILIES[_TILES](), keyword, value, last=True
         ),
         _fate,
@@ -441,7 +441,7 @@ for _keyword, _value, _fate in (
         ".fits.fz",
     )
 for _value in ("-1", "9223372036854775807", "3", "'x'"):
-    _add(f"tiles_theap_{_value.strip(chr(39))}", lambda value=_value: FAMILIES[_TILES]().replace(  # type: ignore[misc]
+    _add(f"tiles_theap_{_value.strip(chr(39))}", lambda value=_value: FAMILIES[_TILES]().replace(  # type: ignore[misc]  # the default binds
         b"ZIMAGE  =", f"THEAP   = {value:>20}".encode().ljust(80) + b"ZIMAGE  =", 1).replace(
         b" " * 80, b"", 1), Fate.ANY, suffix=".fits.fz")  # fmt: skip
 
