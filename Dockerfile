@@ -19,7 +19,8 @@ ENV SODA_HOST=0.0.0.0 \
     SODA_PORT=8080 \
     SODA_DATA_DIR=/data \
     SODA_CATALOG=sqlite:////catalog/catalog.sqlite \
-    SODA_CACHE_DIR=/catalog/cache
+    SODA_CACHE_DIR=/catalog/cache \
+    SODA_SPOOL_DIR=/catalog/spool
 VOLUME ["/data", "/catalog"]
 EXPOSE 8080
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \

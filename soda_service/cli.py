@@ -96,6 +96,7 @@ def demo(
         "collections": resource_path("config/collections.toml"),
         "catalog": f"sqlite:///{directory / 'catalog.sqlite'}",
         "cache_dir": directory / "cache",
+        "spool_dir": directory / "spool",
     }
     # A container keeps its catalog elsewhere and says so in the environment.
     places = {key: at for key, at in places.items() if f"SODA_{key.upper()}" not in os.environ}
