@@ -5,6 +5,7 @@ Offsets are 0-based bytes; ranges are half-open.
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from soda_service.storage.local import LocalSource
+    from soda_service.storage.remote import RemoteSource
+    from soda_service.storage.runs import RunGrid
+    from soda_service.storage.stores import RemoteStores
 
 
 class FileVersion(NamedTuple):
@@ -20,12 +24,17 @@ class FileVersion(NamedTuple):
     size: int
     """Bytes."""
     modified_ns: int
-    """Modification time, nanoseconds since 1970."""
+    """Modification time, nanoseconds since 1970; whole seconds for an object in a store."""
+    tag: str = ""
+    """The entity tag that a store gives the object, quotes included; empty for a local file."""
 
     @property
     def etag(self) -> str:
-        """A strong entity tag (RFC 9110 §8.8.3), quotes included."""
-        return f'"{self.size:x}-{self.modified_ns:x}"'
+        """A strong entity tag (RFC 9110 §8.8.3) of our own, quotes included."""
+        if not self.tag:
+            return f'"{self.size:x}-{self.modified_ns:x}"'
+        digest = blake2b(self.tag.encode(), digest_size=8).hexdigest()
+        return f'"{self.size:x}-{self.modified_ns:x}-{digest}"'
 
 
 class ByteSource(Protocol):
@@ -58,13 +67,44 @@ class ByteSource(Protocol):
     ) -> None: ...
 
 
-def open_source(url: str) -> LocalSource:
-    """The source at *url*, an absolute path or a file URL; to be closed by the caller.
+class RunSource(ByteSource, Protocol):
+    """A source that gives the boxes of an image: what readers of pixels need."""
 
-    Raises FileNotFoundError when nothing is there (its message names no path; who knows the
-    identifier makes an UnknownDatasetError of it), SourceUnavailableError when it cannot be
-    opened, ConfigurationError for a scheme that is not supported.
+    @property
+    def path(self) -> str:
+        """Where it lies, for the log and never for a client."""
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fills *buffer* with the bytes from *start*; raises what `read` raises."""
+
+    def read_runs(self, grid: RunGrid) -> memoryview:
+        """The runs of *grid*, one after another; raises what `read` raises."""
+
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        """Fill *target* with the runs of *grid* if they are in memory; never blocks."""
+
+
+def is_remote(url: str) -> bool:
+    """Whether *url* names an object in a store rather than a file of this machine."""
+    return not url.startswith("/") and url.partition("://")[0].lower() in _REMOTE_SCHEMES
+
+
+_REMOTE_SCHEMES = frozenset(("s3", "gs", "az", "http", "https"))
+
+
+def open_source(
+    url: str, stores: RemoteStores | None = None, version: FileVersion | None = None
+) -> LocalSource | RemoteSource:
+    """The source at *url*, an absolute path, a file URL or, with *stores*, an object in one.
+
+    To be closed by the caller. Which objects may be reached, *stores* says. An object whose
+    *version* is known is opened without a request. Raises FileNotFoundError when nothing is
+    there (its message names no path; who knows the identifier makes an UnknownDatasetError of
+    it), SourceUnavailableError when it cannot be opened, ConfigurationError for a scheme that
+    is not supported and for an object in no configured store.
     """
+    if stores is not None and is_remote(url):
+        return stores.open(url, version)
     from soda_service.storage.local import LocalSource  # the implementation needs this module
 
     return LocalSource.open(url)

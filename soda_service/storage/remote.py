@@ -1,0 +1,337 @@
+"""An object in a store as a source: few requests, in parallel, and what they gave is kept.
+
+Every answer is of the version that the source was opened on, or it is an error. Whether the
+object is still that version is asked by the same requests; where everything was kept already,
+by a request of its own, once in a while (`RemoteLimits.fresh_seconds`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from contextlib import contextmanager
+from hashlib import blake2b
+from math import prod
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+
+from soda_service.errors import CorruptFileError
+from soda_service.storage.blockcache import BLOCK_BYTES
+from soda_service.storage.spans import Span, Spread, blocks, joined, pieces
+from soda_service.storage.stores import ObjectChangedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from types import TracebackType
+
+    from soda_service.storage.blockcache import BlockCache, Part
+    from soda_service.storage.runs import RunGrid
+    from soda_service.storage.source import FileVersion
+    from soda_service.storage.stores import RemotePlace, Store
+
+RESIDENT_LIMIT: Final = 1024 * 1024
+"""Most bytes that one call copies without waiting."""
+
+_RESIDENT_BLOCKS: Final = 64
+"""Most blocks from which they are copied: each costs some microseconds."""
+_RESIDENT_RUNS: Final = 16_384
+_AHEAD_SHARE: Final = 8
+"""The share of the memory cache that is read ahead for one reader."""
+
+
+class RemoteSource:
+    """An object of one version; safe to use from several threads. It holds nothing open."""
+
+    def __init__(
+        self,
+        store: Store,
+        place: RemotePlace,
+        version: FileVersion,
+        *,
+        cache: BlockCache,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        """*pool* makes requests beside those of the reading thread."""
+        self.version = version
+        self.path = place.url
+        self._store = store
+        self._place = place
+        self._cache = cache
+        self._pool = pool
+        named = f"{version.size} {version.modified_ns} {version.tag} {place.url}"
+        self._key = blake2b(named.encode(), digest_size=20).hexdigest()
+        self._confirmed = float("-inf")
+        """When the store last said that the object is that of `version`."""
+        self._changed: ObjectChangedError | None = None
+        self._run_start = 0
+        """Where the readings began of which each began where the one before it ended."""
+        self._read_to = -1
+        """Where the last of them ended."""
+        self._ahead = 0
+        """Bytes to be read beyond what is asked for, as far as readings follow each other."""
+
+    @property
+    def gulp_bytes(self) -> int:
+        """How much of a box is best asked for at once.
+
+        With a fifth more between its runs it still is what may fly, two requests as a rule.
+        """
+        return self._store.limits.flight_bytes * 3 // 4
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly *length* bytes from *start*; may block.
+
+        Raises CorruptFileError where the object ends before them, SourceUnavailableError where
+        they cannot be reached or the object has changed.
+        """
+        self._check_inside(start, length)
+        buffer = bytearray(length)
+        self.read_into(start, memoryview(buffer))
+        return bytes(buffer)
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """Fills *buffer* with the bytes from *start*; raises what `read` raises."""
+        stop = start + len(buffer)
+        self._check_inside(start, len(buffer))
+
+        def put(at: int, content: memoryview) -> None:
+            low, high = max(at, start), min(at + len(content), stop)
+            if low < high:
+                buffer[low - start : high - start] = content[low - at : high - at]
+
+        limit = self._store.limits.piece_bytes
+        most = min(limit, self._cache.budget // _AHEAD_SHARE)
+        # Who reads on will want what follows; each time more, as much as one request gives.
+        follows = start == self._read_to and most >= BLOCK_BYTES
+        self._ahead = min(max(2 * self._ahead, BLOCK_BYTES), most) if follows else 0
+        self._run_start = self._run_start if follows else start
+        self._read_to = stop
+        if not len(buffer):
+            return
+        # A file that is read from end to end must not drive out what others want again.
+        passes = follows and stop - self._run_start > limit
+        self._gather([Span(start, stop)], put, ahead=self._ahead, passes=passes)
+        if passes:
+            self._cache.forget(self._key, start, stop)
+
+    def read_runs(self, grid: RunGrid) -> memoryview:
+        """The runs of *grid*, one after another; may block; raises what `read` raises."""
+        self._check_inside(grid.start, grid.end - grid.start)
+        runs = np.empty(grid.size, np.uint8)
+        if grid.size:
+            starts = grid.starts()
+            spans = joined(starts, grid.length, gap=self._store.limits.gap_bytes)
+            self._gather(spans, Spread(starts, grid.length, runs.data).put)
+        return runs.data
+
+    def read_once(self, start: int, length: int) -> bytes:
+        """The same as `read`, by one request, and nothing of it is kept."""
+        self._check_inside(start, length)
+        self.check_unchanged()
+        if not length:
+            return b""
+        parts = self._request(Span(start, start + length))
+        return b"".join(part.content for part in parts)
+
+    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Bring these ranges into memory, by few requests in parallel; may block.
+
+        They are half-open and ascend. As far as the memory cache has room for them, readings
+        soon after make no request. Raises what `read` raises.
+        """
+        wanted: list[Span] = []
+        for start, stop in spans:
+            self._check_inside(start, stop - start)
+            _append(wanted, Span(start, stop), gap=self._store.limits.gap_bytes)
+        self._gather([span for span in wanted if span.start < span.stop], _put_nowhere)
+
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        """Fill *target* with the runs of *grid* if they are in memory; never blocks.
+
+        *target* has exactly their size. False, with anything in *target*, where they are not,
+        are more than `RESIDENT_LIMIT` or too much scattered, or where the store has not been
+        asked for some time whether the object is still the same.
+        """
+        if len(target) > RESIDENT_LIMIT or prod(grid.counts) > _RESIDENT_RUNS or not grid.size:
+            return False
+        if grid.start < 0 or grid.end > self.version.size or not self._is_fresh():
+            return False
+        starts, length = grid.starts(), grid.length
+        spans = joined(starts, length, gap=self._store.limits.gap_bytes)
+        if sum(span.stop - span.start for span in spans) > _RESIDENT_BLOCKS * BLOCK_BYTES:
+            return False
+        spread = Spread(starts, length, target)
+        for span in spans:
+            for block in blocks(span, BLOCK_BYTES):
+                content = self._cache.peek(self._key, *block)
+                if content is None:
+                    return False
+                spread.put(block.start, content)
+        return True
+
+    def check_unchanged(self) -> None:
+        """Raises SourceUnavailableError where a reading has found that the object has changed.
+
+        No request is made: what has been read was of this version, whatever came after it.
+        """
+        if self._changed is not None:
+            raise ObjectChangedError(str(self._changed), path=self.path)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<RemoteSource of {self.version.size} bytes>"
+
+    def _gather(
+        self,
+        spans: list[Span],
+        put: Callable[[int, memoryview], None],
+        *,
+        ahead: int = 0,
+        passes: bool = False,
+    ) -> None:
+        """Gives *put* what *spans* hold, part by part and in no order.
+
+        What is missing is asked for in one go, and up to *ahead* bytes beyond its end. It is
+        kept in memory and on disk; only in memory where it *passes*.
+        """
+        self.check_unchanged()
+        limits = self._store.limits
+        missing: list[Span] = []
+        for span in spans:
+            for block in blocks(span, BLOCK_BYTES):
+                content = self._cache.get(self._key, *block)
+                if content is None:
+                    _append(missing, block, gap=limits.gap_bytes)
+                else:
+                    put(block.start, content)
+        if missing:
+            start, stop = missing[-1]
+            missing[-1] = Span(start, min(stop + ahead, self.version.size))
+            wanted = pieces(missing, most=limits.piece_bytes, grain=BLOCK_BYTES)
+            self._fetch(wanted, put, passes=passes)
+        elif not self._is_fresh():
+            self._confirm()
+
+    def _fetch(
+        self, wanted: list[Span], put: Callable[[int, memoryview], None], *, passes: bool
+    ) -> None:
+        """Asks for *wanted*, some at a time, and gives *put* what came."""
+        limits = self._store.limits
+        if len(wanted) == 1:
+            self._land(self._request(wanted[0]), put, passes=passes)
+            return
+        flying: deque[tuple[int, Future[list[Part]]]] = deque()
+        size = 0
+        try:
+            for span in wanted:
+                more = span.stop - span.start
+                while flying and (
+                    size + more > limits.flight_bytes or len(flying) >= limits.parallel
+                ):
+                    landed, future = flying.popleft()
+                    self._land(future.result(), put, passes=passes)
+                    size -= landed
+                flying.append((more, self._pool.submit(self._request, span)))
+                size += more
+            while flying:
+                self._land(flying.popleft()[1].result(), put, passes=passes)
+        finally:
+            for _, future in flying:
+                future.cancel()
+
+    def _request(self, span: Span) -> list[Part]:
+        with self._noticing():
+            return self._store.fetch(self._place, self.version, span)
+
+    def _land(
+        self, parts: list[Part], put: Callable[[int, memoryview], None], *, passes: bool
+    ) -> None:
+        for part in parts:
+            self._cache.put(self._key, part.start, part.content, only_memory=passes)
+            put(part.start, part.content)
+
+    def _is_fresh(self) -> bool:
+        return (
+            self._changed is None
+            and time.monotonic() - self._confirmed < self._store.limits.fresh_seconds
+        )
+
+    def _confirm(self) -> None:
+        """Asks the store whether the object is still the same."""
+        with self._noticing():
+            self._store.confirm(self._place, self.version)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Remembers what a request of the block has told of the object's version."""
+        try:
+            yield
+        except ObjectChangedError as error:
+            self._changed = error
+            raise
+        self._confirmed = time.monotonic()
+
+    def _check_inside(self, start: int, length: int) -> None:
+        if start < 0 or length < 0:
+            raise ValueError(f"no such range: {length} bytes from {start}")
+        if start + length > self.version.size:
+            raise CorruptFileError(
+                f"the file ends before byte {start + length}: it has {self.version.size} bytes",
+                path=self.path,
+            )
+
+
+class HeaderWindow:
+    """Reads an object here and there, forwards, without what lies between; one thread only.
+
+    What `scan_hdus` wants: headers are small, and the pixels between them are left out.
+    """
+
+    def __init__(self, source: RemoteSource, *, gulp_bytes: int = 64 * 1024) -> None:
+        """Each request asks for *gulp_bytes*, or for as much as is wanted where that is more."""
+        self._source = source
+        self._gulp = gulp_bytes
+        self._start = 0
+        self._content = b""
+
+    def read_at(self, start: int, length: int) -> bytes:
+        """Up to *length* bytes from *start*; fewer only where the object ends."""
+        size = self._source.version.size
+        stop = min(start + length, size)
+        if start >= stop:
+            return b""
+        end = self._start + len(self._content)
+        if start < self._start or stop > end:
+            kept = self._content[start - self._start :] if self._start <= start <= end else b""
+            begin = start + len(kept)
+            more = min(max(stop - begin, self._gulp), size - begin)
+            self._content = kept + self._source.read_once(begin, more)
+            self._start = start
+        return self._content[start - self._start : stop - self._start]
+
+
+def _append(spans: list[Span], span: Span, *, gap: int) -> None:
+    """Adds *span* to those before it, to the last of them where not more than *gap* is between."""
+    if spans and span.start - spans[-1].stop <= gap:
+        spans[-1] = Span(spans[-1].start, max(span.stop, spans[-1].stop))
+    else:
+        spans.append(span)
+
+
+def _put_nowhere(start: int, content: memoryview) -> None:
+    """What is wanted later stays in the cache."""
