@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from gzip import compress
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +13,15 @@ from astropy.io import fits
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 AUTHORITY = "bench.invalid"
 NAXIS = 2048
 LARGE_NAXIS = 16_384
 CARDS = 250
 """Cards of a header, as surveys have them."""
+_STRUCTURE = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
+"""What a header begins with."""
 SCALE = 0.2 / 3600
 """Degrees a pixel."""
 
@@ -56,6 +61,7 @@ def write_fields(
     shape = (depth, naxis, naxis) if depth else (naxis, naxis)
     image = chance.normal(100, 5, shape).astype(">f4")
     pixels = image.tobytes()
+    compressed = _compressed(image, tile) if tile is not None else None
     fields = []
     for number in range(count):
         lon, lat = (number * 137.508) % 360, -60 + 120 * number / count
@@ -70,12 +76,12 @@ def write_fields(
             primary = fits.PrimaryHDU(header=fits.Header([("OBSERVER", "nobody")]))
             images = [fits.ImageHDU(image, header, name=f"PLANE{one}") for one in range(planes)]
             fits.HDUList([primary, *images]).writeto(path)
-        elif tile is not None:
+        elif compressed is not None:
             path = path.with_name(path.name + ".fz")
-            compressed = fits.CompImageHDU(
-                image, header, compression_type="RICE_1", tile_shape=tile, quantize_level=16
-            )
-            fits.HDUList([fits.PrimaryHDU(), compressed]).writeto(path)
+            table = compressed[0].copy()
+            table.update(header[len(_STRUCTURE) :])
+            headers = fits.PrimaryHDU().header.tostring() + table.tostring()
+            path.write_bytes(headers.encode("ascii") + compressed[1])
         elif gzip:
             path = path.with_name(path.name + ".gz")
             path.write_bytes(compress(header.tostring().encode("ascii") + _padded(pixels), 1))
@@ -85,15 +91,27 @@ def write_fields(
     return fields
 
 
+def _compressed(image: NDArray[np.float32], tile: tuple[int, int]) -> tuple[fits.Header, bytes]:
+    """Header and data of the table of tiles of *image*, which all files have in common."""
+    hdu = fits.CompImageHDU(image, compression_type="RICE_1", tile_shape=tile, quantize_level=16)
+    written = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(written)
+    content = written.getvalue()
+    with fits.open(BytesIO(content), disable_image_compression=True) as hdus:
+        return hdus[1].header.copy(), content[hdus[1].fileinfo()["datLoc"] :]
+
+
 def write_large(folder: Path) -> Field:
-    """One sparse image of a little over a gigabyte."""
+    """One image of a little over a gigabyte; without holes, which no file of an archive has."""
     folder.mkdir(parents=True)
     path = folder / "large.fits"
     header = _header(10, 10, LARGE_NAXIS, sip=False).tostring().encode("ascii")
-    size = LARGE_NAXIS * LARGE_NAXIS * 4
+    row = np.random.default_rng(1).normal(100, 5, LARGE_NAXIS).astype(">f4").tobytes()
     with path.open("wb") as file:
         file.write(header)
-        file.truncate(len(header) + -(-size // 2880) * 2880)
+        for _ in range(LARGE_NAXIS // 64):
+            file.write(64 * row)
+        file.write(bytes(-LARGE_NAXIS * len(row) % 2880))
     return Field(path, 10, 10, LARGE_NAXIS)
 
 

@@ -37,12 +37,21 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
-    """What was seen while large cutouts were streamed."""
+class Streamed:
+    """What was seen while large answers were streamed."""
 
-    megabytes: float
     bytes_each: int
     gigabytes_per_second: float
+    megabytes: float
+    """The largest anonymous memory of the server's process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How an event loop fared; milliseconds."""
+
+    longest: float
+    median_answer: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +78,9 @@ class Server:
 
     def warm(self, targets: list[str]) -> int:
         """Ask for everything once; the median size of the answers."""
-        sizes = []
+        sizes: list[int] = []
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        for target in targets:
-            connection.request("GET", target)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status != 200:
-                raise RuntimeError(f"{target}: {answer.status} {body[:200]!r}")
-            sizes.append(len(body))
+        sizes.extend(len(_get(connection, target)) for target in targets)
         connection.close()
         return sorted(sizes)[len(sizes) // 2]
 
@@ -85,40 +88,60 @@ class Server:
         """Requests per second for random ones of *targets*."""
         return measure(self.port, self.pid, targets, seconds)
 
-    def peak_memory(self, field: archive.Field, *, clients: int) -> Peak:
-        """The largest anonymous memory while *clients* each stream nearly the whole field."""
+    def stream(self, field: archive.Field, *, clients: int) -> Streamed:
+        """*clients* ask for nearly the whole field at once."""
         width = field.naxis * archive.SCALE * 0.98
         box = f"RANGE {field.lon - width} {field.lon + width} {field.lat - 5} {field.lat + 5}"
         target = f"/soda/sync?ID={quote(field.identifier)}&POS={quote(box)}"
-        sizes: list[int] = []
-        threads = [
-            threading.Thread(target=_drain, args=(self.port, target, sizes)) for _ in range(clients)
-        ]
-        start = time.monotonic()
-        for thread in threads:
-            thread.start()
-        peak = 0
-        while any(thread.is_alive() for thread in threads):
-            peak = max(peak, _anonymous_bytes(self.pid))
-            time.sleep(0.01)
-        seconds = time.monotonic() - start
-        if len(sizes) != clients or len(set(sizes)) != 1:
-            raise RuntimeError(f"the clients got {sizes} bytes")
-        return Peak(peak / 1e6, sizes[0], sum(sizes) / seconds / 1e9)
+        return stream(self.port, self.pid, target, clients=clients)
+
+    def longest_hold(self, targets: list[str]) -> Hold:
+        """How long the event loop was held at most while it answered *targets* one by one."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        _get(connection, "/held")
+        taken = []
+        for target in targets:
+            start = time.perf_counter()
+            _get(connection, target)
+            taken.append(time.perf_counter() - start)
+        held = float(_get(connection, "/held"))
+        connection.close()
+        return Hold(held, sorted(taken)[len(taken) // 2] * 1e3)
+
+
+def stream(port: int, pid: int, target: str, *, clients: int) -> Streamed:
+    """*clients* ask for *target* at once and read as fast as they can."""
+    sizes: list[int] = []
+    threads = [threading.Thread(target=_drain, args=(port, target, sizes)) for _ in range(clients)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    peak = 0
+    while any(thread.is_alive() for thread in threads):
+        peak = max(peak, _anonymous_bytes(pid))
+        time.sleep(0.01)
+    seconds = time.monotonic() - start
+    if len(sizes) != clients or len(set(sizes)) != 1:
+        raise RuntimeError(f"the clients got {sizes} bytes")
+    return Streamed(sizes[0], sum(sizes) / seconds / 1e9, peak / 1e6)
 
 
 @contextmanager
-def served(folder: Path, fields: list[archive.Field]) -> Iterator[Server]:
-    """The service with one worker, its catalog filled with *fields*."""
+def served(folder: Path, fields: list[archive.Field], *, workers: int = 1) -> Iterator[Server]:
+    """The service, its catalog filled with *fields*; one worker serves constant bytes too."""
     environment = _environment(folder)
     roots = sorted({str(field.path.parent) for field in fields})
     subprocess.run(
         [sys.executable, "-m", "soda_service", "ingest", *roots], env=environment, check=True
     )
     port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name("constant_app.py")), str(port)]
+    command = [sys.executable, str(Path(__file__).with_name("measured_app.py")), str(port)]
+    if workers > 1:
+        options = ["--port", str(port), "--workers", str(workers)]
+        command = [sys.executable, "-m", "soda_service", "serve", *options]
     # The log is written, as it is by default, but not to this terminal.
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment, stdout=nowhere, stderr=nowhere) as process:
         try:
             wait_for(port, "/health")
             yield Server(port, process.pid)
@@ -146,9 +169,9 @@ def measure(port: int, pid: int, targets: list[str], seconds: float) -> Rate:
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         pool.apply(_ask, (port, targets, 0.2))
-        before = _cpu_seconds(pid)
+        before = cpu_seconds(pid)
         count, taken = pool.apply(_ask, (port, targets, seconds))
-        used = _cpu_seconds(pid) - before
+        used = cpu_seconds(pid) - before
     return Rate(count / taken, used / count * 1e6)
 
 
@@ -229,6 +252,15 @@ def _answer_length(start: bytearray) -> int:
     raise RuntimeError("an answer without Content-Length")
 
 
+def _get(connection: HTTPConnection, target: str) -> bytes:
+    connection.request("GET", target)
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"{target}: {answer.status} {body[:200]!r}")
+    return body
+
+
 def _drain(port: int, target: str, sizes: list[int]) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("GET", target)
@@ -241,7 +273,8 @@ def _drain(port: int, target: str, sizes: list[int]) -> None:
     connection.close()
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """What a process and its children have used so far."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
     return float(sum(one.user + one.system for one in times))

@@ -13,9 +13,11 @@ import statistics
 import subprocess
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field as dataclass_field
+from functools import partial
+from importlib.util import find_spec
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import archive
 from astropy.io import fits
@@ -35,6 +37,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUNDS = 5
+FEWEST = 4
+"""Cutouts of the slowest peer in one round."""
+LONGEST = 2.0
+"""Seconds of one round of a peer, where it is not slower than that."""
+CUTS_BEFORE_INDEX = 16
+"""Of 1000x1000 pixels each, after which every file has an index."""
 Row = tuple[str, str, str]
 
 
@@ -44,6 +52,7 @@ class Box:
 
     field: archive.Field
     circle: Circle
+    request: CutoutRequest
     low: tuple[int, int]
     high: tuple[int, int]
     """One past the last pixel; x first."""
@@ -67,10 +76,9 @@ class Engine:
 
     def cut(self, box: Box) -> int:
         """The bytes of a cutout as they would be sent; their number."""
-        request = CutoutRequest(identifier=box.field.identifier, shape=box.circle)
-        plan = self.cutter.plan_quickly(request)
+        plan = self.cutter.plan_quickly(box.request)
         if not isinstance(plan, CutoutPlan):
-            plan = self.cutter.plan(request)
+            plan = self.cutter.plan(box.request)
         if plan is None:
             raise RuntimeError(f"nothing was cut out of {box.field.path}")
         whole = self.cutter.cut_resident(plan)
@@ -88,12 +96,13 @@ class Engine:
             lat = field.lat + chance.uniform(-reach, reach)
             lon = (field.lon + chance.uniform(-reach, reach)) % 360
             circle = Circle(lon, lat, (pixels - 0.5) / 2 * archive.SCALE)
-            plan = self.cutter.plan(CutoutRequest(identifier=field.identifier, shape=circle))
+            request = CutoutRequest(identifier=field.identifier, shape=circle)
+            plan = self.cutter.plan(request)
             if plan is None:
                 raise RuntimeError(f"{circle} is not in {field.path}")
             box = next(one.box for one in plan.hdus if one.box is not None)
             (x, y, *_), (end_x, end_y, *_) = box.lower, box.upper
-            boxes.append(Box(field, circle, (x, y), (end_x, end_y)))
+            boxes.append(Box(field, circle, request, (x, y), (end_x, end_y)))
         chance.shuffle(boxes)
         return boxes
 
@@ -115,127 +124,154 @@ class Engine:
 
         return _seconds(all_of_them, len(pairs)) * 1e6
 
+    def learn_rows(self, fields: list[archive.Field]) -> None:
+        """Cuts until the rows of all files are indexed, which happens beside the requests."""
+        for box in self.boxes(fields, 1000, CUTS_BEFORE_INDEX * len(fields)):
+            self.cut(box)
+        self.cutter.wait_for_indexes()
+
     def close(self) -> None:
         """Let go of files and catalog."""
         self.cutter.close()
         self._store.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a peer is set up with."""
+
+    fields: list[archive.Field]
+    folder: Path
+    """For what it writes."""
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another way to the same pixels."""
+
+    name: str
+    set_up: Callable[[Setting], Callable[[Box], object]]
+    needs: str
+    """The module or program without which there is no such peer."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can be measured."""
+        return shutil.which(self.needs) is not None or find_spec(self.needs) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Files of one kind, what is cut out of each, and the least ratio to each peer."""
+
+    name: str
+    files: dict[str, Any]
+    """How `archive.write_fields` writes them."""
+    bars: dict[int, dict[Peer, float]]
+    """For each size in pixels."""
+    indexed: dict[int, dict[Peer, float]] = dataclass_field(default_factory=dict)
+    """The same once there is an index of the rows."""
+    most_files: int = 1_000
+    """Of large files so many that what is cut out of them stays in the page cache."""
+    tells_regions: bool = False
+    """Whether the time from region to box is told too."""
+
+
 def rows(folder: Path, files: int) -> Iterator[Row]:
-    """Every row of the table; *files* is how many there are of the plain ones."""
+    """Every row of the table; *files* is how many there are of each kind."""
     warnings.simplefilter("ignore")  # what peers warn of is theirs
-    yield from _plain_rows(folder / "plain", files)
-    yield from _mef_row(folder / "mef")
-    yield from _cube_row(folder / "cube")
-    yield from _compressed_rows(folder / "rice")
-    yield from _gzip_row(folder / "gzip")
+    for number, work in enumerate(works()):
+        yield from _rows_of(work, folder / f"library-{number}", files)
 
 
-def _plain_rows(folder: Path, files: int) -> Iterator[Row]:
-    fields = archive.write_fields(folder / "images", count=files, naxis=4096)
+def works() -> tuple[Work, ...]:
+    """What is measured, with its bars."""
+    fitsio = Peer("fitsio kept open, pixels only", _fitsio_kept, "fitsio")
+    fitsio_tiles = Peer(fitsio.name, partial(_fitsio_kept, hdu=1), "fitsio")
+    fitsio_cube = Peer(fitsio.name, partial(_fitsio_kept, cube=True), "fitsio")
+    imcopy, fitscut = Peer("imcopy", _imcopy, "imcopy"), Peer("fitscut", _fitscut, "fitscut")
+    astrocut = Peer("astrocut", _astrocut, "astrocut")
+    astropy = Peer("astropy kept open", _astropy_kept, "astropy")
+    astropy_anew = Peer("astropy reopened", _astropy_reopened, "astropy")
+    plain: dict[int, dict[Peer, float]] = {
+        pixels: {fitsio: bar, imcopy: slow_bar, fitscut: slow_bar, astrocut: slow_bar}
+        for pixels, bar, slow_bar in ((50, 10, 300), (200, 8, 100), (1000, 4, 20))
+    }
+    return (
+        Work("plain", {"naxis": 4096}, plain, tells_regions=True),
+        Work("3 image HDUs of a MEF of 4", {"naxis": 2048, "planes": 3}, {200: {astropy: 30}}),
+        Work("64 planes of a cube", {"naxis": 1024, "depth": 64}, {200: {fitsio_cube: 8}},
+             most_files=24),
+        Work("RICE in tiles of 100x100", {"naxis": 4096, "tile": (100, 100)},
+             {200: {fitsio_tiles: 1.5, astrocut: 10}}),
+        Work("RICE in rows", {"naxis": 4096, "tile": (1, 4096)},
+             {200: {fitsio_tiles: 2, astrocut: 10}}, indexed={200: {fitsio_tiles: 5}}),
+        Work(".fits.gz, second cutout of a file", {"naxis": 2048, "gzip": True},
+             {200: {astropy_anew: 100}}),
+    )  # fmt: skip
+
+
+def _rows_of(work: Work, folder: Path, files: int) -> Iterator[Row]:
+    fields = archive.write_fields(
+        folder / "images", count=min(files, work.most_files), **work.files
+    )
     engine = Engine(folder, [folder / "images"])
     try:
-        for pixels, bar, slow_bar in ((50, 10, 300), (200, 8, 100), (1000, 4, 20)):
-            boxes = engine.boxes(fields, pixels, 4 * len(fields))
-            some = boxes[: max(4, 2000 // pixels)]
-            name = f"library, plain {pixels}x{pixels}"
-            yield _row(f"{name}, fitsio kept open, pixels only", engine, boxes,
-                       _fitsio_kept(fields), boxes, bar)  # fmt: skip
-            for peer, one in (("imcopy", _imcopy), ("fitscut", _fitscut)):
-                if shutil.which(peer) is None:
-                    yield f"{name}, {peer}", "not installed", f">= {slow_bar}"
-                else:
-                    yield _row(f"{name}, {peer}", engine, boxes, one(folder), some, slow_bar)
-            yield _row(f"{name}, astrocut", engine, boxes, _astrocut(pixels), some, slow_bar)
-        for name, some_fields, bar in (("TAN", fields[::2], 20), ("TAN-SIP", fields[1::2], 40)):
-            for pixels in (200, 1000):
-                boxes = engine.boxes(some_fields, pixels, 400)
-                seen = engine.box_microseconds(some_fields, boxes)
-                yield f"region to box, {name}, {pixels} pixels", f"{seen:.1f} us", f"<= {bar} us"
+        for pixels, peers in work.bars.items():
+            yield from _against(work.name, engine, Setting(fields, folder, pixels), peers)
+        if work.indexed:
+            engine.learn_rows(fields)
+        for pixels, peers in work.indexed.items():
+            name = f"{work.name}, indexed"
+            yield from _against(name, engine, Setting(fields, folder, pixels), peers)
+        if work.tells_regions:
+            yield from _region_rows(engine, fields)
     finally:
         engine.close()
         shutil.rmtree(folder)
 
 
-def _mef_row(folder: Path) -> Iterator[Row]:
-    fields = archive.write_fields(folder / "images", count=10, naxis=2048, planes=3)
-    engine = Engine(folder, [folder / "images"])
-    try:
-        boxes = engine.boxes(fields, 200, 200)
-        yield _row("library, 3 image HDUs of a MEF of 4, 200x200, astropy kept open",
-                   engine, boxes, _astropy_kept(fields), boxes[:40], 30)  # fmt: skip
-    finally:
-        engine.close()
-        shutil.rmtree(folder)
-
-
-def _cube_row(folder: Path) -> Iterator[Row]:
-    fields = archive.write_fields(folder / "images", count=4, naxis=1024, depth=64)
-    engine = Engine(folder, [folder / "images"])
-    try:
-        boxes = engine.boxes(fields, 200, 40)
-        yield _row("library, 200x200x64 of a cube, fitsio kept open",
-                   engine, boxes, _fitsio_kept(fields, cube=True), boxes, 8)  # fmt: skip
-    finally:
-        engine.close()
-        shutil.rmtree(folder)
-
-
-def _compressed_rows(folder: Path) -> Iterator[Row]:
-    for tile, bar, name in (((100, 100), 1.5, "RICE 100x100 tiles"), ((1, 4096), 2, "RICE rows")):
-        fields = archive.write_fields(folder / "images", count=10, naxis=4096, tile=tile)
-        engine = Engine(folder, [folder / "images"])
-        try:
-            boxes = engine.boxes(fields, 200, 100)
-            yield _row(f"library, {name}, 200x200, fitsio kept open, pixels only",
-                       engine, boxes, _fitsio_kept(fields, hdu=1), boxes, bar)  # fmt: skip
-            yield _row(f"library, {name}, 200x200, astrocut",
-                       engine, boxes, _astrocut(200), boxes[:10], 10)  # fmt: skip
-        finally:
-            engine.close()
-            shutil.rmtree(folder)
-
-
-def _gzip_row(folder: Path) -> Iterator[Row]:
-    fields = archive.write_fields(folder / "images", count=4, naxis=2048, gzip=True)
-    engine = Engine(folder, [folder / "images"])
-    try:
-        boxes = engine.boxes(fields, 200, 40)
-
-        def reopened(box: Box) -> None:
-            with fits.open(box.field.path) as hdus:
-                hdus[0].section[box.low[1] : box.high[1], box.low[0] : box.high[0]]
-
-        yield _row("library, .fits.gz, second cutout of a file, astropy reopened",
-                   engine, boxes, reopened, boxes[:4], 100)  # fmt: skip
-    finally:
-        engine.close()
-        shutil.rmtree(folder)
+def _against(
+    name: str, engine: Engine, setting: Setting, peers: dict[Peer, float]
+) -> Iterator[Row]:
+    boxes = engine.boxes(setting.fields, setting.pixels, 4 * len(setting.fields))
+    for box in boxes:
+        engine.cut(box)  # what the first cutout of a file costs is not what is compared
+    for peer, bar in peers.items():
+        yield _row(f"library, {name}, {setting.pixels}x{setting.pixels}, {peer.name}",
+                   engine, boxes, peer, setting, bar)  # fmt: skip
 
 
 def _row(
-    work: str,
-    engine: Engine,
-    boxes: list[Box],
-    peer: Callable[[Box], object],
-    peer_boxes: list[Box],
-    bar: float,
+    work: str, engine: Engine, boxes: list[Box], peer: Peer, setting: Setting, bar: float
 ) -> Row:
     """The median of the ratios of some rounds, each of which measures both."""
-    for box in boxes:
-        engine.cut(box)  # what the first cutout of a file costs is not what is compared
+    if not peer.is_installed:
+        return work, "not installed", f">= {bar}"
     try:
-        for box in peer_boxes:
-            peer(box)
+        cut = peer.set_up(setting)
+        once = _seconds(lambda: cut(boxes[0]), 1)
+        some = boxes[: max(FEWEST, min(len(boxes), int(LONGEST / once)))]
+        for box in some:
+            cut(box)
     except Exception as error:  # noqa: BLE001 - a peer may fail in any way, and that is a result
         return work, f"the peer failed: {type(error).__name__}", f">= {bar}"
     own, other = [], []
     for _ in range(ROUNDS):
         own.append(_seconds(lambda: [engine.cut(box) for box in boxes], len(boxes), 1))
-        other.append(_seconds(lambda: [peer(box) for box in peer_boxes], len(peer_boxes), 1))
+        other.append(_seconds(lambda: [cut(box) for box in some], len(some), 1))
     ratio = statistics.median(b / a for a, b in zip(own, other, strict=True))
     mine, theirs = statistics.median(own) * 1e6, statistics.median(other) * 1e6
     return work, f"{theirs:.0f} us / {mine:.0f} us = {ratio:.1f}", f">= {bar}"
+
+
+def _region_rows(engine: Engine, fields: list[archive.Field]) -> Iterator[Row]:
+    for name, some_fields, bar in (("TAN", fields[::2], 20), ("TAN-SIP", fields[1::2], 40)):
+        for pixels in (200, 1000):
+            boxes = engine.boxes(some_fields, pixels, 400)
+            seen = engine.box_microseconds(some_fields, boxes)
+            yield f"region to box, {name}, {pixels} pixels", f"{seen:.1f} us", f"<= {bar} us"
 
 
 def _seconds(work: Callable[[], object], count: int, rounds: int = ROUNDS) -> float:
@@ -248,12 +284,10 @@ def _seconds(work: Callable[[], object], count: int, rounds: int = ROUNDS) -> fl
     return statistics.median(taken)
 
 
-def _fitsio_kept(
-    fields: list[archive.Field], *, hdu: int = 0, cube: bool = False
-) -> Callable[[Box], object]:
+def _fitsio_kept(setting: Setting, *, hdu: int = 0, cube: bool = False) -> Callable[[Box], object]:
     import fitsio
 
-    opened = {field.path: fitsio.FITS(str(field.path))[hdu] for field in fields}
+    opened = {field.path: fitsio.FITS(str(field.path))[hdu] for field in setting.fields}
 
     def cut(box: Box) -> object:
         rows, columns = slice(box.low[1], box.high[1]), slice(box.low[0], box.high[0])
@@ -263,9 +297,9 @@ def _fitsio_kept(
     return cut
 
 
-def _astropy_kept(fields: list[archive.Field]) -> Callable[[Box], object]:
+def _astropy_kept(setting: Setting) -> Callable[[Box], object]:
     """Sections of files that stay open, under headers whose reference pixel is moved."""
-    opened = {field.path: fits.open(field.path) for field in fields}
+    opened = {field.path: fits.open(field.path) for field in setting.fields}
 
     def cut(box: Box) -> object:
         primary, *images = opened[box.field.path]
@@ -283,8 +317,17 @@ def _astropy_kept(fields: list[archive.Field]) -> Callable[[Box], object]:
     return cut
 
 
-def _imcopy(folder: Path) -> Callable[[Box], object]:
-    target = folder / "imcopy.fits"
+def _astropy_reopened(_: Setting) -> Callable[[Box], object]:
+    def cut(box: Box) -> object:
+        with fits.open(box.field.path) as hdus:
+            # Sections of a file that is compressed as a whole take it ten times as long.
+            return hdus[0].data[box.low[1] : box.high[1], box.low[0] : box.high[0]]
+
+    return cut
+
+
+def _imcopy(setting: Setting) -> Callable[[Box], object]:
+    target = setting.folder / "imcopy.fits"
 
     def cut(box: Box) -> object:
         section = f"[{box.low[0] + 1}:{box.high[0]},{box.low[1] + 1}:{box.high[1]}]"
@@ -295,8 +338,8 @@ def _imcopy(folder: Path) -> Callable[[Box], object]:
     return cut
 
 
-def _fitscut(folder: Path) -> Callable[[Box], object]:
-    target = folder / "fitscut.fits"
+def _fitscut(setting: Setting) -> Callable[[Box], object]:
+    target = setting.folder / "fitscut.fits"
 
     def cut(box: Box) -> object:
         sizes = [f"--x0={box.low[0]}", f"--y0={box.low[1]}",
@@ -311,7 +354,7 @@ def _fitscut(folder: Path) -> Callable[[Box], object]:
     return cut
 
 
-def _astrocut(pixels: int) -> Callable[[Box], object]:
+def _astrocut(setting: Setting) -> Callable[[Box], object]:
     from astropy.coordinates import SkyCoord
 
     def cut(box: Box) -> object:
@@ -320,7 +363,7 @@ def _astrocut(pixels: int) -> Callable[[Box], object]:
         return fits_cut(
             str(box.field.path),
             SkyCoord(box.circle.lon, box.circle.lat, unit="deg"),
-            pixels,
+            setting.pixels,
             memory_only=True,
             single_outfile=True,
         )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import http_load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_PIECE = 16 * 1024 * 1024
 
 _CONFIGURATION = """
 daemon off;
@@ -32,23 +36,26 @@ http {{
 """
 
 
-def nginx_rate(folder: Path, size: int, seconds: float) -> http_load.Rate | None:
-    """Requests per second for a file of *size* bytes; None where nginx is not installed."""
+@contextmanager
+def nginx(place: Path, size: int) -> Iterator[tuple[int, int] | None]:
+    """Port and process of an nginx with `/file.fits` of *size* bytes; None where there is none."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
-        return None
-    place = folder / "nginx"
-    (place / "static").mkdir(parents=True, exist_ok=True)
-    place.chmod(0o755)
-    folder.chmod(0o755)  # the worker may run as another user
-    (place / "static" / "file.fits").write_bytes(bytes(size))
+        yield None
+        return
+    (place / "static").mkdir(parents=True)
+    for folder in (place, place.parent, place.parent.parent):
+        folder.chmod(0o755)  # the worker may run as another user
+    with (place / "static" / "file.fits").open("wb") as file:
+        for start in range(0, size, _PIECE):
+            file.write(bytes(min(_PIECE, size - start)))
     port = http_load.free_port()
     configuration = place / "nginx.conf"
     configuration.write_text(_CONFIGURATION.format(folder=place, port=port))
     with subprocess.Popen([program, "-c", str(configuration), "-p", str(place)]) as process:
         try:
             http_load.wait_for(port, "/file.fits")
-            return http_load.measure(port, process.pid, ["/file.fits"], seconds)
+            yield port, process.pid
         finally:
             process.terminate()
             process.wait(10)

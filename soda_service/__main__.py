@@ -1,5 +1,19 @@
-"""`python -m soda_service` is the command line."""
+"""`python -m soda_service` and `soda-service`: the command line.
 
-from soda_service.cli import main
+Loading it takes a moment, and whoever stops it then wants no traceback.
+"""
 
-main()
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from soda_service.cli import main as run  # may be interrupted
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -90,6 +90,7 @@ def demo(
     from soda_service.catalog.ingest import ingest as run_ingest
     from soda_service.config import load_collections, load_settings, resource_path
     from soda_service.demo.archive import write_archive
+    from soda_service.storage.source import is_remote
 
     directory = directory.resolve()
     places: dict[str, object] = {
@@ -107,10 +108,12 @@ def demo(
     roots = [
         root
         for config in collections.collections.values()
-        if config.root is not None and (root := directory / config.root).is_dir()
+        if config.root is not None
+        if not is_remote(config.root) and (root := directory / config.root).is_dir()
     ]
     with _progress("Reading headers") as advance:
         report = run_ingest(roots, settings, collections, progress=advance, problem=_tell_skipped)
+    _make_ready(settings)
     typer.echo(_told(report))
     if serve_it:
         _serve(settings, announce=_urls_to_try)
@@ -120,7 +123,10 @@ def demo(
 
 @app.command()
 def ingest(
-    paths: Annotated[list[str], typer.Argument(help="Files and folders of FITS files.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Files and folders of FITS files, or URLs: s3://BUCKET/PREFIX."),
+    ],
     *,
     collection: Annotated[
         str | None, typer.Option(help="Name of the collection that the files belong to.")
@@ -129,6 +135,13 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read headers; default: all cores.")
     ] = None,
+    move: Annotated[
+        bool,
+        typer.Option(
+            "--move",
+            help="With --collection: take files out of another collection; identifiers change.",
+        ),
+    ] = False,
     allow_empty: Annotated[
         bool,
         typer.Option(
@@ -146,11 +159,12 @@ def ingest(
     try:
         with _progress("Reading headers") as advance:
             report = run_ingest(
-                [_local_path(path) for path in paths],
+                [_path_or_url(path) for path in paths],
                 settings,
                 collections,
                 collection=collection,
                 workers=workers,
+                move=move,
                 allow_empty=allow_empty,
                 progress=advance,
                 problem=_tell_skipped,
@@ -161,6 +175,7 @@ def ingest(
             err=True,
         )
         raise typer.Exit(130) from None
+    _make_ready(settings)
     typer.echo(_told(report))
     if report.failed:
         raise typer.Exit(1)
@@ -218,7 +233,7 @@ def cut(
     ] = None,
     fill: Annotated[
         list[str] | None,
-        typer.Option(help="A stored value, NaN or BLANK: pads and masks; repeatable."),
+        typer.Option(help="A value, NaN or BLANK: pads and masks; repeatable."),
     ] = None,
     masked: Annotated[
         bool, typer.Option("--mask", help="Fill pixels whose centres are outside of the shape.")
@@ -306,6 +321,23 @@ def check(*, config: Config = None) -> None:
         raise typer.Exit(1)
 
 
+def _make_ready(settings: Settings) -> None:
+    """Make the rows of searches ready that are not, a few milliseconds for a hundred."""
+    from soda_service.catalog.store import CatalogStore
+    from soda_service.discovery.readyrows import make_ready
+    from soda_service.web.urls import SiteUrls
+
+    with closing(CatalogStore(settings)) as store:
+        counts = make_ready(store, SiteUrls(""))
+        total = next(counts, 0)
+        if total == 0:
+            return
+        with _progress("Making rows ready") as advance:
+            for count in counts:
+                total += count
+                advance(total, None, "")
+
+
 def _serve(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
     from soda_service.server import run
 
@@ -330,10 +362,13 @@ def _cutter_for(
     """
     from soda_service.catalog.check import no_catalog
     from soda_service.catalog.ingest import index_file
+    from soda_service.catalog.remotes import catalog_stores
     from soda_service.catalog.resolver import FixedResolver, Resolver
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import load_collections
     from soda_service.cutout.cutter import Cutter
+    from soda_service.storage.remotesettings import block_cache, remote_limits
+    from soda_service.storage.stores import RemoteStores
 
     with ExitStack() as stack:
         if source[:6].lower() == "ivo://":
@@ -341,18 +376,25 @@ def _cutter_for(
                 typer.echo(f"soda-service: {no_catalog(settings)}", err=True)
                 raise typer.Exit(1)
             store = stack.enter_context(closing(CatalogStore(settings)))
-            resolver: Resolver | FixedResolver = Resolver(store, settings)
+            stores = stack.enter_context(catalog_stores(settings, store))
+            resolver: Resolver | FixedResolver = Resolver(store, settings, stores=stores)
             identifier = source
         else:
             collections = load_collections(settings.collections)
-            dataset = index_file(_local_path(source).resolve(), settings, collections)
+            stores = stack.enter_context(
+                RemoteStores((), limits=remote_limits(settings), cache=block_cache(settings))
+            )
+            path = _path_or_url(source)
+            if isinstance(path, Path):
+                path = path.resolve()
+            dataset = index_file(path, settings, collections, stores)
             resolver, identifier = FixedResolver(dataset), dataset.publisher_did
         if not keeps_copies:
             folder = stack.enter_context(TemporaryDirectory(prefix="soda-service-"))
             settings = settings.model_copy(
                 update={"cache_dir": Path(folder), "spool_dir": Path(folder) / "spool"}
             )
-        cutter = stack.enter_context(closing(Cutter(resolver, settings)))
+        cutter = stack.enter_context(closing(Cutter(resolver, settings, stores)))
         yield cutter, identifier
 
 
@@ -367,6 +409,12 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
         return
     target = output or Path(plan.filename)
     _write_whole(target, cutter, plan)
+    is_gzip, is_called_gzip = plan.media_type == "application/gzip", target.suffix == ".gz"
+    if is_gzip != is_called_gzip:
+        is_or_not = "compressed by gzip, which its name does not say" if is_gzip else (
+            "not compressed by gzip, as its name says; --compress gz does that"
+        )  # fmt: skip
+        typer.echo(f"soda-service: {target} is {is_or_not}", err=True)
     typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
 
 
@@ -386,6 +434,13 @@ def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan) -> None:
         partial.unlink(missing_ok=True)
 
 
+def _path_or_url(text: str) -> Path | str:
+    """A path of this machine, or the URL of something in a store."""
+    from soda_service.storage.source import is_remote
+
+    return text if is_remote(text) else _local_path(text)
+
+
 def _local_path(text: str) -> Path:
     from urllib.parse import unquote, urlsplit
 
@@ -395,7 +450,9 @@ def _local_path(text: str) -> Path:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     if "://" in text:
-        raise UsageError(f"only local files and folders can be read, got {text!r}")
+        raise UsageError(
+            f"only files, folders and URLs of s3, gs, az, http and https can be read, got {text!r}"
+        )
     return Path(text)
 
 

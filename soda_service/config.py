@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path()
     cache_dir: Path = Path("soda-data/cache")
     cache_bytes: _Bytes = 20_000_000_000
+    result_cache_bytes: int = Field(default=0, ge=0)
     spool_dir: Path = Path("soda-data/spool")
     spool_bytes: _Bytes = 20_000_000_000
 
@@ -95,6 +96,19 @@ class Settings(BaseSettings):
     threads: int = Field(default=8, ge=1, le=1024)
     plan_cache_datasets: int = Field(default=2_000, ge=1)
     open_files: int = Field(default=256, ge=1)
+    tile_memory_bytes: int = Field(default=256 * 1024**2, ge=0)
+
+    remote_memory_bytes: int = Field(default=256 * 1024**2, ge=0)
+    remote_disk_bytes: int = Field(default=0, ge=0)
+    remote_gap_bytes: int = Field(default=128 * 1024, ge=0)
+    remote_flight_bytes: int = Field(default=16 * 1024**2, ge=1024**2)
+    remote_parallel: int = Field(default=16, ge=1, le=1024)
+    remote_connections: int = Field(default=32, ge=1, le=1024)
+    remote_timeout_seconds: float = Field(default=20.0, gt=0, allow_inf_nan=False)
+    remote_retries: int = Field(default=4, ge=0, le=100)
+    remote_retry_seconds: float = Field(default=30.0, ge=0, allow_inf_nan=False)
+    remote_rest_seconds: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    remote_fresh_seconds: float = Field(default=60.0, ge=0, allow_inf_nan=False)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
@@ -300,6 +314,74 @@ class LinkRule(BaseModel):
         return self
 
 
+class StoreConfig(BaseModel):
+    """How the store of a collection is reached; `storage.stores.RemoteRoot` says more."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    anonymous: bool = False
+    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    region: str = ""
+    virtual_hosted: bool = False
+    options: dict[str, str] = {}
+    secrets: dict[str, str] = {}
+    """Option to the name of the environment variable that has it."""
+
+    @field_validator("options")
+    @classmethod
+    def _are_no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        # They would end up in the catalog, and in whatever keeps the file.
+        told = [key for key in value if _SECRET(key)]
+        if told:
+            raise ValueError(f"{told[0]} belongs into secrets, as the name of a variable")
+        return value
+
+
+_SECRET = re.compile(r"secret|token|password|sas|(account|access|storage|master)_key$|^key$").search
+
+
+class PlaneRule(BaseModel):
+    """Where on the images of its file each plane of a cube of PSFs, or the like, belongs.
+
+    Pixels are those of the first image that is cut, axis 1 being x.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["keywords", "table", "grid"]
+    """In the cube's header; in another HDU; or along its third axis (x) and its fourth (y), which
+    count in pixels of the image by CRPIX, CRVAL and CDELT."""
+    x: str = ""
+    """Keyword with `{n}` for the number of the plane, or column of the table; likewise `y`."""
+    y: str = ""
+    yx: str = ""
+    """Keyword of both in one text, y first, `(1023.5, 511.5)` say."""
+    others: tuple[str, ...] = ()
+    """Keywords with `{n}` that say more of a plane."""
+    table: str = ""
+    """EXTNAME of the table with a row for each plane."""
+    plane: str = ""
+    """Column that numbers the planes; without it, the rows follow them."""
+    first: Literal[0, 1] = 1
+    """Number of the first plane."""
+    origin: Literal[0, 1] = 1
+    """Number of the first pixel."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        needed = {"keywords": () if self.yx else ("x", "y"), "table": ("x", "y", "table")}
+        for name in needed.get(self.by, ()):
+            if not getattr(self, name):
+                raise ValueError(f"planes by {self.by} need {name}")
+        patterns = (
+            [one for one in (self.x, self.y, self.yx) if one] if self.by == "keywords" else []
+        )
+        for pattern in (*patterns, *self.others):
+            if not re.fullmatch(r"[A-Z0-9_-]{0,7}\{n\}[A-Z0-9_-]{0,7}", pattern):
+                raise ValueError(f"{pattern!r} is no keyword with {{n}} in it")
+        return self
+
+
 class CollectionConfig(BaseModel):
     """How the files of one collection are found and understood."""
 
@@ -307,8 +389,10 @@ class CollectionConfig(BaseModel):
 
     title: str = ""
     description: str = ""
-    root: Path | None = None
-    """Folder, relative to the setting `data_dir`."""
+    root: str | None = None
+    """Folder, relative to the setting `data_dir`, or the URL of a place in a store."""
+    store: StoreConfig | None = None
+    """How that store is reached."""
     include: tuple[str, ...] = (
         "*.fits", "*.fit", "*.fts", "*.fits.gz", "*.fit.gz", "*.fts.gz", "*.fits.fz", "*.fz",
     )  # fmt: skip
@@ -323,6 +407,8 @@ class CollectionConfig(BaseModel):
     """Filter name, as the header spells it, to its wavelengths."""
     roles: dict[str, str] = {}
     """EXTNAME to role."""
+    planes: dict[str, PlaneRule] = {}
+    """EXTNAME of a cube to the rule by which a cutout gets one plane of it."""
     details: tuple[DetailConfig, ...] = ()
     links: tuple[LinkRule, ...] = ()
 

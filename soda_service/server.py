@@ -18,6 +18,7 @@ from soda_service.catalog.store import CatalogStore
 from soda_service.config import put_into_environment
 from soda_service.errors import ServerError
 from soda_service.storage.cache import InflatedCache
+from soda_service.storage.remotesettings import block_cache
 from soda_service.web.connection import LimitedHttp
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     # What every worker would stumble over is said once, and here.
     CatalogStore(settings).close()
     InflatedCache(settings.cache_dir, settings.cache_bytes)
+    block_cache(settings)
     put_into_environment(settings)
     _allow_open_files()
     config = uvicorn_config(settings, "soda_service.app:application")

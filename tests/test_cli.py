@@ -23,7 +23,7 @@ from support.command import run_command, served
 from support.images import FAMILIES
 
 from soda_service import cli
-from soda_service.config import Settings
+from soda_service.config import Settings, resource_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +213,31 @@ class TestCut:
         assert [one.name for one in images.iterdir()] == [path.name]
 
     @pytest.mark.parametrize(
+        ("packing", "output", "warned"),
+        [
+            ("gz", "out.fits", "out.fits is compressed by gzip, which its name does not say"),
+            ("gz", "out.fits.gz", ""), ("none", "out.fits", ""), ("fz", "out.fits", ""),
+            ("none", "out.fits.gz", "out.fits.gz is not compressed by gzip, as its name says"),
+        ],
+    )  # fmt: skip
+    def test_names_that_mislead_are_told(
+        self, tmp_path: Path, packing: str, output: str, warned: str
+    ) -> None:
+        """It is written as it was asked for, and the person hears of it."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        ended = run_command(
+            "cut", "image.fits", "--circle", "150.1 2.2 0.001", "--compress", packing,
+            "-o", output, folder=tmp_path,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        is_gzip = (tmp_path / output).read_bytes().startswith(b"\x1f\x8b")
+        assert is_gzip == (packing == "gz")
+        if warned:
+            assert f"soda-service: {warned}" in ended.stderr
+        else:
+            assert "gzip" not in ended.stderr
+
+    @pytest.mark.parametrize(
         ("options", "sections"),
         [
             (["--range", "150.099 150.101 2.199 2.201"], [(10, 10)]),
@@ -287,6 +312,23 @@ class TestCut:
         assert left == {"catalog.sqlite"}
 
 
+def test_stopped_while_it_loads() -> None:
+    """Ctrl-C in the first tenths of a second: no traceback, and the status of an interrupt."""
+    code = (
+        "import sys\n"
+        "class Stopped:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stopped())\n"
+        "from soda_service.__main__ import main\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 class TestCheck:
     """Whether all is well."""
 
@@ -311,6 +353,20 @@ class TestCheck:
         ended = run_command("check", folder=tmp_path)
         assert ended.returncode == 0, ended.stderr
         assert "1 datasets checked, 0 problems" in ended.stdout
+
+    def test_examples_that_were_copied_are_no_problem(self, tmp_path: Path) -> None:
+        """The demo's collections are not missed where they came along; one's own are."""
+        copied = resource_path("config/collections.toml").read_text(encoding="utf-8")
+        (tmp_path / "collections.toml").write_text(f'{copied}\n[collections.mine]\nroot = "mine"\n')
+        (tmp_path / "soda.toml").write_text('collections = "collections.toml"\ndata_dir = "."\n')
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+        config = ("--config", str(tmp_path / "soda.toml"))
+        assert run_command("ingest", "data", *config, folder=tmp_path).returncode == 0
+        ended = run_command("check", *config, folder=tmp_path)
+        assert ended.returncode == 1
+        (problem,) = [line for line in ended.stderr.splitlines() if "root" in line]
+        assert problem.startswith("collection mine: its root")
 
 
 def test_the_demo_fails_where_a_file_does(tmp_path: Path) -> None:

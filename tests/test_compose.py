@@ -11,16 +11,19 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jsonschema  # type: ignore[import-untyped]  # ships no types
 import pytest
 import yaml
+from support.checkout import ROOT, require_checkout
 
 from soda_service.config import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from pathlib import Path
+
+require_checkout()
 
 _SERVICE = {
     "type": "object",

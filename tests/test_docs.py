@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import typer
+from support.checkout import ROOT, require_checkout
 
 from soda_service import cli
 from soda_service.app import create_app
 from soda_service.config import CollectionConfig, Settings
 from soda_service.web import params
 
-ROOT = Path(__file__).resolve().parent.parent
+require_checkout()
+
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 
@@ -73,9 +75,10 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 def test_configuration_examples_are_understood() -> None:
     """The collection that the documentation describes is one that the code accepts."""
-    text = (ROOT / "docs" / "serving-your-own-files.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        for config in tomllib.loads(block)["collections"].values():
-            CollectionConfig(**config)
+    for name in ("serving-your-own-files.md", "files-in-a-bucket.md"):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+        assert blocks
+        for block in blocks:
+            for config in tomllib.loads(block)["collections"].values():
+                CollectionConfig(**config)

@@ -8,6 +8,7 @@ installed package.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,8 +16,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.checkout import ROOT, require_checkout
 
-ROOT = Path(__file__).resolve().parent.parent
+require_checkout()
 
 SUBSET = (
     "test_config.py",
@@ -92,6 +94,24 @@ def test_the_suite_runs_against_it_from_another_folder(installed: Path, tmp_path
     assert f"soda_service from {installed.parent.parent}" in said
     assert " passed" in said
     assert not (tmp_path / "soda_service").exists()
+
+
+def test_a_copy_of_the_suite_needs_no_checkout(installed: Path, tmp_path: Path) -> None:
+    """The tests and what pytest is told, copied elsewhere; what is about the checkout says so."""
+    shutil.copytree(
+        ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    said = _run(
+        "-m", "pytest", "tests/test_docs.py", "tests/test_compose.py", "tests/test_wheel.py",
+        "tests/test_config.py", "tests/fits/test_proof.py",
+        "-p", "no:cacheprovider", "-p", "no:randomly",
+        folder=tmp_path, python=installed,
+    )  # fmt: skip
+    assert f"soda_service from {installed.parent.parent}" in said
+    assert "it is about the checkout, which is not here" in said
+    assert " passed" in said
+    assert " failed" not in said
 
 
 def test_the_whole_suite_can_be_run_so(installed: Path, tmp_path: Path) -> None:

@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING
 from soda_service.catalog.headersource import HeaderSource
 from soda_service.catalog.indexer import SCIENCE, hdu_wcs
 from soda_service.catalog.query import fold
+from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
-from soda_service.config import resource_path
+from soda_service.catalog.walk import is_below, root_of
+from soda_service.config import load_collections, resource_path
 from soda_service.errors import SodaServiceError
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import WcsError
+from soda_service.storage.remotesettings import remote_limits, remote_root
+from soda_service.storage.source import is_remote
+from soda_service.storage.stores import RemoteStores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from soda_service.catalog.dataset import Dataset
     from soda_service.config import CollectionsFile, Settings
@@ -42,10 +47,11 @@ def check_catalog(
     *,
     progress: Callable[[int, int | None, str], None] | None = None,
 ) -> CheckReport:
-    """Look at the folders, then open every dataset and compare it with the catalog.
+    """Look at the folders and stores, then open every dataset and compare it with the catalog.
 
-    Nothing is changed or made. *progress* is told (datasets done, datasets in all, publisher
-    DID). Raises ConfigurationError for a catalog that cannot be used.
+    Datasets in a store that cannot be reached are counted, not opened. Nothing is changed or
+    made. *progress* is told (datasets done, datasets in all, publisher DID). Raises
+    ConfigurationError for a catalog that cannot be used.
     """
     report = CheckReport()
     if not settings.data_dir.is_dir():
@@ -56,20 +62,31 @@ def check_catalog(
     foreign, example = 0, ""
     ours = fold(f"ivo://{settings.authority}/")
     store = CatalogStore(settings)
+    stores = RemoteStores(
+        (), limits=remote_limits(settings), find_roots=lambda: catalog_roots(store)
+    )
     try:
-        report.problems += _missing_roots(settings, collections, store)
+        roots = _roots(settings, collections, store)
+        report.problems += _missing_roots(roots, store)
+        unreached = dict(_unreached_roots(roots, collections, stores))
+        report.problems += [(name, problem) for name, problem in unreached.values()]
         total = store.count()
         for identifier in store.identifiers():
             dataset = store.get(identifier)
-            if dataset is not None:  # else an ingest removed it meanwhile
-                found = _problems(dataset, settings)
+            lost = dataset is not None and _is_below_any(dataset.url, unreached)
+            if dataset is not None and not lost:  # else an ingest removed it meanwhile
+                found = _problems(dataset, settings, stores)
                 report.problems += [(identifier, problem) for problem in found]
                 if not fold(identifier).startswith(ours):
                     foreign, example = foreign + 1, example or identifier
             report.checked += 1
             if progress is not None:
                 progress(report.checked, total, identifier)
+        for root, (name, _) in unreached.items():
+            if count := store.count_below(root):
+                report.problems.append((name, f"its {count} datasets there were not looked at"))
     finally:
+        stores.close()
         store.close()
     if foreign:
         reason = (
@@ -80,32 +97,64 @@ def check_catalog(
     return report
 
 
-def _missing_roots(
+def _roots(
     settings: Settings, collections: CollectionsFile, store: CatalogStore
-) -> Iterator[tuple[str, str]]:
-    """The roots of collections that are not there, but should be.
+) -> dict[tuple[str, str], bool]:
+    """Root and name of every collection, and whether the root matters without datasets below it.
 
-    The shipped collections are examples: their roots matter where datasets lie below them.
+    The shipped collections are examples, wherever they have been copied to: theirs do not.
     """
-    shipped = resource_path("config/collections.toml")
-    is_own = settings.collections.resolve() != shipped.resolve()
+    shipped = load_collections(resource_path("config/collections.toml")).collections
     roots = {
-        (str((settings.data_dir / config.root).resolve()), name): is_own
+        (root, name): config != shipped.get(name)
         for name, config in collections.collections.items()
-        if config.root is not None
+        if (root := root_of(config, settings)) is not None
     }
     for row in store.collection_rows():
         for root in row.roots:
             roots.setdefault((root, row.name), False)
+    return roots
+
+
+def _missing_roots(
+    roots: dict[tuple[str, str], bool], store: CatalogStore
+) -> Iterator[tuple[str, str]]:
+    """The roots of collections that are not there, but should be."""
     for (root, name), matters in roots.items():
-        if not Path(root).is_dir() and (matters or store.has_below(root)):
+        if is_remote(root) or Path(root).is_dir():
+            continue
+        if matters or store.has_below(root):
             yield f"collection {name}", f"its root {root} is not there"
 
 
-def _problems(dataset: Dataset, settings: Settings) -> Iterator[str]:
+def _unreached_roots(
+    roots: dict[tuple[str, str], bool], collections: CollectionsFile, stores: RemoteStores
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The roots in stores that do not answer, the names of their collections, and why.
+
+    A root of the catalog is reached as the service reaches it, one that has never been ingested
+    as the file of collections says.
+    """
+    for root, name in roots:
+        if not is_remote(root):
+            continue
+        try:
+            if not stores.holds(root):
+                stores.add(remote_root(root, collections.named(name).store))
+            stores.try_to_reach(root)
+        except SodaServiceError as error:
+            yield root, (f"collection {name}", f"its root {root} {error}")
+
+
+def _is_below_any(url: str, roots: Iterable[str]) -> bool:
+    return any(is_below(url, root) for root in roots)
+
+
+def _problems(dataset: Dataset, settings: Settings, stores: RemoteStores) -> Iterator[str]:
     try:
-        with HeaderSource(dataset.url, inflated_limit=settings.cache_bytes) as source:
-            if source.version != dataset.version:
+        limit = settings.cache_bytes
+        with HeaderSource(dataset.url, inflated_limit=limit, stores=stores) as source:
+            if not source.version.is_of_same_content(dataset.version):
                 yield "its file has changed since it was ingested"
                 return
             layouts = tuple(scan_hdus(source.read_at, source.size))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service.catalog.dataset import Footprint
-from soda_service.fits.footprint import SkyExtent
+from soda_service.fits.footprint import extents_of
 from soda_service.geometry.shapes import Circle, Polygon
 from soda_service.geometry.vectors import enclosing_axis, lon_lat, unit_vector
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from soda_service.fits.footprint import SkyExtent
     from soda_service.fits.wcs import CelestialGrid, ImageWcs
 
 _STATES: Final = (
@@ -54,13 +55,9 @@ class Coverage:
 
 def cover(images: Sequence[ScienceImage]) -> Coverage:
     """What *images* cover together."""
-    placed = [
-        (grid, extent)
-        for image in images
-        if image.wcs
-        and (grid := image.wcs.celestial)
-        and (extent := SkyExtent.of(grid)) is not None
-    ]
+    grids = [grid for image in images if image.wcs and (grid := image.wcs.celestial)]
+    extents = zip(grids, extents_of(grids), strict=True)
+    placed = [(grid, extent) for grid, extent in extents if extent is not None]
     columns: dict[str, str | int | float | None] = {}
     footprint: Footprint | None = None
     if placed:

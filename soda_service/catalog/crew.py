@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.worker import READY, IndexFailure
 from soda_service.errors import SourceUnavailableError
+from soda_service.storage.source import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.rows import DatasetRows
+    from soda_service.storage.source import FileVersion
 
 _MODULE: Final = "soda_service.catalog.worker"
 
@@ -47,6 +49,8 @@ class IndexTask:
     place: Place
     known_id: int | None
     """Row of the catalog that the file has already."""
+    version: FileVersion | None = None
+    """As a list of the store gave it; None where the file is to be asked."""
     earlier_local_part: str | None = None
     """That of an earlier reading, for a file that changed where it stands."""
 
@@ -84,7 +88,7 @@ class Crew:
             for worker in self._answering(busy):
                 came = True
                 task = worker.queue.popleft()
-                answer = worker.receive()
+                answer = worker.receive(is_remote=is_remote(task.path))
                 if isinstance(answer, IndexFailure) and not worker.alive:
                     again.extend(worker.queue)
                     self._workers.remove(worker)
@@ -160,7 +164,9 @@ class _Worker:
         self._places.add(fingerprint)
         self.queue.append(task)
         with suppress(ConnectionError):  # it died; `receive` will tell
-            self.connection.send((task.path, fingerprint, place, task.earlier_local_part))
+            self.connection.send(
+                (task.path, fingerprint, place, task.earlier_local_part, task.version)
+            )
 
     @property
     def is_running(self) -> bool:
@@ -184,12 +190,15 @@ class _Worker:
             return self.connection.poll(0)
         return True
 
-    def receive(self) -> DatasetRows | IndexFailure:
-        """The answer about the first file of the queue, or how it ended the process."""
+    def receive(self, *, is_remote: bool = False) -> DatasetRows | IndexFailure:
+        """The answer about the first file of the queue, or how it ended the process.
+
+        That reading takes too long is the fault of the file, unless it *is_remote*.
+        """
         if self.overdue and not self.connection.poll(0):
             self.end()
             return IndexFailure(
-                reason=f"reading it took over {self._file_seconds:.0f} s", lasting=True
+                reason=f"reading it took over {self._file_seconds:.0f} s", lasting=not is_remote
             )
         self._since = time.monotonic()
         try:

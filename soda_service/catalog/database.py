@@ -98,6 +98,13 @@ class Database:
             _migrate(connection, self.path)
 
 
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection, for what SQLAlchemy's objects would slow down."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    from soda_service.config import PlaneRule
     from soda_service.fits.layout import HduLayout
     from soda_service.geometry.shapes import Circle, Polygon
     from soda_service.storage.source import FileVersion
@@ -79,6 +81,8 @@ class DatasetHdu:
     layout: HduLayout
     role: str
     """`science`, `mask`, `variance`, `weight`, `noise`, `psf`… or empty."""
+    planes: PlaneRule | None = None
+    """By what rule a cutout gets one plane of it; None for what is no such cube."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -130,7 +134,7 @@ class Dataset:
     obscore: ObsCore
     footprint: Footprint | None
     url: str
-    """Absolute path of the file."""
+    """Absolute path of the file, or the URL of an object in a store."""
     local_part: str
     """What follows `?` in the publisher DID."""
     version: FileVersion
@@ -139,6 +143,17 @@ class Dataset:
     hdus: tuple[DatasetHdu, ...]
     details: tuple[Detail, ...]
     """Those of the collection's that the file has; the first is the plain one. Never empty."""
+
+    @property
+    def file_name(self) -> str:
+        """The last part of its path, or of its URL as the store has it."""
+        name = self.url.rpartition("/")[2]
+        return unquote(name) if self.url.startswith(("http://", "https://")) else name
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file is compressed as a whole."""
+        return self.media_type != "application/fits"
 
     @property
     def publisher_did(self) -> str:

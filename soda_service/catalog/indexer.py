@@ -14,11 +14,14 @@ from soda_service.catalog.coverage import ScienceImage
 from soda_service.catalog.dataset import Dataset, DatasetHdu
 from soda_service.catalog.facts import Identity, clean_text, facts_of, header_value
 from soda_service.catalog.headersource import HeaderSource
-from soda_service.catalog.rows import details_of
+from soda_service.catalog.rows import details_of, plane_rules
 from soda_service.errors import CorruptFileError
 from soda_service.fits.header import image_header
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
+from soda_service.storage.remotesettings import remote_limits, remote_root
+from soda_service.storage.source import is_remote
+from soda_service.storage.stores import ObjectChangedError, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from soda_service.config import CollectionConfig, Settings
     from soda_service.fits.cards import Header
     from soda_service.fits.layout import HduLayout
+    from soda_service.storage.source import FileVersion
+    from soda_service.storage.stores import RemoteLimits, RemoteRoot, RemoteStores
 
 INDEX_VERSION: Final = 1
 """Raised when the same file would be understood otherwise than before: all are read again."""
@@ -49,15 +54,22 @@ class Place:
 
     collection: str
     root: str
-    """Absolute path that the local part of the DID is relative to."""
+    """Absolute path, or URL in a store, that the local part of the DID is relative to."""
     config: CollectionConfig
     """What holds for all collections is filled in."""
     authority: str
     inflated_limit: int
     """Bytes to which a compressed file may inflate."""
+    limits: RemoteLimits
+    """How stores are read."""
 
     fingerprint: str
     """Differs where a file would be understood differently."""
+
+    @property
+    def store(self) -> RemoteRoot | None:
+        """How what lies below the root is reached, where that is in a store."""
+        return remote_root(self.root, self.config.store) if is_remote(self.root) else None
 
 
 def place_in(settings: Settings, *, collection: str, root: str, config: CollectionConfig) -> Place:
@@ -68,22 +80,55 @@ def place_in(settings: Settings, *, collection: str, root: str, config: Collecti
         config=config,
         authority=settings.authority,
         inflated_limit=settings.cache_bytes,
+        limits=remote_limits(settings),
         fingerprint=_fingerprint(settings.authority, collection, root, config),
     )
 
 
-def index(path: str, place: Place, *, local_part: str | None = None) -> Dataset:
+def index(
+    path: str,
+    place: Place,
+    *,
+    local_part: str | None = None,
+    stores: RemoteStores | None = None,
+    version: FileVersion | None = None,
+) -> Dataset:
     """The dataset in the file *path*, from its headers alone.
 
     *local_part* is that of an earlier reading, for a file that changed where it stands; a
-    template of keywords goes before it. Raises UnknownDatasetError when nothing is there,
+    template of keywords goes before it. *version* is what a list of *stores* said of an object.
+    Raises UnknownDatasetError when nothing is there,
     SourceUnavailableError when it cannot be read now, CorruptFileError when it is not an
     image in FITS or cannot be named.
     """
-    with HeaderSource(path, inflated_limit=place.inflated_limit) as source:
-        layouts = _scan(source, path)
+    try:
+        return _indexed(path, place, local_part, stores, version)
+    except ObjectChangedError:
+        if version is None:
+            raise
+        # It was replaced since, or the list says less than the object does.
+        return _indexed(path, place, local_part, stores, None)
+
+
+def _indexed(
+    path: str,
+    place: Place,
+    local_part: str | None,
+    stores: RemoteStores | None,
+    version: FileVersion | None,
+) -> Dataset:
+    limit = place.inflated_limit
+    with HeaderSource(path, inflated_limit=limit, stores=stores, version=version) as source:
+        try:
+            layouts = _scan(source, path)
+        except CorruptFileError:
+            if source.is_size_proved:
+                raise
+            source.prove_size()
+            layouts = _scan(source, path)
+        rules = plane_rules(place.config)
         hdus = tuple(
-            DatasetHdu(layout=layout, role=role)
+            DatasetHdu(layout=layout, role=role, planes=rules.get(layout.name.upper()))
             for layout, role in zip(layouts, _roles(layouts, place.config), strict=True)
         )
         images = _science_images(hdus, source, path)
@@ -115,7 +160,7 @@ def index(path: str, place: Place, *, local_part: str | None = None) -> Dataset:
 
 
 def _fingerprint(authority: str, collection: str, root: str, config: CollectionConfig) -> str:
-    told_elsewhere = {"title", "description", "links", "include", "root"}
+    told_elsewhere = {"title", "description", "links", "include", "root", "store"}
     settings = config.model_dump_json(exclude=told_elsewhere)
     text = "\n".join((str(INDEX_VERSION), authority, collection, root, settings))
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
@@ -216,7 +261,7 @@ def _fact_headers(layouts: Sequence[HduLayout], hdus: Sequence[DatasetHdu]) -> l
 def _local_part(path: str, place: Place, headers: Sequence[Header], earlier: str | None) -> str:
     template = place.config.publisher_did
     if template is None:
-        return earlier or quote(os.fsencode(os.path.relpath(path, place.root)), safe=_SAFE_IN_DID)
+        return earlier or quote(os.fsencode(_relative(path, place)), safe=_SAFE_IN_DID)
 
     def filled(found: re.Match[str]) -> str:
         value = header_value(found[1].strip(), headers)
@@ -232,5 +277,12 @@ def _local_part(path: str, place: Place, headers: Sequence[Header], earlier: str
 
 def _stem(path: str, place: Place) -> str:
     """The path below the root without the suffixes of FITS files."""
-    relative = os.path.relpath(path, place.root)
+    relative = _relative(path, place)
     return _FITS_SUFFIX.sub("", relative) or relative
+
+
+def _relative(path: str, place: Place) -> str:
+    """The path below the root."""
+    if is_remote(path):
+        return place_of(path).key.removeprefix(place_of(place.root).key).lstrip("/")
+    return os.path.relpath(path, place.root)

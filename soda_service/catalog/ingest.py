@@ -22,9 +22,15 @@ from typing import TYPE_CHECKING, Final, Self
 
 from soda_service.catalog.crew import Crew, IndexTask
 from soda_service.catalog.indexer import index
-from soda_service.catalog.store import CatalogStore, Refused, Written
-from soda_service.catalog.walk import Places, Walk, is_below
+from soda_service.catalog.query import fold
+from soda_service.catalog.store import CatalogStore
+from soda_service.catalog.walk import Places, Walk, folder_of, includes, is_below
 from soda_service.catalog.worker import IndexFailure
+from soda_service.catalog.writing import Refused, Written
+from soda_service.errors import SourceUnavailableError, UsageError
+from soda_service.storage.remotesettings import remote_limits
+from soda_service.storage.source import is_remote
+from soda_service.storage.stores import RemoteStores, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +38,10 @@ if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.rows import DatasetRows
-    from soda_service.catalog.store import Outcome
     from soda_service.catalog.walk import FoundFile
+    from soda_service.catalog.writing import Outcome
     from soda_service.config import CollectionsFile, Settings
+    from soda_service.storage.source import FileVersion
 
     Progress = Callable[[int, int | None, str], None]
 
@@ -53,6 +60,9 @@ _BATCH_BYTES: Final = 8 * 1024**2
 _BATCH_SECONDS: Final = 0.5
 """How long a dataset waits for its batch to fill."""
 
+
+_WAITING_WORKERS: Final = 8
+"""Processes that read headers in stores: each waits for most of the time."""
 
 _FAILURES_KEPT: Final = 1_000
 
@@ -84,35 +94,45 @@ class IngestInterrupted(KeyboardInterrupt):
 
 
 def ingest(
-    paths: Sequence[Path],
+    paths: Sequence[Path | str],
     settings: Settings,
     collections: CollectionsFile,
     *,
     collection: str | None = None,
     workers: int | None = None,
+    move: bool = False,
     allow_empty: bool = False,
     progress: Progress | None = None,
     problem: Callable[[str, str], None] | None = None,
 ) -> IngestReport:
     """Bring the catalog up to date with the files and folders *paths*.
 
+    A string is the URL of an object in a store, or of a place there that holds objects.
     What lies in a folder and is not (or no longer) in the catalog is added, what changed is
     replaced, and what the catalog has below the folder but is not found there any more is
     removed. So it is with a path that is gone itself. But where nothing at all is found at
     the root of a collection, or the root is gone, as when a disk is not mounted, its rows
-    stay and it counts as failed, unless *allow_empty*.
-    *collection* names the collection of all of them; *progress* is told (files
+    stay and it counts as failed, unless *allow_empty*. What could not be listed stays in any
+    case.
+    *collection* names the collection of all of them; to take files out of another one, whereby
+    their identifiers change, it needs *move*. *progress* is told (files
     done, files in all if known, path), and *problem* (path, reason) of each failure. Raises
-    ConfigurationError for a catalog that cannot be used, UsageError for a *collection* that
-    cannot be a name, IngestInterrupted where the user stops it.
+    ConfigurationError for a catalog that cannot be used and for a URL or the settings of a
+    store that cannot be right, UsageError for a *collection* that
+    cannot be a name and for files of another one, IngestInterrupted where the user stops it.
     """
     store = CatalogStore(settings)
-    crew = Crew(workers or os.cpu_count() or 1)
+    crew = Crew(workers or _workers_for(paths))
+    stores = RemoteStores((), limits=remote_limits(settings))
     try:
+        rows = store.collection_rows()
+        if collection is not None and not move:
+            _refuse_renaming(paths, collection, store)
         run = _Ingest(
             store,
             crew,
-            Places(settings, collections, store.collection_rows(), named=collection),
+            Places(settings, collections, rows, named=collection, stores=stores),
+            stores,
             allow_empty=allow_empty,
             progress=progress or _no_progress,
             problem=problem or _no_problem,
@@ -125,17 +145,46 @@ def ingest(
         return run.report
     finally:
         crew.close()
+        stores.close()
         store.close()
 
 
-def index_file(path: Path, settings: Settings, collections: CollectionsFile) -> Dataset:
+def index_file(
+    path: Path | str,
+    settings: Settings,
+    collections: CollectionsFile,
+    stores: RemoteStores | None = None,
+) -> Dataset:
     """The dataset in the file *path* as ingest would make it, without a catalog.
 
-    Raises UnknownDatasetError, SourceUnavailableError, CorruptFileError.
+    *path* may be a URL where there are *stores*; they learn of its place. Raises
+    UnknownDatasetError, SourceUnavailableError, CorruptFileError, ConfigurationError.
     """
     located = _located(path)
-    folder = str(Path(located).parent)
-    return index(located, Places(settings, collections, ()).of(folder, folder))
+    folder = folder_of(located)
+    place = Places(settings, collections, (), stores=stores).of(folder, folder)
+    return index(located, place, stores=stores)
+
+
+def _refuse_renaming(paths: Sequence[Path | str], collection: str, store: CatalogStore) -> None:
+    """Raise UsageError where files of *paths* are in the catalog in another collection."""
+    for path in paths:
+        located = _located(path)
+        for name, count in store.collections_below(located).items():
+            if fold(name) != fold(collection):
+                files = f"{count} file{'s' * (count > 1)}"
+                raise UsageError(
+                    f"{files} at {located} belong to the collection {name}; in {collection} their "
+                    "identifiers would be others. Leave out --collection to keep them, or say "
+                    "--move as well to move them"
+                )
+
+
+def _workers_for(paths: Sequence[Path | str]) -> int:
+    """As many as there are cores, and more where they mostly wait for stores."""
+    cores = os.cpu_count() or 1
+    is_waiting = any(isinstance(path, str) and is_remote(path) for path in paths)
+    return max(cores, _WAITING_WORKERS) if is_waiting else cores
 
 
 class _Ingest:
@@ -146,6 +195,7 @@ class _Ingest:
         store: CatalogStore,
         crew: Crew,
         places: Places,
+        stores: RemoteStores,
         *,
         allow_empty: bool,
         progress: Progress,
@@ -155,6 +205,7 @@ class _Ingest:
         self._store = store
         self._crew = crew
         self._places = places
+        self._stores = stores
         self._allow_empty = allow_empty
         self._progress = progress
         self._problem = problem
@@ -169,8 +220,8 @@ class _Ingest:
         self._found = 0
         self._total: int | None = None
 
-    def run(self, paths: Sequence[Path], *, excluded: Path) -> None:
-        walk = Walk(self._places, excluded=excluded, problem=self._fail)
+    def run(self, paths: Sequence[Path | str], *, excluded: Path) -> None:
+        walk = Walk(self._places, excluded=excluded, problem=self._fail, stores=self._stores)
         folders, files = self._sorted(paths)
         self._empty_roots = [
             root for root in self._places.roots() if self._is_at_risk(root, folders)
@@ -220,7 +271,8 @@ class _Ingest:
         for root in self._empty_roots:
             count = self._store.count_below(root)
             is_told = any(is_below(root, other) for other in refused)
-            if not count or is_told or any(is_below(folder, root) for folder in unread):
+            is_unread = any(is_below(one, root) or is_below(root, one) for one in unread)
+            if not count or is_told or is_unread:
                 continue
             refused.append(root)
             self._fail(
@@ -242,13 +294,18 @@ class _Ingest:
             total += count
         return total
 
-    def _sorted(self, paths: Sequence[Path]) -> tuple[list[str], list[str]]:
+    def _sorted(self, paths: Sequence[Path | str]) -> tuple[list[str], list[str]]:
         """The folders, those within others left out, and the files among *paths*."""
         located = list(dict.fromkeys(_located(path) for path in paths))
-        folders = [path for path in located if Path(path).is_dir()]
-        files = []
+        as_folders = {_located(path) for path in paths if str(path).endswith("/")}
+        folders = [path for path in located if not is_remote(path) and Path(path).is_dir()]
+        files: list[str] = []
         for path in located:
             if path in folders:
+                continue
+            if is_remote(path):
+                is_file = path not in as_folders and self._is_object(path)
+                (files if is_file else folders).append(path)
                 continue
             try:
                 os.lstat(path)
@@ -264,6 +321,22 @@ class _Ingest:
             if not any(one != other and is_below(one, other) for other in folders)
         ]
         return outermost, files
+
+    def _is_object(self, url: str) -> bool:
+        """Whether *url* is an object rather than what others lie below.
+
+        A web server may have a page there: what has a file's name is one.
+        """
+        place = place_of(url)
+        if not place.key:
+            return False
+        config = self._places.of(url, url).config
+        if place.scheme in {"http", "https"}:
+            return self._store.has_file(url) or includes(config, place.key)
+        try:
+            return self._stores.version_of(url) is not None or self._store.has_file(url)
+        except SourceUnavailableError:
+            return False  # to list it will fail as well, and say why
 
     def _take_vanished(self, path: str) -> None:
         """Remove what the catalog has at *path* and below, where nothing is any more."""
@@ -285,6 +358,8 @@ class _Ingest:
             found = walk.file(path)
             if found is not None:
                 yield self._noted(found)
+            elif path in walk.vanished:
+                self._take_vanished(path)
         for folder in folders:
             before = self._found, self.report.failures
             for found in walk.files(folder):
@@ -309,17 +384,17 @@ class _Ingest:
             tasks: list[IndexTask] = []
             for file in gulp:
                 row = known.get(file.path)
-                self._save_collection(file.place)
-                if row is not None and row[1:] == (
-                    file.size,
-                    file.modified_ns,
-                    file.place.fingerprint,
-                ):
-                    unchanged.append(row[0])
+                is_same = row is not None and row.version.is_of_same_content(file.version)
+                if row is not None and is_same and row.fingerprint == file.place.fingerprint:
+                    unchanged.append(row.row_id)
+                    self._save_collection(file.place)
                 else:
                     tasks.append(
                         IndexTask(
-                            path=file.path, place=file.place, known_id=row[0] if row else None
+                            path=file.path,
+                            place=file.place,
+                            known_id=row.row_id if row else None,
+                            version=file.version if is_remote(file.path) else None,
                         )
                     )
             if unchanged:
@@ -329,6 +404,10 @@ class _Ingest:
             yield from tasks
 
     def _save_collection(self, place: Place) -> None:
+        """Let the catalog know the collection and its root, of which a file is or will be in it.
+
+        Not for a file that turns out to be none: its folder would be a root for ever after.
+        """
         key = f"{place.collection}/{place.root}"
         if key not in self._saved:
             self._saved.add(key)
@@ -357,8 +436,13 @@ class _Ingest:
         if not self._waiting:
             return
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        for task, _ in batch:
+            self._save_collection(task.place)
         outcomes = self._store.write(
-            [rows for _, rows in batch], self._scan, overtaking=contested is None
+            [rows for _, rows in batch],
+            self._scan,
+            overtaking=contested is None,
+            look=self._look_at_object,
         )
         done = 0
         for (task, rows), outcome in zip(batch, outcomes, strict=True):
@@ -368,6 +452,11 @@ class _Ingest:
                 done += 1
                 self._report(task, rows, outcome)
         self._advance(done, batch[-1][0].path)
+
+    def _look_at_object(self, url: str) -> FileVersion | None:
+        """What the object of another row is now."""
+        self._places.of(folder_of(url), folder_of(url))
+        return self._stores.version_of_known(url)
 
     def _report(self, task: IndexTask, rows: DatasetRows, outcome: Outcome) -> None:
         match outcome:
@@ -426,8 +515,15 @@ class _PutAside:
         self._lines.close()
 
 
-def _located(path: Path) -> str:
-    """The absolute path, links on the way to it resolved, but its own name as it was given."""
+def _located(path: Path | str) -> str:
+    """The absolute path, links on the way to it resolved, but its own name as it was given.
+
+    Of a URL in a store, the one form that the catalog has.
+    """
+    if isinstance(path, str):
+        if is_remote(path):
+            return place_of(path).url
+        path = Path(path)
     absolute = path.absolute()
     if absolute.is_dir():
         return str(absolute.resolve())

@@ -1,7 +1,8 @@
 """What is asked of the catalog, in values; how it was spelt is the edge's affair.
 
 Source: SIA 2.0 §2.1. Several values of one constraint are alternatives; several
-constraints must all hold; a column that is null meets no constraint.
+constraints must all hold; a column that is null meets no constraint. What rows must meet is
+written as SQL here and not built of SQLAlchemy's objects, which took a quarter of a search.
 """
 
 from __future__ import annotations
@@ -10,25 +11,19 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
-
-from sqlalchemy import ColumnElement, and_, false, func, literal, select, text
-
-from soda_service.catalog.schema import dataset
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from sqlalchemy import Column
+    from collections.abc import Iterable, Iterator, Sequence
 
     from soda_service.geometry.shapes import Interval, Shape
+
+    Parameter = str | int | float
 
 ACCESS_FORMAT: Final = "application/x-votable+xml;content=datalink"
 """`access_format` of every dataset (SIA 2.0 §3.1.3)."""
 
 _LARGEST: Final = sys.float_info.max
-
-_Value = TypeVar("_Value", str, int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,53 +67,82 @@ def fold(identifier: str) -> str:
     return identifier.lower() if identifier.isascii() else identifier
 
 
-def conditions(query: CatalogQuery) -> list[ColumnElement[bool]] | None:
-    """What a row must meet, shapes left out; None where no row can."""
-    if query.formats and not any(_is_access_format(name) for name in query.formats):
-        return None
-    columns = dataset.c
+class Condition(NamedTuple):
+    """What a row must meet."""
+
+    sql: str
+    """With a question mark for each parameter. A null meets it as little as anything else."""
+    parameters: tuple[Parameter, ...] = ()
+
+
+def is_impossible(query: CatalogQuery) -> bool:
+    """Whether no dataset can meet it, whatever the catalog holds."""
+    return bool(query.formats) and not any(map(_is_access_format, query.formats))
+
+
+def conditions(query: CatalogQuery) -> list[Condition]:
+    """What a row of `dataset`, called d, must meet, shapes left out.
+
+    No index is entered by them: the unary plus takes a column out of the planner's sight.
+    """
     return [
-        *_meet(columns.em_min, columns.em_max, query.bands),
-        *_meet(columns.t_min, columns.t_max, query.times),
-        *_hold(query.pols),
-        *_meet(columns.s_fov, columns.s_fov, query.fov),
-        *_meet(columns.s_resolution, columns.s_resolution, query.spatres),
-        *_meet(columns.em_res_power, columns.em_res_power, query.specrp),
-        *_meet(columns.t_exptime, columns.t_exptime, query.exptime),
-        *_meet(columns.t_resolution, columns.t_resolution, query.timeres),
-        *_equal(columns.did_folded, map(fold, query.ids)),
-        *_equal(columns.obs_collection, query.collections),
-        *_equal(columns.facility_name, query.facilities),
-        *_equal(columns.instrument_name, query.instruments),
-        *_equal(columns.dataproduct_type, query.dptypes),
-        *_equal(columns.dataproduct_subtype, query.dpsubtypes),
-        *_equal(columns.calib_level, query.calibs),
-        *_equal(columns.target_name, query.targets),
+        *_meet("+d.em_min", "+d.em_max", query.bands),
+        *_meet("+d.t_min", "+d.t_max", query.times),
+        *_meet("+d.s_fov", "+d.s_fov", query.fov),
+        *_meet("+d.s_resolution", "+d.s_resolution", query.spatres),
+        *_meet("+d.em_res_power", "+d.em_res_power", query.specrp),
+        *_meet("+d.t_exptime", "+d.t_exptime", query.exptime),
+        *_meet("+d.t_resolution", "+d.t_resolution", query.timeres),
+        *_equal("+d.did_folded", list(map(fold, query.ids))),
+        *_equal("+d.target_name", query.targets),
+        *facet_conditions(query, "+d."),
     ]
+
+
+def facet_conditions(query: CatalogQuery, prefix: str) -> list[Condition]:
+    """Those that `schema.facet` can tell by itself; *prefix* is written before each column."""
+    return [
+        *_hold(f"{prefix}pol_states", query.pols),
+        *_equal(f"{prefix}obs_collection", query.collections),
+        *_equal(f"{prefix}facility_name", query.facilities),
+        *_equal(f"{prefix}instrument_name", query.instruments),
+        *_equal(f"{prefix}dataproduct_type", query.dptypes),
+        *_equal(f"{prefix}dataproduct_subtype", query.dpsubtypes),
+        *_equal(f"{prefix}calib_level", query.calibs),
+    ]
+
+
+def identifier_condition(query: CatalogQuery) -> Condition | None:
+    """That the identifier of b is one that was asked for; here the index may be entered."""
+    return next(_equal("b.did_folded", list(map(fold, query.ids))), None)
+
+
+def target_condition(query: CatalogQuery) -> Condition | None:
+    """That the target of b is one that was asked for; here the index may be entered."""
+    return next(_equal("b.target_name", query.targets), None)
 
 
 def _is_access_format(name: str) -> bool:
     return re.sub(r"\s*([;=])\s*", r"\1", name.strip()) == ACCESS_FORMAT
 
 
-def _meet(
-    lower: Column[float], upper: Column[float], intervals: tuple[Interval, ...]
-) -> Iterator[ColumnElement[bool]]:
+def _meet(lower: str, upper: str, intervals: tuple[Interval, ...]) -> Iterator[Condition]:
     """That the row's interval has a point in common with one of *intervals*; both are closed."""
-    merged = _merged(intervals)
+    merged = merged_intervals(intervals)
     if len(merged) == 1:
         ((low, high),) = merged
-        yield and_(lower <= high, upper >= low)
+        yield Condition(f"{lower} <= ? AND {upper} >= ?", (high, low))
     elif merged:
         # A long chain of ORs would exceed the depth of expressions that SQLite allows.
-        one = func.json_each(json.dumps(merged)).table_valued("value")
-        low_end, high_end = (
-            func.json_extract(one.c.value, literal(f"$[{place}]")) for place in (0, 1)
+        yield Condition(
+            f"EXISTS (SELECT 1 FROM json_each(?) AS one"  # noqa: S608 - names of columns
+            f" WHERE {lower} <= json_extract(one.value, '$[1]')"
+            f" AND {upper} >= json_extract(one.value, '$[0]'))",
+            (json.dumps(merged),),
         )
-        yield select(1).select_from(one).where(lower <= high_end, upper >= low_end).exists()
 
 
-def _merged(intervals: tuple[Interval, ...]) -> list[tuple[float, float]]:
+def merged_intervals(intervals: Iterable[Interval]) -> list[tuple[float, float]]:
     """The same numbers in intervals that are apart, infinities made finite for JSON."""
     merged: list[tuple[float, float]] = []
     for one in sorted(intervals, key=lambda interval: (interval.lower, interval.upper)):
@@ -130,25 +154,29 @@ def _merged(intervals: tuple[Interval, ...]) -> list[tuple[float, float]]:
     return merged
 
 
-def _hold(states: tuple[str, ...]) -> Iterator[ColumnElement[bool]]:
+def _hold(column: str, states: tuple[str, ...]) -> Iterator[Condition]:
     """That one of *states* is among the row's: `/Y/` and never a part of `/XY/`."""
     if states:
-        one = func.json_each(json.dumps([f"/{state}/" for state in states])).table_valued("value")
-        found = func.instr(dataset.c.pol_states, one.c.value) > 0
-        yield select(1).select_from(one).where(found).exists()
+        yield Condition(
+            f"EXISTS (SELECT 1 FROM json_each(?) AS one"  # noqa: S608 - the name of a column
+            f" WHERE instr({column}, one.value) > 0)",
+            (json.dumps([f"/{state}/" for state in states]),),
+        )
 
 
-def _equal(column: Column[_Value], values: Iterable[_Value]) -> Iterator[ColumnElement[bool]]:
+def _equal(column: str, values: Sequence[str | int]) -> Iterator[Condition]:
     asked = list(dict.fromkeys(values))
     wanted = [value for value in asked if not isinstance(value, str) or _is_unicode(value)]
     if asked and not wanted:
-        yield false()
+        yield Condition("0")
     elif len(wanted) == 1:
-        yield column == wanted[0]
+        yield Condition(f"{column} = ?", (wanted[0],))
     elif wanted:
         # One parameter however many values: their number has no limit of its own.
-        one = func.json_each(json.dumps(wanted)).table_valued("value")
-        yield column.in_(select(one.c.value))
+        yield Condition(
+            f"{column} IN (SELECT value FROM json_each(?))",  # noqa: S608 - the name of a column
+            (json.dumps(wanted),),
+        )
 
 
 def _is_unicode(text: str) -> bool:
@@ -158,20 +186,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def candidates(boxes: list[tuple[float, ...]]) -> ColumnElement[bool]:
-    """That one of the row's pieces may meet one of *boxes* (see `sky_box`)."""
-    return dataset.c.id.in_(
-        text(
-            "SELECT b.dataset_id FROM json_each(:boxes) AS q CROSS JOIN piece_box AS b"
-            " ON b.max_x >= json_extract(q.value, '$[0]')"
-            " AND b.min_x <= json_extract(q.value, '$[1]')"
-            " AND b.max_y >= json_extract(q.value, '$[2]')"
-            " AND b.min_y <= json_extract(q.value, '$[3]')"
-            " AND b.max_z >= json_extract(q.value, '$[4]')"
-            " AND b.min_z <= json_extract(q.value, '$[5]')"
-        )
-        .bindparams(boxes=json.dumps(boxes))
-        .columns(dataset.c.id)
-    )

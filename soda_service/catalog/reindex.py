@@ -22,6 +22,8 @@ from soda_service.catalog.rows import dataset_of
 from soda_service.catalog.walk import is_below
 from soda_service.catalog.worker import IndexFailure
 from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
+from soda_service.storage.source import is_remote
+from soda_service.storage.stores import place_of
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
@@ -83,7 +85,7 @@ class Reindexer:
             self._store.write([rows])
         except OperationalError as error:
             _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
-        return dataset_of(rows.dataset, rows.hdus, place.config.details)
+        return dataset_of(rows.dataset, rows.hdus, place.config)
 
     def close(self) -> None:
         """End the processes that have nothing to do, and the others when they have not."""
@@ -138,6 +140,11 @@ class Reindexer:
             reader.crew.close()
 
 
+def _top_of(url: str) -> str:
+    """A root that holds *url* in any case."""
+    return place_of(url)._replace(key="").url if is_remote(url) else "/"
+
+
 def _place_of(dataset: Dataset, store: CatalogStore, settings: Settings) -> Place:
     collection = next(
         (row for row in store.collection_rows() if fold(row.name) == fold(dataset.collection)),
@@ -149,6 +156,6 @@ def _place_of(dataset: Dataset, store: CatalogStore, settings: Settings) -> Plac
     return place_in(
         settings,
         collection=collection.name,
-        root=max(roots, key=len, default="/"),
+        root=max(roots, key=len, default=_top_of(dataset.url)),
         config=collection.config,
     )

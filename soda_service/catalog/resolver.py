@@ -20,7 +20,7 @@ from soda_service.errors import (
     SourceUnavailableError,
     UnknownDatasetError,
 )
-from soda_service.storage.source import FileVersion
+from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from soda_service.catalog.reindex import Reindexer
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
+    from soda_service.storage.stores import RemoteStores
 
 _CATALOG_SECONDS: Final = 0.5
 """How old the last look at the catalog may be."""
@@ -38,6 +39,9 @@ _WAIT_SECONDS: Final = 10.0
 
 _INDEXED_AT_ONCE: Final = 2
 """Changed files of one process; the threads beside them go on with what has not changed."""
+
+_DOUBTED_LIMIT: Final = 10_000
+"""Datasets that are remembered to be in doubt; who reads another one of them finds out again."""
 
 _BROKEN_LIMIT: Final = 1_000
 """Changed files of which it is remembered that they do not hold their datasets any more."""
@@ -84,13 +88,23 @@ class Resolver:
 
     As many are kept as the settings say and as fit into *memory* bytes. At every call the file
     is asked (size and modification time) whether it is still the one that was indexed, and
-    twice a second the catalog whether another process wrote to it.
+    twice a second the catalog whether another process wrote to it. An object in a store is not
+    asked: who reads it notices that it has changed, and says so (`doubt`).
     """
 
     def __init__(
-        self, store: CatalogStore, settings: Settings, *, memory: int = CACHE_BYTES
+        self,
+        store: CatalogStore,
+        settings: Settings,
+        *,
+        memory: int = CACHE_BYTES,
+        stores: RemoteStores | None = None,
     ) -> None:
+        """*stores* are asked about objects in doubt."""
         self._store = store
+        self._stores = stores
+        self._doubted: OrderedDict[str, None] = OrderedDict()
+        """Datasets whose objects have changed, or seemed to."""
         self._settings = settings
         self._limit = settings.plan_cache_datasets
         self._memory_limit = memory
@@ -124,15 +138,32 @@ class Resolver:
         if entry is None or not self._still_stored(folded, entry):
             entry = self._load(identifier, folded)
         dataset = entry.stored.dataset
-        version = _version_of(dataset.url)
+        in_doubt = folded in self._doubted
+        version = self._version_of(folded, dataset)
         if version is None:
             # It may have moved, and the catalog know it already.
             dataset = self._load(identifier, folded).stored.dataset
-            version = _version_of(dataset.url)
+            version = self._version_of(folded, dataset)
         if version is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier, "its file is gone")
-        return dataset if version == dataset.version else self._index_anew(identifier, dataset.url)
+        if not version.is_of_same_content(dataset.version):
+            return self._index_anew(identifier, dataset.url)
+        if in_doubt:
+            self._trust(folded)
+        return dataset
+
+    def doubt(self, dataset: Dataset) -> None:
+        """Have the object of *dataset* looked at before it is resolved again.
+
+        To be called by whoever has read that it is not the one of the catalog any more.
+        """
+        folded = fold(dataset.publisher_did)
+        with self._lock:
+            self._drop(folded)
+            self._doubted[folded] = None
+            while len(self._doubted) > _DOUBTED_LIMIT:
+                self._doubted.popitem(last=False)
 
     def has_changed(self, identifiers: Iterable[str]) -> bool:
         """Whether `resolve` has to read the file of one of these; may block, but not for long."""
@@ -144,6 +175,10 @@ class Resolver:
                 if entry is None or not self._still_stored(folded, entry):
                     entry = self._load(identifier, folded)
                 dataset = entry.stored.dataset
+                if is_remote(dataset.url):
+                    if folded in self._doubted:
+                        return True
+                    continue
                 version = _version_of(dataset.url)
             except SodaServiceError:
                 continue  # `resolve` will say so, soon
@@ -168,7 +203,8 @@ class Resolver:
         try:
             status = os.stat(dataset.url)  # noqa: PTH116 - a Path costs as much as the call itself
         except OSError:
-            return None  # `resolve` will say why
+            # No file has the name of an object. Else `resolve` will say why.
+            return dataset if is_remote(dataset.url) else None
         version = dataset.version
         is_same = status.st_mtime_ns == version.modified_ns and status.st_size == version.size
         return dataset if is_same else None
@@ -232,8 +268,9 @@ class Resolver:
             # Another request, or another process, may have done it while this one waited.
             entry = self._load(identifier, folded)
             current = entry.stored.dataset
-            version = _version_of(current.url)
-            if version == current.version:
+            version = self._version_of(folded, current)
+            if version is not None and version.is_of_same_content(current.version):
+                self._trust(folded)
                 return current
             self._refuse_broken(identifier, _Broken(current.url, version))
             _logger.info("indexing a changed file anew: %s", current.url)
@@ -246,12 +283,25 @@ class Resolver:
                 self._forget(folded)
                 self._remember_broken(folded, _Broken(current.url, version))
                 raise UnknownDatasetError(identifier, _ANOTHER)
+            self._trust(folded)
             fresh = self._load(identifier, folded)
             if fresh.stored.dataset.version != dataset.version:
                 # A catalog that may only be read keeps the old row; this process need not.
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
                 fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
             return fresh.stored.dataset
+
+    def _version_of(self, folded: str, dataset: Dataset) -> FileVersion | None:
+        """That of its file now, None where there is none; of an object only where in doubt."""
+        if not is_remote(dataset.url):
+            return _version_of(dataset.url)
+        if folded not in self._doubted or self._stores is None:
+            return dataset.version
+        return self._stores.version_of_known(dataset.url)
+
+    def _trust(self, folded: str) -> None:
+        with self._lock:
+            self._doubted.pop(folded, None)
 
     def _reader(self) -> Reindexer:
         # Late: a server that meets no changed file does not need what reads headers.
@@ -314,6 +364,9 @@ class FixedResolver:
         if found is None:
             raise UnknownDatasetError(identifier)
         return found
+
+    def doubt(self, dataset: Dataset) -> None:
+        """Nothing: there is no catalog that could be brought up to date."""
 
     def peek(self, identifier: str) -> Dataset | None:
         """The dataset, if that is its identifier."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import RowMapping
 
     from soda_service.catalog.skybox import SkyBox
-    from soda_service.config import DetailConfig
+    from soda_service.config import CollectionConfig, DetailConfig, PlaneRule
 
     _Row = RowMapping | Mapping[str, Any]
     Cell = str | int | float | bytes | None
@@ -39,7 +39,7 @@ OBSCORE_NAMES: Final = tuple(field.name for field in fields(ObsCore))
 _COMPRESSION_LEVEL: Final = 3
 """Headers shrink to a sixth; higher levels win a hundredth and cost twice the time."""
 
-_EVERY_HDU: Final = Detail(name="All", hdus=("*",), description="Every HDU of the file")
+_EVERY_HDU: Final = Detail(name="All", hdus=("*",), description="every HDU of the file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
             "path": dataset.url,
             "size": dataset.version.size,
             "modified_ns": dataset.version.modified_ns,
+            "tag": dataset.version.tag,
             "media_type": dataset.media_type,
             "fingerprint": fingerprint,
             "cap_lon": cap.lon if cap else None,
@@ -94,19 +95,25 @@ def rows_of(dataset: Dataset, fingerprint: str) -> DatasetRows:
     )
 
 
-def dataset_of(row: _Row, hdus: Iterable[_Row], details: Iterable[DetailConfig]) -> Dataset:
-    """The dataset that *row* and its HDUs describe, with those *details* that it has."""
-    found = tuple(_hdu_of(hdu) for hdu in hdus)
+def dataset_of(row: _Row, hdus: Iterable[_Row], config: CollectionConfig) -> Dataset:
+    """The dataset that *row* and its HDUs describe, with those details of *config* that it has."""
+    rules = plane_rules(config)
+    found = tuple(_hdu_of(hdu, rules) for hdu in hdus)
     return Dataset(
         obscore=obscore_of(row),
         footprint=_footprint_of(row),
         url=row["path"],
         local_part=row["local_part"],
-        version=FileVersion(row["size"], row["modified_ns"]),
+        version=FileVersion(row["size"], row["modified_ns"], row["tag"]),
         media_type=row["media_type"],
         hdus=found,
-        details=details_of(details, found),
+        details=details_of(config.details, found),
     )
+
+
+def plane_rules(config: CollectionConfig) -> dict[str, PlaneRule]:
+    """EXTNAME in capitals to the rule for the planes of that cube."""
+    return {name.upper(): rule for name, rule in config.planes.items()}
 
 
 def details_of(
@@ -173,7 +180,7 @@ def _hdu_row(hdu: DatasetHdu) -> dict[str, Cell]:
     }
 
 
-def _hdu_of(row: _Row) -> DatasetHdu:
+def _hdu_of(row: _Row, rules: Mapping[str, PlaneRule]) -> DatasetHdu:
     layout = HduLayout(
         index=row["position"],
         kind=HduKind(row["kind"]),
@@ -186,4 +193,4 @@ def _hdu_of(row: _Row) -> DatasetHdu:
         data_offset=row["data_offset"],
         data_size=row["data_size"],
     )
-    return DatasetHdu(layout=layout, role=row["role"])
+    return DatasetHdu(layout=layout, role=row["role"], planes=rules.get(layout.name.upper()))

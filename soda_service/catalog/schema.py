@@ -23,7 +23,7 @@ from sqlalchemy import (
     table,
 )
 
-HEAD: Final = "0001"
+HEAD: Final = "0003"
 """The revision of the schema that this code reads and writes."""
 
 APPLICATION_ID: Final = 0x534F4441
@@ -57,6 +57,7 @@ dataset = Table(
     Column("path", Text, nullable=False, unique=True),
     Column("size", Integer, nullable=False),
     Column("modified_ns", Integer, nullable=False),
+    Column("tag", Text, nullable=False, server_default=""),
     Column("media_type", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("revision", Integer, nullable=False),
@@ -100,12 +101,12 @@ dataset = Table(
     Index("dataset_by_observation", "collection_id", "obs_id"),
     Index("dataset_by_band", "collection_id", "lsst_band"),
     Index("dataset_by_target", "target_name"),
-    Index("dataset_by_time", "t_min", "t_max"),
 )
 """One row for each file.
 
-`fingerprint` tells the settings and the software that made the row; `revision` grows with
-every write of it; `scan` is the last ingest that saw the file.
+`path` is that of a file or the URL of an object in a store; `tag` is the entity tag that the
+store gave with it, empty for files. `fingerprint` tells the settings and the software that made
+the row; `revision` grows with every write of it; `scan` is the last ingest that saw the file.
 """
 
 hdu = Table(
@@ -135,6 +136,51 @@ piece = Table(
 )
 """One row for each polygon of a footprint; a trigger removes its box with it."""
 
+FIRST_PIECE: Final = 1 << 62
+MOST_PIECES: Final = 1 << 20
+"""The piece n of a dataset has the id `FIRST_PIECE` + dataset_id · `MOST_PIECES` + n."""
+
+ready_row = Table(
+    "ready_row",
+    metadata,
+    Column("dataset_id", ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True),
+    Column("form", Integer, nullable=False),
+    Column("tabledata", LargeBinary, nullable=False),
+    Column("head", LargeBinary, nullable=False),
+    Column("link_length", Integer, nullable=False),
+    Column("tail", LargeBinary, nullable=False),
+)
+"""Rows of datasets as answers have them (`votable.readyrows`); the catalog understands none.
+
+`form` tells what made the others. A trigger removes one when its dataset is written again.
+"""
+
+FACET_COLUMNS: Final = (
+    "collection_id", "obs_collection", "facility_name", "instrument_name", "dataproduct_type",
+    "dataproduct_subtype", "calib_level", "lsst_band", "pol_states",
+)  # fmt: skip
+
+facet = Table(
+    "facet",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("datasets", Integer, nullable=False),
+    Column("collection_id", Integer, nullable=False),
+    Column("obs_collection", Text, nullable=False),
+    Column("facility_name", Text),
+    Column("instrument_name", Text),
+    Column("dataproduct_type", Text),
+    Column("dataproduct_subtype", Text),
+    Column("calib_level", Integer, nullable=False),
+    Column("lsst_band", Text),
+    Column("pol_states", Text),
+    Index("facet_by_values", *FACET_COLUMNS),
+)
+"""One row for each set of values that some datasets have in the columns with few values.
+
+Triggers keep it; `datasets` is how many have them.
+"""
+
 counters = Table(
     "counters",
     metadata,
@@ -153,4 +199,17 @@ piece_box = table(
 
 SQLite keeps the numbers in 32 bits and rounds them outwards, so a box never shrinks.
 It is a virtual table, which `metadata` cannot describe.
+"""
+
+SPAN_COLUMNS: Final = ("min_facet", "max_facet", "min_t", "max_t", "min_em", "max_em")
+
+FACET_UNIT: Final = 1e6
+"""Datasets of a facet stand at its id times this in `dataset_span`, and less than half beyond."""
+
+dataset_span = table("dataset_span", column("id"), *(column(name) for name in SPAN_COLUMNS))
+"""The R*Tree over facet, time (MJD) and wavelength (nanometres) of each dataset.
+
+Triggers keep it. It is a virtual table like `piece_box`. Its boxes are a little wider than the
+datasets; times are kept within 1e8 days of 0 and wavelengths within 0 to 1e15, and what is null
+stands at -1e9.
 """

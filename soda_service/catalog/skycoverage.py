@@ -90,7 +90,7 @@ class SkyCoverages:
         self._database.close()
 
     def get(self, collection: str) -> CollectionCoverage | None:
-        """The coverage of *collection*, whatever its case; None where there is none of that name.
+        """The coverage of *collection*, whatever its case; None where no dataset is in one.
 
         Blocks while it is made: about a second for a thousand footprints that are new.
         """
@@ -109,7 +109,7 @@ class SkyCoverages:
             return found
 
     def _made(self, connection: Connection, folded: str) -> CollectionCoverage | None:
-        """The coverage in one state of the catalog."""
+        """The coverage in one state of the catalog; None where the collection has no dataset."""
         table = schema.collection
         row = connection.execute(
             select(table.c.id, table.c.name).where(table.c.name_folded == folded)
@@ -117,6 +117,8 @@ class SkyCoverages:
         if row is None:
             return None
         state = _state(connection, row.id)
+        if state.count == 0:
+            return None  # all its datasets were removed: searches know it no more either
         digest = blake2b(folded.encode(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}.moc"
         kept = _Kept.read(path)

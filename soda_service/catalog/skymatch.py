@@ -1,7 +1,7 @@
 """The exact match of shapes with footprints, after the R*Tree has named the candidates.
 
-First the caps: footprints whose cap lies apart from a shape's are out. The rest is decided
-by the exact test, for many footprints at once.
+First the caps: footprints whose cap lies apart from a shape's are out, and those whose cap
+lies inside of a shape are in. The rest is decided by the exact test, for many footprints at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from soda_service.catalog.rows import polygons_of
+from soda_service.geometry.skyregion import region_of
 from soda_service.geometry.sphere import (
     Outlines,
     bounding_cap,
@@ -43,33 +44,50 @@ class SkyMatch:
         self._centres = np.array([unit_vector(cap.lon, cap.lat) for cap in caps])
         self._radii = np.radians([cap.radius for cap in caps])
 
-    columns: Final = ("polygons", "cap_lon", "cap_lat", "cap_radius")
+    columns: Final = ("d.polygons", "d.cap_lon", "d.cap_lat", "d.cap_radius")
     """What a row ends with to be decided on; none of them null."""
 
     def meeting(self, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Those of *rows* that meet a shape, in their order, without `columns`."""
-        packed, lon, lat, radius = zip(*[row[-4:] for row in rows], strict=True)
-        near = self._near(lon, lat, radius)
-        polygons: list[tuple[Polygon, ...]] = [() for _ in rows]
-        for place in np.flatnonzero(near.any(axis=1)).tolist():
-            polygons[place] = polygons_of(packed[place])
+        """Those of *rows* that meet a shape, in their order."""
+        packed, lon, lat, degrees = zip(*[row[-4:] for row in rows], strict=True)
+        centres, radii = unit_vectors(lon, lat), np.radians(degrees)
+        near = self._near(centres, radii)
         meets = np.zeros(len(rows), dtype=bool)
+        least = float(radii.min())
+        for number, radius in enumerate(self._radii.tolist()):
+            if radius > least:
+                self._mark_held(number, centres, radii, near, meets)
+        polygons: list[tuple[Polygon, ...]] = [() for _ in rows]
+        for place in np.flatnonzero(near.any(axis=1) & ~meets).tolist():
+            polygons[place] = polygons_of(packed[place])
         for shape, of_shape in zip(self._shapes, near.T, strict=True):
             owners = np.flatnonzero(of_shape & ~meets).tolist()
             if owners:
                 meets[_met(shape, owners, polygons)] = True
-        return [rows[place][:-4] for place in np.flatnonzero(meets).tolist()]
+        if meets.all():
+            return list(rows)
+        return [rows[place] for place in np.flatnonzero(meets).tolist()]
 
-    def _near(
-        self, lon: Sequence[float], lat: Sequence[float], radius: Sequence[float]
-    ) -> NDArray[np.bool_]:
+    def _near(self, centres: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Of each row (first axis) and shape (second), whether their caps meet."""
-        centres = unit_vectors(lon, lat).T
-        reach = np.radians(radius)[:, None] + self._radii[None, :] + _SLACK
-        near: NDArray[np.bool_] = (
-            centres @ self._centres.T >= np.cos(np.minimum(pi, reach)) - _ROUNDING
-        )
+        reach = radii[:, None] + self._radii[None, :] + _SLACK
+        least = np.cos(np.minimum(pi, reach)) - _ROUNDING
+        near: NDArray[np.bool_] = least <= centres.T @ self._centres.T
         return near
+
+    def _mark_held(
+        self,
+        number: int,
+        centres: NDArray[np.float64],
+        radii: NDArray[np.float64],
+        near: NDArray[np.bool_],
+        meets: NDArray[np.bool_],
+    ) -> None:
+        """Mark in *meets* the rows whose whole cap lies inside of that shape."""
+        places = np.flatnonzero(near[:, number] & ~meets)
+        if len(places):
+            margin = region_of(self._shapes[number]).margin(centres[:, places])
+            meets[places[margin >= radii[places] + _SLACK]] = True
 
 
 def _met(shape: Shape, owners: list[int], polygons: list[tuple[Polygon, ...]]) -> list[int]:

@@ -6,47 +6,39 @@ disk; nothing here reads a FITS file.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from sqlalchemy import and_, func, not_, or_, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import Database
+from soda_service.catalog.database import Database, driver_of
 from soda_service.catalog.dataset import Relation, Relations
-from soda_service.catalog.query import candidates, conditions, fold
+from soda_service.catalog.query import fold
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
-from soda_service.catalog.skybox import sky_box
-from soda_service.catalog.skymatch import SkyMatch
+from soda_service.catalog.search import GULP, Columns, search
+from soda_service.catalog.writing import DatasetWriter
 from soda_service.config import CollectionConfig
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import sqlite3
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import ColumnElement, Connection
 
     from soda_service.catalog.dataset import Dataset, ObsCore
     from soda_service.catalog.query import CatalogQuery
     from soda_service.catalog.rows import Cell, DatasetRows, Fact
+    from soda_service.catalog.writing import LookAtObject, Outcome
     from soda_service.config import LinkRule, Settings
-
-_GULP: Final = 500
-"""Rows fetched at once while an answer streams."""
 
 _RELATED_LIMIT: Final = 1_000
 """Datasets that one link rule may name."""
-
-_NOWHERE: Final = ""
-"""The path of a row for a moment within a transaction: no two rows may have the same."""
 
 _CONDITIONS: Final = 100
 """Folders that one statement may leave out."""
@@ -59,7 +51,7 @@ _DISTINCT_SECONDS: Final = 10.0
 """How long a list of values is believed while the catalog changes."""
 
 _SUMMARY_SECONDS: Final = 5.0
-"""How long the summaries are; the same for a count while the catalog does not."""
+"""How long the summaries are."""
 
 DistinctColumn = Literal[
     "obs_collection", "facility_name", "instrument_name", "dataproduct_type",
@@ -103,37 +95,22 @@ class StoredDataset:
     """Grows with every write of the row."""
 
 
-class Written(Enum):
-    """What became of a dataset that was written."""
+class KnownFile(NamedTuple):
+    """What the catalog has of a file."""
 
-    ADDED = "added"
-    CHANGED = "changed"
-    MOVED = "moved"
-    """It has its identifier from the row of a path where it is no more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A dataset was not written: another file has its identifier, regardless of case."""
-
-    path: str
-    """Of the other file."""
-    publisher_did: str
-    """As the other file's row spells it."""
-    has_changed: bool
-    """Whether the other file is not the one of its row any more: it may be another dataset."""
+    row_id: int
+    version: FileVersion
+    fingerprint: str
+    """Of what made the row."""
 
 
-Outcome = Written | Refused
+class ReadyGulp(NamedTuple):
+    """Some of the rows that a search finds."""
 
-
-class _Holder(Enum):
-    """What has become of the file of a row."""
-
-    THERE = "there"
-    """As the row says, as far as can be told."""
-    CHANGED = "changed"
-    GONE = "gone"
+    rows: list[tuple[Any, ...]]
+    """Cells of ready rows, then the dataset's id; null where the row is not ready."""
+    facts: dict[int, tuple[Fact, ...]]
+    """ObsCore columns of those that are not, by their place."""
 
 
 class CatalogStore:
@@ -147,7 +124,8 @@ class CatalogStore:
         self._database = Database(settings.catalog_path)
         self._distinct: dict[str, tuple[int, float, tuple[str, ...]]] = {}
         self._distinct_lock = threading.Lock()
-        self._counted = (-1, 0.0, 0)
+        self._counted = (-1, 0)
+        self._ready_form: tuple[int, int | None] = (-1, None)
         self._summaries: tuple[int, float, tuple[CollectionSummary, ...]] = (-1, 0.0, ())
         self._summary_lock = threading.Lock()
 
@@ -176,32 +154,45 @@ class CatalogStore:
         the catalog, that of the first step; few are in memory at a time. Closing the iterator
         early lets go of the catalog.
         """
-        terms = conditions(query)
-        if terms is None or limit <= 0:
-            return
-        table = schema.dataset
-        statement = select(*(table.c[name] for name in columns)).where(*terms).order_by(table.c.id)
-        match: SkyMatch | None = None
-        if query.shapes:
-            match = SkyMatch(query.shapes)
-            statement = statement.add_columns(*(table.c[name] for name in match.columns)).where(
-                table.c.polygons.is_not(None),
-                candidates([sky_box(shape) for shape in query.shapes]),
+        with self._database.reading() as connection:
+            yield from search(
+                driver_of(connection), query, limit, Columns([f"d.{name}" for name in columns])
             )
-        else:
-            statement = statement.limit(limit)
-        left = limit
-        with (
-            self._database.reading() as connection,
-            closing(connection.execute(statement)) as result,
-        ):
-            # Straight from the driver: a Row for each of them costs as much as all the rest.
-            cursor = result.cursor
-            while left > 0 and (rows := cursor.fetchmany(_GULP)):
-                chosen = match.meeting(rows) if match else rows
-                if chosen:
-                    yield chosen[:left]
-                left -= len(chosen)
+
+    def find_ready(
+        self,
+        query: CatalogQuery,
+        limit: int,
+        ready: Sequence[str],
+        columns: Sequence[str],
+        *,
+        form: int,
+    ) -> Iterator[ReadyGulp]:
+        """The same with cells of the columns *ready* of rows that were made ready in *form*.
+
+        Where there is no such row the cells are null, and ObsCore *columns* are told instead.
+        """
+        wanted = Columns(
+            [*(f"r.{name}" for name in ready), "{id}"],
+            "LEFT JOIN ready_row AS r ON r.dataset_id = {id} AND r.form = ?",
+            (form,),
+            need_dataset=False,
+        )
+        with self._database.reading() as connection:
+            driver = driver_of(connection)
+            for rows in search(driver, query, limit, wanted):
+                lacking = {row[-1]: place for place, row in enumerate(rows) if row[0] is None}
+                facts = _facts(driver, list(lacking), columns) if lacking else {}
+                yield ReadyGulp(rows, {lacking[row_id]: facts[row_id] for row_id in lacking})
+
+    def is_ready(self, form: int) -> bool:
+        """Whether rows were made ready in *form*, as far as the first of them tells."""
+        version = self.data_version()
+        if self._ready_form[0] != version:
+            with self._database.reading() as connection:
+                statement = select(schema.ready_row.c.form).limit(1)
+                self._ready_form = (version, connection.execute(statement).scalar())
+        return self._ready_form[1] == form
 
     def get(self, identifier: str) -> Dataset | None:
         """The dataset of this publisher DID, whatever its case."""
@@ -228,8 +219,8 @@ class CatalogStore:
             hdus = connection.execute(
                 select(hdu).where(hdu.c.dataset_id == row["id"]).order_by(hdu.c.position)
             ).mappings()
-            details = CollectionConfig.model_validate_json(row["settings"]).details
-            dataset = dataset_of(row, hdus, details)
+            config = CollectionConfig.model_validate_json(row["settings"])
+            dataset = dataset_of(row, hdus, config)
         return StoredDataset(dataset=dataset, revision=row["revision"])
 
     def revision_of(self, identifier: str) -> int | None:
@@ -273,7 +264,7 @@ class CatalogStore:
             return self._summaries[2]
 
     def _collections_now(self) -> tuple[CollectionSummary, ...]:
-        table, collection = schema.dataset, schema.collection
+        facet, collection = schema.facet, schema.collection
         with self._database.reading() as connection:
             rows = connection.execute(
                 select(
@@ -281,9 +272,9 @@ class CatalogStore:
                     collection.c.name,
                     collection.c.title,
                     collection.c.description,
-                    func.count(table.c.id).label("datasets"),
+                    func.sum(facet.c.datasets).label("datasets"),
                 )
-                .join(table, table.c.collection_id == collection.c.id)
+                .join(facet, facet.c.collection_id == collection.c.id)
                 .group_by(collection.c.id)
                 .order_by(collection.c.name)
             ).all()
@@ -305,7 +296,7 @@ class CatalogStore:
             known = self._distinct.get(column)
         if known and (known[0] == version or now - known[1] < _DISTINCT_SECONDS):
             return known[2]
-        cell = schema.dataset.c[column]
+        cell = schema.facet.c[column]
         with self._database.reading() as connection:
             found = connection.execute(
                 select(cell).where(cell.is_not(None)).distinct().limit(_DISTINCT_LIMIT)
@@ -316,17 +307,13 @@ class CatalogStore:
         return values
 
     def count(self) -> int:
-        """Number of datasets; asked of the catalog once in 5 s while it does not change."""
-        version, now = self.data_version(), time.monotonic()
-        known_version, counted_at, known = self._counted
-        if known_version == version and now - counted_at < _SUMMARY_SECONDS:
-            return known
-        with self._database.reading() as connection:
-            found = connection.execute(
-                select(func.count()).select_from(schema.dataset)
-            ).scalar_one()
-        self._counted = (version, now, found)
-        return found
+        """Number of datasets; asked of the catalog once for each state of it."""
+        version = self.data_version()
+        if self._counted[0] != version:
+            total = select(func.coalesce(func.sum(schema.facet.c.datasets), 0))
+            with self._database.reading() as connection:
+                self._counted = (version, int(connection.execute(total).scalar_one()))
+        return self._counted[1]
 
     def identifiers(self) -> Iterator[str]:
         """Every publisher DID, in the order of ingest, in gulps that hold nothing open."""
@@ -338,7 +325,7 @@ class CatalogStore:
                     select(table.c.id, table.c.obs_publisher_did)
                     .where(table.c.id > last)
                     .order_by(table.c.id)
-                    .limit(_GULP)
+                    .limit(GULP)
                 ).all()
             if not rows:
                 return
@@ -392,8 +379,8 @@ class CatalogStore:
             statement = table.update().values(scan=table.c.scan + 1).returning(table.c.scan)
             return int(connection.execute(statement).scalar_one())
 
-    def versions(self, paths: list[str]) -> dict[str, tuple[int, int, int, str]]:
-        """Of those *paths* that are in the catalog: row id, size, modified_ns and fingerprint."""
+    def versions(self, paths: list[str]) -> dict[str, KnownFile]:
+        """What the catalog has of the files at those *paths* that are in it."""
         table = schema.dataset
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -402,10 +389,16 @@ class CatalogStore:
                     table.c.id,
                     table.c.size,
                     table.c.modified_ns,
+                    table.c.tag,
                     table.c.fingerprint,
                 ).where(_is_among(table.c.path, paths))
             ).all()
-        return {path: (row_id, size, modified, made) for path, row_id, size, modified, made in rows}
+        return {
+            row.path: KnownFile(
+                row.id, FileVersion(row.size, row.modified_ns, row.tag), row.fingerprint
+            )
+            for row in rows
+        }
 
     def mark_seen(self, ids: list[int], scan: int) -> None:
         """Note that the ingest *scan* met these rows' files and found them unchanged."""
@@ -419,7 +412,12 @@ class CatalogStore:
             )
 
     def write(
-        self, datasets: list[DatasetRows], scan: int | None = None, *, overtaking: bool = False
+        self,
+        datasets: list[DatasetRows],
+        scan: int | None = None,
+        *,
+        overtaking: bool = False,
+        look: LookAtObject | None = None,
     ) -> list[Outcome]:
         """Add or replace *datasets* in one transaction; what became of each, in their order.
 
@@ -427,18 +425,63 @@ class CatalogStore:
         last saw its file. A dataset whose file moved keeps its row. One whose identifier the
         row of another file has is refused; but with *overtaking* it is given that row where
         the other file has changed since and *scan* has not found the dataset in it again.
+        *look* tells what an object in a store is now; without it, it is what it was.
         """
         if not datasets:
             return []
         with self._database.writing() as connection:
-            writer = _Writer(connection, scan, overtaking=overtaking)
+            writer = DatasetWriter(connection, scan, overtaking=overtaking, look=look)
             return [writer.write(one) for one in datasets]
+
+    def write_ready(
+        self,
+        make: Callable[[Sequence[tuple[Fact, ...]]], Sequence[tuple[Cell, ...] | None]],
+        columns: Sequence[str],
+        *,
+        form: int,
+    ) -> Iterator[int]:
+        """Make ready what is not yet in *form*; how many datasets were looked at, gulp by gulp.
+
+        *make* gets ObsCore *columns* of some datasets and gives back the cells of their ready
+        rows, None where there cannot be one.
+        """
+        last = -1
+        while ids := self._lacking_ready(form, last):
+            with self._database.writing() as connection:
+                driver = driver_of(connection)
+                facts = _facts(driver, ids, columns)
+                made = zip(facts, make(list(facts.values())), strict=True)
+                driver.executemany(
+                    "INSERT OR REPLACE INTO ready_row"
+                    " (dataset_id, form, tabledata, head, link_length, tail)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    [(row_id, form, *cells) for row_id, cells in made if cells is not None],
+                )
+            last = ids[-1]
+            yield len(ids)
+
+    def _lacking_ready(self, form: int, after: int) -> list[int]:
+        """The next datasets after one that have no ready row in *form*, by id."""
+        with self._database.reading() as connection:
+            found = driver_of(connection).execute(
+                "SELECT d.id FROM dataset AS d LEFT JOIN ready_row AS r"
+                " ON r.dataset_id = d.id AND r.form = ?"
+                " WHERE d.id > ? AND r.dataset_id IS NULL ORDER BY d.id LIMIT ?",
+                (form, after, GULP),
+            )
+            return [row[0] for row in found]
 
     def remove(self, path: str) -> int:
         """Remove the dataset whose file is *path*; the number of rows that went."""
         table = schema.dataset
         with self._database.writing() as connection:
             return connection.execute(table.delete().where(table.c.path == path)).rowcount
+
+    def has_file(self, path: str) -> bool:
+        """Whether there is a dataset whose file is *path*."""
+        statement = select(schema.dataset.c.id).where(schema.dataset.c.path == path)
+        with self._database.reading() as connection:
+            return connection.execute(statement).first() is not None
 
     def has_below(self, folder: str) -> bool:
         """Whether the file of any dataset lies below *folder*."""
@@ -452,6 +495,19 @@ class CatalogStore:
         with self._database.reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
+    def collections_below(self, path: str) -> dict[str, int]:
+        """How many datasets of each collection have *path* as their file, or theirs below it."""
+        table, collection = schema.dataset, schema.collection
+        statement = (
+            select(collection.c.name, func.count())
+            .join(table, table.c.collection_id == collection.c.id)
+            .where(or_(table.c.path == path, and_(*_below(path))))
+            .group_by(collection.c.id)
+            .order_by(collection.c.name)
+        )
+        with self._database.reading() as connection:
+            return {name: int(count) for name, count in connection.execute(statement)}
+
     def remove_unseen(self, folder: str, scan: int, *, unread: Sequence[str] = ()) -> int:
         """Remove the datasets below *folder* that *scan* has not met; how many went.
 
@@ -464,140 +520,23 @@ class CatalogStore:
         while True:
             # In gulps, so that other writers get their turn.
             with self._database.writing() as connection:
-                gulp = select(table.c.id).where(below).limit(_GULP)
+                gulp = select(table.c.id).where(below).limit(GULP)
                 count = connection.execute(table.delete().where(table.c.id.in_(gulp))).rowcount
             removed += count
-            if count < _GULP:
+            if count < GULP:
                 return removed
 
 
-class _Writer:
-    """Writes datasets within one transaction."""
-
-    def __init__(self, connection: Connection, scan: int | None, *, overtaking: bool) -> None:
-        self._connection = connection
-        self._scan = scan
-        self._overtaking = overtaking
-        self._collections: dict[str, int] = {}
-        counters = schema.counters
-        self._revision = connection.execute(
-            counters.update()
-            .values(revision=counters.c.revision + 1)
-            .returning(counters.c.revision)
-        ).scalar_one()
-        last_piece = connection.execute(select(func.max(schema.piece.c.id))).scalar() or 0
-        self._piece_ids = itertools.count(last_piece + 1)
-
-    def write(self, new: DatasetRows) -> Outcome:
-        """Put *new* in the place of what its path or its identifier had before."""
-        table = schema.dataset
-        standing = self._connection.execute(
-            select(
-                table.c.id,
-                table.c.path,
-                table.c.obs_publisher_did,
-                table.c.size,
-                table.c.modified_ns,
-                table.c.scan,
-            ).where(
-                or_(
-                    table.c.path == new.path,
-                    table.c.did_folded == new.dataset["did_folded"],
-                )
-            )
-        ).all()
-        same_path = next((row for row in standing if row.path == new.path), None)
-        same_did = next((row for row in standing if row is not same_path), None)
-        if same_did is not None:
-            version = FileVersion(same_did.size, same_did.modified_ns)
-            holder = _holder(same_did.path, version)
-            is_overtaken = self._overtaking and same_did.scan < (self._scan or 0)
-            if holder is _Holder.THERE or (holder is _Holder.CHANGED and not is_overtaken):
-                return Refused(
-                    path=same_did.path,
-                    publisher_did=same_did.obs_publisher_did,
-                    has_changed=holder is _Holder.CHANGED,
-                )
-        # A file that moved and kept its identifier keeps its row.
-        kept = same_did or same_path
-        displaced = same_path.id if same_did is not None and same_path is not None else None
-        if displaced is not None:
-            self._displace(displaced, _NOWHERE)
-        row_id = self._insert(new) if kept is None else self._replace(kept.id, new)
-        self._insert_parts(row_id, new)
-        if same_did is not None and displaced is not None:
-            self._displace(displaced, same_did.path)
-        if same_did is not None:
-            return Written.MOVED
-        return Written.ADDED if kept is None else Written.CHANGED
-
-    def _displace(self, row_id: int, path: str) -> None:
-        """Keep the row of a file that is no more where it was, until it is found or given up.
-
-        It is given the path that the other file came from, but fits no version of a file there.
-        """
-        table = schema.dataset
-        self._connection.execute(
-            table.update()
-            .where(table.c.id == row_id)
-            .values(path=path, modified_ns=-1, revision=self._revision)
-        )
-
-    def _insert(self, new: DatasetRows) -> int:
-        table = schema.dataset
-        cells = {**self._cells(new), "scan": self._scan or 0}
-        return int(
-            self._connection.execute(table.insert().returning(table.c.id), cells).scalar_one()
-        )
-
-    def _replace(self, row_id: int, new: DatasetRows) -> int:
-        table, hdu, piece = schema.dataset, schema.hdu, schema.piece
-        self._connection.execute(hdu.delete().where(hdu.c.dataset_id == row_id))
-        self._connection.execute(piece.delete().where(piece.c.dataset_id == row_id))
-        statement = table.update().where(table.c.id == row_id).values(self._cells(new))
-        if self._scan is not None:
-            statement = statement.values(scan=func.max(table.c.scan, self._scan))
-        self._connection.execute(statement)
-        return row_id
-
-    def _cells(self, new: DatasetRows) -> dict[str, Cell]:
-        return {
-            **new.dataset,
-            "collection_id": self._collection_id(new.collection),
-            "revision": self._revision,
-        }
-
-    def _insert_parts(self, row_id: int, new: DatasetRows) -> None:
-        hdus = [{**hdu, "dataset_id": row_id} for hdu in new.hdus]
-        pieces = [{"id": next(self._piece_ids), "dataset_id": row_id} for _ in new.boxes]
-        boxes = [
-            {**piece, **dict(zip(schema.BOX_COLUMNS, box, strict=True))}
-            for piece, box in zip(pieces, new.boxes, strict=True)
-        ]
-        for table, rows in (
-            (schema.hdu, hdus), (schema.piece, pieces), (schema.piece_box, boxes),
-        ):  # fmt: skip
-            if rows:
-                self._connection.execute(table.insert(), rows)
-
-    def _collection_id(self, name: str) -> int:
-        if name not in self._collections:
-            collection = schema.collection
-            self._collections[name] = self._connection.execute(
-                select(collection.c.id).where(collection.c.name_folded == fold(name))
-            ).scalar_one()
-        return self._collections[name]
-
-
-def _holder(path: str, version: FileVersion) -> _Holder:
-    try:
-        status = Path(path).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return _Holder.GONE
-    except OSError:
-        return _Holder.THERE  # what cannot be looked at now has not gone away
-    is_same = FileVersion(status.st_size, status.st_mtime_ns) == version
-    return _Holder.THERE if is_same else _Holder.CHANGED
+def _facts(
+    connection: sqlite3.Connection, ids: list[int], columns: Sequence[str]
+) -> dict[int, tuple[Fact, ...]]:
+    """By id, *columns* of those of the datasets *ids* that there are, in order."""
+    rows = connection.execute(
+        f"SELECT id, {', '.join(columns)} FROM dataset"  # noqa: S608 - names of columns
+        " WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        (json.dumps(ids),),
+    )
+    return {row[0]: row[1:] for row in rows}
 
 
 def _is_among(column: ColumnElement[Any], values: Sequence[int | str]) -> ColumnElement[bool]:

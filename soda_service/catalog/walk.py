@@ -3,6 +3,8 @@
 Symbolic links are followed: to files always, to folders after everything that is reached
 without them, and no folder is entered twice, so loops end. Names that begin with a dot are
 left out, as are pipes, sockets and devices.
+
+What lies in a store is found by lists of it, which tell the versions of its objects too.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.indexer import place_in
 from soda_service.catalog.query import fold
-from soda_service.errors import UsageError
+from soda_service.errors import SourceUnavailableError, UsageError
+from soda_service.storage.source import FileVersion, is_remote
+from soda_service.storage.stores import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.store import CollectionRow
     from soda_service.config import CollectionConfig, CollectionsFile, Settings
+    from soda_service.storage.stores import RemoteStores
 
 
 _LISTED_AT_ONCE: Final = 1_000
@@ -42,8 +47,7 @@ class FoundFile:
     """A file to be looked at."""
 
     path: str
-    size: int
-    modified_ns: int
+    version: FileVersion
     place: Place
 
 
@@ -61,15 +65,21 @@ class Places:
         stored: Iterable[CollectionRow],
         *,
         named: str | None = None,
+        stores: RemoteStores | None = None,
     ) -> None:
-        """Raises UsageError for a name that cannot be a collection's."""
+        """*stores* learn of every place in one of them.
+
+        Raises UsageError for a name that cannot be a collection's, ConfigurationError for a
+        root that is the URL of no store.
+        """
         self._settings = settings
         self._collections = collections
+        self._stores = stores
         self._named = _checked(named) if named is not None else None
         self._configured = [
-            (str((settings.data_dir / config.root).resolve()), name)
+            (root, name)
             for name, config in collections.collections.items()
-            if config.root is not None
+            if (root := root_of(config, settings)) is not None
         ]
         stored = tuple(stored)
         self._stored = [(root, row.name) for row in stored for root in row.roots]
@@ -88,11 +98,14 @@ class Places:
             if not name:
                 root, name = _deepest(self._stored, folder)
             if not name:
-                root, name = given, self._spelt(Path(given).name or "data")
+                root, name = given, self._spelt(_name_of(given) or "data")
         if (name, root) not in self._places:
-            self._places[name, root] = place_in(
+            place = place_in(
                 self._settings, collection=name, root=root, config=self._collections.named(name)
             )
+            if place.store is not None and self._stores is not None:
+                self._stores.add(place.store)
+            self._places[name, root] = place
         return self._places[name, root]
 
     def roots(self) -> list[str]:
@@ -106,11 +119,41 @@ class Places:
         folder that was emptied or removed.
         """
         near = (one for one in self.roots() if is_below(path, one) or is_below(one, path))
-        return next((root for root in near if _has_nothing(root)), None)
+        return next((root for root in near if self._has_nothing(root)), None)
+
+    def _has_nothing(self, root: str) -> bool:
+        if not is_remote(root):
+            return _has_nothing(root)
+        assert self._stores is not None
+        self.of(root, root)
+        try:
+            return next(self._stores.list(root), None) is None
+        except SourceUnavailableError:
+            return False
 
     def _spelt(self, name: str) -> str:
         """*name* as it is spelt already, names being one regardless of case."""
         return self._spellings.setdefault(fold(name), name)
+
+
+def root_of(config: CollectionConfig, settings: Settings) -> str | None:
+    """The root of a collection: an absolute path, or a URL as the catalog has it.
+
+    Raises ConfigurationError for a URL that is none of a store.
+    """
+    if config.root is None:
+        return None
+    if is_remote(config.root):
+        return place_of(config.root).url
+    return str((settings.data_dir / config.root).resolve())
+
+
+def _name_of(given: str) -> str:
+    """The last part of a path or a URL."""
+    if not is_remote(given):
+        return Path(given).name
+    place = place_of(given)
+    return (place.key or place.authority).rpartition("/")[2].replace(":", "-")
 
 
 def _checked(name: str) -> str:
@@ -130,6 +173,14 @@ def is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
+def folder_of(path: str) -> str:
+    """The folder in which a file lies, or the place in a store that an object lies below."""
+    if not is_remote(path):
+        return str(Path(path).parent)
+    place = place_of(path)
+    return place._replace(key=place.key.rpartition("/")[0]).url
+
+
 class Walk:
     """Finds the files of a folder, one after the other.
 
@@ -138,18 +189,32 @@ class Walk:
     """
 
     def __init__(
-        self, places: Places, *, excluded: Path, problem: Callable[[str, str], None]
+        self,
+        places: Places,
+        *,
+        excluded: Path,
+        problem: Callable[[str, str], None],
+        stores: RemoteStores | None = None,
     ) -> None:
-        """*problem* is told (path, reason) of what cannot be read; *excluded* is not entered."""
+        """*problem* is told (path, reason) of what cannot be read; *excluded* is not entered.
+
+        *stores* are needed for what lies in them.
+        """
         self._places = places
+        self._stores = stores
         self._problem = problem
         self._excluded = str(excluded.resolve())
         self._patterns: dict[tuple[str, ...], re.Pattern[str]] = {}
         self.unread: list[str] = []
         """Folders that could not be listed."""
+        self.vanished: set[str] = set()
+        """Objects that were looked at and are not there."""
 
     def files(self, given: str) -> Iterator[FoundFile]:
         """The files below the folder *given* that their collections include."""
+        if is_remote(given):
+            yield from self._objects(given)
+            return
         for path, place in self._named(given):
             found = self.look_at(path, place)
             if found is not None:
@@ -157,14 +222,16 @@ class Walk:
 
     def file(self, path: str) -> FoundFile | None:
         """The file *path*, whatever its name; None where it cannot be looked at."""
-        folder = str(Path(path).parent)
+        folder = folder_of(path)
         return self.look_at(path, self._places.of(folder, folder))
 
     def count(self, given: str, *, until: float) -> int | None:
         """How many files have such names; None where that takes longer than *until*.
 
-        *until* is a time of `time.monotonic`. No file is looked at.
+        *until* is a time of `time.monotonic`. No file is looked at, and no store is asked.
         """
+        if is_remote(given):
+            return None
         count = 0
         for _ in self._named(given):
             count += 1
@@ -233,6 +300,8 @@ class Walk:
 
     def look_at(self, path: str, place: Place) -> FoundFile | None:
         """The file *path* of *place* as it is now; None where it cannot be looked at."""
+        if is_remote(path):
+            return self._look_at_object(path, place)
         try:
             path.encode()
             status = Path(path).stat()
@@ -245,9 +314,36 @@ class Walk:
         if not stat.S_ISREG(status.st_mode):
             self._problem(path, "not a regular file")
             return None
-        return FoundFile(
-            path=path, size=status.st_size, modified_ns=status.st_mtime_ns, place=place
-        )
+        version = FileVersion(status.st_size, status.st_mtime_ns)
+        return FoundFile(path=path, version=version, place=place)
+
+    def _objects(self, given: str) -> Iterator[FoundFile]:
+        """The same of a place in a store; what cannot be listed to its end counts as unread."""
+        assert self._stores is not None
+        self._places.of(given, given)
+        try:
+            for url, version in self._stores.list(given):
+                names = place_of(url).key.removeprefix(place_of(given).key).split("/")
+                if any(name.startswith(".") for name in names):
+                    continue
+                place = self._places.of(folder_of(url), given)
+                if self._pattern(place.config).fullmatch(names[-1]):
+                    yield FoundFile(path=url, version=version, place=place)
+        except SourceUnavailableError as error:
+            self.unread.append(given)
+            self._problem(given, str(error))
+
+    def _look_at_object(self, url: str, place: Place) -> FoundFile | None:
+        assert self._stores is not None
+        try:
+            version = self._stores.version_of(url)
+        except SourceUnavailableError as error:
+            self._problem(url, str(error))
+            return None
+        if version is None:
+            self.vanished.add(url)
+            return None
+        return FoundFile(path=url, version=version, place=place)
 
     def _not_read(self, folder: str, error: OSError) -> None:
         self.unread.append(folder)
@@ -255,9 +351,18 @@ class Walk:
 
     def _pattern(self, config: CollectionConfig) -> re.Pattern[str]:
         if config.include not in self._patterns:
-            alternatives = "|".join(fnmatch.translate(one) for one in config.include) or "(?!)"
-            self._patterns[config.include] = re.compile(alternatives, re.IGNORECASE)
+            self._patterns[config.include] = _compiled(config)
         return self._patterns[config.include]
+
+
+def includes(config: CollectionConfig, path: str) -> bool:
+    """Whether the collection includes files with the name of *path*."""
+    return _compiled(config).fullmatch(path.rpartition("/")[2]) is not None
+
+
+def _compiled(config: CollectionConfig) -> re.Pattern[str]:
+    alternatives = "|".join(fnmatch.translate(one) for one in config.include) or "(?!)"
+    return re.compile(alternatives, re.IGNORECASE)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

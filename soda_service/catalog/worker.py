@@ -1,8 +1,8 @@
 """The process that indexes files for ingest: `python -m soda_service.catalog.worker DESCRIPTOR`.
 
 Told over a socket (path, fingerprint of a place, the place if it has not been told before,
-local part of an earlier reading if there was one), it answers with rows for the catalog or with
-a failure, in the same order.
+local part of an earlier reading if there was one, version of an object if it is known), it
+answers with rows for the catalog or with a failure, in the same order.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from soda_service.errors import CorruptFileError, SodaServiceError, UnknownDatas
 if TYPE_CHECKING:
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.rows import DatasetRows
+
+_CACHE_BYTES: Final = 16 * 1024**2
+"""For compressed objects, which are read from end to end when their size is in doubt."""
 
 READY: Final = b"ready"
 """The first thing that the process says."""
@@ -43,16 +46,24 @@ def work(descriptor: int) -> None:
     # Late: the caller needs neither, and they take half a second each.
     from soda_service.catalog.indexer import index
     from soda_service.catalog.rows import rows_of
+    from soda_service.storage.blockcache import BlockCache
+    from soda_service.storage.stores import RemoteStores
 
     warnings.simplefilter("ignore")  # astropy warns of headers that are merely unusual
     places: dict[str, Place] = {}
+    stores: dict[str, RemoteStores] = {}
     with suppress(EOFError, ConnectionError):  # the caller hung up, perhaps in mid-sentence
         connection.send_bytes(READY)
         while True:
-            path, fingerprint, place, local_part = connection.recv()
+            path, fingerprint, place, local_part, version = connection.recv()
             place = places.setdefault(fingerprint, place)
             try:
-                dataset = index(path, place, local_part=local_part)
+                if place.store is not None and fingerprint not in stores:
+                    stores[fingerprint] = RemoteStores(
+                        [place.store], limits=place.limits, cache=BlockCache(_CACHE_BYTES)
+                    )
+                reached = stores.get(fingerprint)
+                dataset = index(path, place, local_part=local_part, stores=reached, version=version)
                 answer: DatasetRows | IndexFailure = rows_of(dataset, place.fingerprint)
             except Exception as error:  # noqa: BLE001 - one file must not stop the others
                 answer = failure_of(error)

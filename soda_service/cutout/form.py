@@ -44,7 +44,8 @@ class Undefined(Enum):
 BLANK: Final = Undefined.BLANK
 
 FillValue = int | float | Undefined
-"""A stored value: BSCALE and BZERO are not applied to it."""
+"""Integers of the unsigned conventions as they are meant; otherwise a stored value, to which
+BSCALE and BZERO are not applied."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(\.[0-9]*)?|(\.)[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _MAX_TEXT = 64

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from soda_service.cutout.companions import is_companion
 from soda_service.cutout.form import Edge
@@ -13,6 +13,7 @@ from soda_service.fits.wcs import WcsError
 from soda_service.geometry.frames import (
     MOST_BEYOND,
     Frame,
+    SteppedFrame,
     frame_around,
     frame_of_section,
     frame_of_stamp,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from soda_service.geometry.shapes import Shape
 
     FindBox = Callable[[Shape, PreparedHdu], PixelBox | None]
+
+_Box = TypeVar("_Box", PixelBox, Frame)
 
 
 class NotQuickError(Exception):
@@ -152,16 +155,13 @@ class Places:
     def _edged(self, hdu: PreparedHdu, frame: Frame) -> PixelBox | None:
         """What is given of *frame*, part of which the image may not have."""
         limited = self._limited(hdu, frame)
-        if limited is None:
-            return None
-        held = frame_of(limited).trimmed(hdu.hdu.layout.naxis)
-        if held is None:
+        held = limited.trimmed(hdu.hdu.layout.naxis) if limited is not None else None
+        if limited is None or held is None:
             return None
         is_all = (held.lower, held.upper) == (limited.lower, limited.upper)
         match Edge.TRIM if is_all else self._request.form.edge:
             case Edge.TRIM:
-                wcs = hdu.axes_wcs
-                return self._stepped(hdu, wcs.polarization, held) if wcs is not None else held
+                return held
             case Edge.PAD:
                 return limited
             case Edge.REFUSE:
@@ -170,7 +170,7 @@ class Places:
                     "and less than all was to be refused"
                 )
 
-    def _limited(self, hdu: PreparedHdu, box: PixelBox) -> PixelBox | None:
+    def _limited(self, hdu: PreparedHdu, box: _Box) -> _Box | None:
         """*box* with what the request wants of the spectrum, the time and the polarization."""
         wcs, request = hdu.axes_wcs, self._request
         if wcs is None or not self.limits_world_axes:
@@ -182,7 +182,9 @@ class Places:
             if request.time is not None and wcs.temporal is not None:
                 limits.append((wcs.temporal.axis, wcs.temporal.box(request.time)))
             if request.pol and wcs.polarization is not None:
-                limits.append((wcs.polarization.axis, wcs.polarization.box(request.pol)))
+                axis = wcs.polarization.axis
+                within = box.lower[axis], box.upper[axis]
+                limits.append((axis, wcs.polarization.box(request.pol, within)))
         except WcsError as error:
             raise UsageError(f"{hdu.called} cannot be cut along that axis: {error}") from None
         for axis, limit in limits:
@@ -194,26 +196,16 @@ class Places:
             box = box.replaced(axis, low, high)
         return self._stepped(hdu, wcs.polarization, box) if request.pol else box
 
-    def _stepped(
-        self, hdu: PreparedHdu, polarization: Polarization | None, box: PixelBox
-    ) -> PixelBox:
-        """*box* without planes of unwanted states, where all others follow in equal steps.
-
-        Not where pixels are filled, which is done plane by plane without a gap.
-        """
-        form, pol = self._request.form, self._request.pol
-        if polarization is None or not pol or type(box) is not PixelBox or form.masked:
+    def _stepped(self, hdu: PreparedHdu, polarization: Polarization | None, box: _Box) -> _Box:
+        """*box* without planes of unwanted states, where all others follow in equal steps."""
+        if polarization is None:
             return box
-        axis, step = polarization.axis, polarization.step(pol)
-        is_all = (box.lower[axis], box.upper[axis]) == polarization.box(pol)
-        if step == 1 or not is_all or not can_step(hdu.image_header, axis):
+        axis = polarization.axis
+        step = polarization.step(self._request.pol, (box.lower[axis], box.upper[axis]))
+        if step == 1 or not can_step(hdu.image_header, axis):
             return box
-        return SteppedBox(box.lower, box.upper, axis, step)
-
-
-def frame_of(box: PixelBox) -> Frame:
-    """*box* as a frame."""
-    return box if isinstance(box, Frame) else Frame(box.lower, box.upper)
+        kind = SteppedFrame if isinstance(box, Frame) else SteppedBox
+        return kind(box.lower, box.upper, axis, step)
 
 
 def _section_of(hdu: PreparedHdu, section: PixelSection) -> Frame:

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING, Final
 
-from soda_service.cutout.companions import header_of_plane, is_companion, plane_box
+import numpy as np
+
+from soda_service.cutout.beams import has_beams, is_beams, lacks_planes, rows_of_planes
+from soda_service.cutout.companions import header_of_plane, is_companion, plane_for, rule_of
 from soda_service.cutout.form import BLANK, PLAIN, Edge, Packing, format_fill
-from soda_service.cutout.places import Places
+from soda_service.cutout.places import NotQuickError, Places, quick_box
 from soda_service.cutout.plan import CutoutPlan, HduPlan
-from soda_service.cutout.selection import named, of_detail
+from soda_service.cutout.selection import format_hdu_name, named, of_detail
 from soda_service.cutout.tables import WHOLE, MovedTables, Whole
 from soda_service.errors import UsageError
-from soda_service.fits.cards import card, commentary
+from soda_service.fits.cards import card, commentary, render_cards
 from soda_service.fits.header import empty_primary
 from soda_service.fits.proof import MOST_MAS, with_proof_cards
 from soda_service.fits.stepping import stepped_header
+from soda_service.fits.wcs import counts_in_the_parents_pixels
 from soda_service.geometry.frames import Frame
 from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.geometry.shapes import Interval
-from soda_service.pixels.filled import Filling, Mask, stored_value
+from soda_service.pixels.filled import Filling, Mask, sign_offset, stored_value
 from soda_service.render.fits import has_sums, padding_size, with_checksum_cards
 from soda_service.render.headertext import MEDIA_TYPE as TEXT, header_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
     from soda_service.catalog.dataset import Detail
+    from soda_service.cutout.companions import Plane
     from soda_service.cutout.places import FindBox
     from soda_service.cutout.prepared import PreparedDataset, PreparedHdu
     from soda_service.cutout.request import CutoutRequest
+    from soda_service.fits.tablerows import BinaryTable
 
 FITS_MEDIA_TYPE: Final = "application/fits"
 GZIP_MEDIA_TYPE: Final = "application/gzip"
 
 _SUFFIXES: Final = {Packing.NONE: "", Packing.TILES: ".fz", Packing.GZIP: ".gz"}
+
+_NOT_KEPT: Final = "  positions are not true here: TPU counts in pixels of the parent"
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
+_LONGEST_PART: Final = 80
 
 COVERAGE: Final = "CUTCOVER"
 """Keyword of the part of a frame's pixels that the parent has."""
@@ -60,8 +76,13 @@ class Planner:
         self._left_out: list[bytes] = []
         """Cards that say which HDUs are not in the answer, being untrue of it."""
         self._is_primary_bare = False
+        self._may_block = find_box is not quick_box
         self._image_offset: tuple[int, ...] = ()
         """First pixels of the image that companions go with, where they do not go whole."""
+        self._planes: dict[int, Plane] = {}
+        """By number of the HDU, what is left of companions that do not go whole."""
+        self._tables: dict[int, tuple[bytes, bytes]] = {}
+        """By number of the HDU, header and data of tables of which rows are left out."""
 
     def plan(self) -> CutoutPlan | None:
         """The plan, or None where the request meets no pixel.
@@ -85,6 +106,8 @@ class Planner:
             return None
         if self._prepared.has_companions:
             placed = [(hdu, self._companion(hdu, place, boxes[0])) for hdu, place in placed]
+        if self._prepared.has_beams:
+            self._cut_beams(placed)
         return self._plan_of(placed)
 
     # ------------------------------------------------------------ which HDUs
@@ -153,15 +176,15 @@ class Planner:
 
     def _whole(self, hdu: PreparedHdu) -> Whole | None:
         """What becomes of an HDU where nothing limits any axis."""
+        if hdu.is_of_the_file_only and not self._is_the_file:
+            return None
         return None if self._is_primary_bare and hdu.hdu.layout.index == 0 else WHOLE
 
     def _place(self, hdu: PreparedHdu) -> PixelBox | Whole | None:
         if self._is_primary_bare and hdu.hdu.layout.index == 0:
             return None
         if hdu.is_of_parent_only:
-            self._left_out.append(
-                commentary("HISTORY", f"  without {hdu.called}, which is true of the parent only")
-            )
+            self._left_out.append(left_out_card(hdu))
             return None
         return self._places.of(hdu)
 
@@ -173,11 +196,76 @@ class Planner:
         is_placed = request.shape or request.stamp or request.section
         if not is_placed or place is not WHOLE or not is_companion(hdu):
             return place
-        plane = plane_box(hdu, image)
+        if rule_of(hdu) is None:
+            return place
+        plane = plane_for(hdu, image, self._find_table)
         if plane is None:
             return place
         self._image_offset = image.lower
-        return plane
+        self._planes[hdu.hdu.layout.index] = plane
+        if plane.table is not None:
+            self._cut_places(hdu, plane, plane.table)
+        return plane.box
+
+    def _find_table(self, name: str) -> tuple[PreparedHdu, BinaryTable] | None:
+        """The first table with that EXTNAME, whether or not it is in the answer."""
+        for hdu in self._prepared.hdus:
+            layout = hdu.hdu.layout
+            if layout.name.strip().upper() == name.upper() and not layout.is_image:
+                rows = self._rows_of(hdu)
+                return None if rows is None else (hdu, rows)
+        return None
+
+    def _rows_of(self, hdu: PreparedHdu) -> BinaryTable | None:
+        """The rows of a table; raises NotQuickError where they would have to be waited for."""
+        if not self._may_block and not hdu.has_table:
+            raise NotQuickError
+        return hdu.table
+
+    def _cut_places(self, cube: PreparedHdu, plane: Plane, table: PreparedHdu) -> None:
+        """Leave one row in a table of places, that of *plane*, and move it with the image."""
+        rule, rows = rule_of(cube), table.table
+        assert rule is not None
+        assert rows is not None
+        changed = {}
+        for name, offset in zip((rule.x, rule.y), self._image_offset, strict=False):
+            values = rows.numbers(name)
+            assert values is not None
+            changed[name] = values[plane.row : plane.row + 1] - offset
+        if rule.plane:
+            changed[rule.plane] = np.array([float(rule.first)])
+        self._cut_table(table, rows, np.array([plane.row]), changed, {})
+
+    def _cut_beams(self, placed: list[_Placed]) -> None:
+        """Leave those rows in the table of beams whose planes are left."""
+        image = next(
+            ((one, box) for one, box in placed if isinstance(box, PixelBox) and has_beams(one)),
+            None,
+        )
+        if image is None or not lacks_planes(*image):
+            return
+        for one, box in placed:
+            if box is not WHOLE or not is_beams(one):
+                continue
+            table = self._rows_of(one)
+            found = None if table is None else rows_of_planes(table, *image)
+            if table is not None and found is not None:
+                self._cut_table(one, table, *found)
+
+    def _cut_table(
+        self,
+        one: PreparedHdu,
+        table: BinaryTable,
+        rows: NDArray[np.intp],
+        changed: Mapping[str, NDArray[np.float64]],
+        cards: Mapping[str, int],
+    ) -> None:
+        """Plan for a table of these *rows*, with what is *changed* in them."""
+        told = commentary("HISTORY", f"  {one.called}: {len(rows)} of {table.count} rows")
+        made, data = table.cut(
+            rows, changed=changed, cards=cards, provenance=self._prepared.origin_cards + told
+        )
+        self._tables[one.hdu.layout.index] = render_cards(made), data
 
     def _refuse_if_no_sky(self, chosen: list[PreparedHdu]) -> None:
         """Nothing to cut is an error where it is the file, not the shape, that is to blame."""
@@ -205,13 +293,10 @@ class Planner:
         numbers = tuple([one.hdu.layout.index for one, _ in kept])
         planned: list[HduPlan] = []
         sections: list[str] = []
-        is_copy = True
         for one, box in kept:
             if isinstance(box, PixelBox):
                 sections.append(box.section)
-                cut = self._cut(one, box, tables, extensions)
-                is_copy = is_copy and cut.filling is None and not isinstance(box, SteppedBox)
-                planned.append(cut)
+                planned.append(self._cut(one, box, tables, extensions))
             else:
                 sections.append("whole" if box is WHOLE else "header")
                 planned.append(self._uncut(one, box, tables, numbers, extensions))
@@ -234,7 +319,7 @@ class Planner:
             self._dataset,
             tuple(planned),
             size,
-            filename_of(self._prepared.stem, sections, self._request.detail, suffix),
+            filename_of(self._prepared.stem, sections, self._name_parts(), suffix),
             GZIP_MEDIA_TYPE if form.packing is Packing.GZIP else media_type,
             etag_of(
                 self._prepared.etag_base,
@@ -243,7 +328,7 @@ class Planner:
                 self._form_text(),
             ),
             form,
-            is_copy and (form is PLAIN or not form.is_computed),
+            all(one.is_copied for one in planned) and (form is PLAIN or not form.is_computed),
             made_size if form.checksums else 0,
         )
 
@@ -254,6 +339,10 @@ class Planner:
         layout = one.hdu.layout
         form = self._request.form
         filling, held, notes = None, box, self._provenance(one, box.section)
+        if self._places.limits_world_axes:
+            notes += self._uncertainties(one)
+        if counts_in_the_parents_pixels(one.image_header):
+            notes += (commentary("HISTORY", _NOT_KEPT),)
         if form is not PLAIN:
             if isinstance(box, Frame):
                 trimmed = box.trimmed(layout.naxis)
@@ -265,8 +354,8 @@ class Planner:
             header = stepped_header(cutter.cut(box.whole_box, notes), box.axis, box.step)
         else:
             header = cutter.cut(box, notes)
-        if self._image_offset and is_companion(one):
-            header = header_of_plane(header, box.upper[-1], self._image_offset)
+        if (plane := self._planes.get(layout.index)) is not None:
+            header = header_of_plane(header, one, plane, self._image_offset)
         size = box.pixel_count * abs(layout.bitpix) // 8
         return HduPlan(one.hdu, header, held, size, filling)
 
@@ -320,23 +409,29 @@ class Planner:
         return Filling(box, value, mask), (*notes, said)
 
     def _fill_value(self, one: PreparedHdu) -> tuple[bytes, str]:
-        """The stored value that fills, and how it is written."""
-        layout, blank = one.hdu.layout, one.blank
+        """The stored value that fills, and how it is told."""
+        layout, blank, header = one.hdu.layout, one.blank, one.image_header
         fill = self._request.form.fill
+        offset = sign_offset(layout.bitpix, header.number("BSCALE"), header.number("BZERO"))
+        told = "the stored value " if offset is None else ""
         for value in fill:
             meant = None if value is BLANK else value
-            stored = stored_value(meant, bitpix=layout.bitpix, blank=blank)
+            stored = stored_value(meant, bitpix=layout.bitpix, blank=blank, offset=offset or 0)
             if stored is not None:
-                if value is not BLANK:
-                    return stored, format_fill(value)
-                return stored, "NaN" if layout.bitpix < 0 else f"BLANK ({blank})"
+                if value is BLANK:
+                    return stored, "NaN" if layout.bitpix < 0 else f"BLANK ({blank})"
+                as_stored = f" (stored as {int(value) - offset})" if offset else ""
+                return stored, f"{told}{format_fill(value)}{as_stored}"
         kind = "floats" if layout.bitpix < 0 else "integers"
+        if offset:
+            kind = "signed bytes" if layout.bitpix == 8 else f"unsigned {kind}"
         said = ", ".join(map(format_fill, fill))
         hint = "" if blank is not None or layout.bitpix < 0 else " and no BLANK"
         raise UsageError(
             f"{one.called} has pixels to be filled, {abs(layout.bitpix)}-bit {kind}{hint}, "
-            f"whose stored values cannot be {said[:100]}: FILL takes one that they can be, "
-            "and may be given several times, each HDU taking the first that fits"
+            f"whose {'stored ' if offset is None else ''}values cannot be {said[:100]}: FILL takes "
+            "one that they can be, and may be given several times, each HDU taking the first "
+            "that fits"
         )
 
     def _uncut(
@@ -349,6 +444,9 @@ class Planner:
     ) -> HduPlan:
         """An HDU that is copied whole, or a primary image that leaves its header alone behind."""
         layout = one.hdu.layout
+        if layout.index in self._tables:
+            header, data = self._tables[layout.index]
+            return HduPlan(one.hdu, header, None, len(data), made=data)
         data_size = layout.data_size
         if box is None:
             header = empty_primary(
@@ -384,15 +482,52 @@ class Planner:
         where = commentary("HISTORY", f"{one.described} {section}")
         return (self._prepared.origin_cards, where, *self._left_out)
 
+    def _name_parts(self) -> list[str]:
+        """What tells the answer's name from those of other answers with the same box."""
+        request = self._request
+        parts = [request.detail] if request.detail else []
+        parts += [f"HDU{one}" if one.isdigit() else one.replace(",", "-")
+                  for one in dict.fromkeys(map(format_hdu_name, request.hdus))]  # fmt: skip
+        return parts + ["masked"] * request.form.masked
 
-def filename_of(stem: str, sections: list[str], detail: str | None, suffix: str = "fits") -> str:
-    """The parent's name with the box of the first image, or with the detail."""
-    what = detail or "cutout"
+    def _uncertainties(self, one: PreparedHdu) -> tuple[bytes, ...]:
+        """HISTORY cards: what was taken for granted of the axes that were limited."""
+        wcs, request = one.axes_wcs, self._request
+        if wcs is None:
+            return ()
+        limited = (wcs.spectral, request.band), (wcs.temporal, request.time)
+        notes = [axis.frame_note for axis, asked in limited if axis is not None and asked]
+        return tuple(commentary("HISTORY", f"  {note}") for note in notes if note)
+
+
+def left_out_card(hdu: PreparedHdu) -> bytes:
+    """HISTORY: that *hdu* is not in the answer."""
+    return commentary("HISTORY", f"  without {hdu.called}, which is true of the parent only")
+
+
+def filename_of(
+    stem: str, sections: list[str], parts: Sequence[str] = (), suffix: str = "fits"
+) -> str:
+    """The parent's name with *parts*, and the box of the first image.
+
+    Where there is neither a part nor a box, it says that it is a cutout.
+    """
+    what = _safe_part(parts) if parts else ""
     for section in sections:
         if section[0] == "[":
-            what = section[1:-1].replace(":", "-").replace(",", "_")
+            box = section[1:-1].replace(":", "-").replace(",", "_")
+            what = f"{what}_{box}" if what else box
             break
-    return f"{stem}_{what}.{suffix}"
+    return f"{stem}_{what or 'cutout'}.{suffix}"
+
+
+def _safe_part(parts: Sequence[str]) -> str:
+    """*parts* as a part of a file name; what would be too long, and lossy, ends with a digest."""
+    text = "_".join(parts)
+    safe = _UNSAFE.sub("_", text)
+    if safe == text and len(text) <= _LONGEST_PART:
+        return text
+    return f"{safe[:_LONGEST_PART]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def etag_of(etag_base: str, numbers: str, sections: list[str], form: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service import __version__
+from soda_service.cutout.beams import has_beams
 from soda_service.cutout.companions import is_companion
 from soda_service.cutout.quickplan import QuickPlanner, is_ordinary
 from soda_service.errors import UnknownDatasetError
@@ -23,6 +24,7 @@ from soda_service.fits.distortion import ReferredTable, referred_tables
 from soda_service.fits.header import HeaderCutter, image_header, kept_primary
 from soda_service.fits.layout import HduKind
 from soda_service.fits.proof import Prover
+from soda_service.fits.tablerows import BinaryTable
 from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
 from soda_service.geometry.skyindex import SkyIndex
 
@@ -48,6 +50,10 @@ _HEADER_COPIES: Final = 6
 """Times a header's own bytes that the header takes with its cards, coordinates and cutters."""
 
 _OF_PARENT_ONLY: Final = frozenset({"ASDF", "WCSCORR"})
+_OF_THE_FILE_ONLY: Final = {"INDXADDR": "INDEX", "JSONADDR": "JSON"}
+"""The primary header's address of a table, and the EXTNAME of that, in files of lsst.images."""
+_MOST_ROW_BYTES: Final = 16 * 1024 * 1024
+"""Of a table whose rows are chosen from; a larger one goes along whole."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
 _SUFFIX: Final = re.compile(r"(\.(fits|fit|fts))?(\.(gz|fz|bz2|Z))?$", re.IGNORECASE)
@@ -69,6 +75,8 @@ class PreparedHdu:
         """The other HDUs without which the image's coordinates cannot be read."""
         self.is_cuttable = hdu.layout.is_image
         """Whether there are pixels that a request may choose from; not in lookup tables."""
+        self.is_of_the_file_only = False
+        """Whether it is a table of the places of things in the parent's file."""
         name = f" ({hdu.layout.name},{hdu.layout.version})" if hdu.layout.name else ""
         self.called = f"HDU {hdu.layout.index}{name}"
         """How errors speak of it."""
@@ -111,13 +119,32 @@ class PreparedHdu:
 
     @property
     def is_of_parent_only(self) -> bool:
-        """Whether it is a coordinate system of the parent that cannot be moved.
+        """Whether it is true of the parent, and cannot be made true of a cutout.
 
-        No header but a table of its own has it: gwcs in ASDF, HST's WCSCORR.
+        It may be a coordinate system that no header but a table of its own has: gwcs in ASDF,
+        HST's WCSCORR. Or it is about the parent's file.
         """
         layout = self.hdu.layout
         is_text = not layout.is_image or len(layout.naxis) == 1
-        return is_text and layout.name.upper() in _OF_PARENT_ONLY
+        return self.is_of_the_file_only or (is_text and layout.name.upper() in _OF_PARENT_ONLY)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether `table` is at hand."""
+        return "table" in self.__dict__
+
+    @cached_property
+    def table(self) -> BinaryTable | None:
+        """The rows, where it is a binary table that can be read; the first call may block."""
+        layout = self.hdu.layout
+        if layout.kind is not HduKind.TABLE or layout.data_size > _MOST_ROW_BYTES:
+            return None
+        raw = self._read_hdus([(layout.name, layout.version)])
+        start = layout.data_offset - layout.header_offset
+        try:
+            return BinaryTable(layout.header, raw[start : start + layout.data_size])
+        except ValueError:
+            return None
 
     @cached_property
     def prover(self) -> Prover:
@@ -210,8 +237,15 @@ class PreparedDataset:
         """What makes the entity tags of this version of the dataset unlike any other's."""
         self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
         self._find_leaders()
+        header = dataset.hdus[0].layout.header
+        of_file = {name for keyword, name in _OF_THE_FILE_ONLY.items() if keyword in header}
+        for hdu in self.hdus:
+            layout = hdu.hdu.layout
+            hdu.is_of_the_file_only = not layout.is_image and layout.name.upper() in of_file
         self.has_companions = any(is_companion(hdu) for hdu in self.hdus)
         """Whether there are HDUs that only go along with others."""
+        self.has_beams = any(has_beams(hdu) for hdu in self.hdus)
+        """Whether the beams of a cube stand in a table."""
 
     @property
     def memory(self) -> int:
@@ -251,7 +285,8 @@ class PreparedDataset:
         if sum(layout.end - layout.header_offset for layout in layouts) > MOST_TABLE_BYTES:
             raise WcsError("the tables that the coordinates refer to are larger than can be right")
         try:
-            with self._files.borrow(self.dataset.url, self.dataset.version) as source:
+            dataset = self.dataset
+            with self._files.borrow(dataset.url, dataset.version, dataset.is_packed) as source:
                 tables = b"".join(
                     source.read(layout.header_offset, layout.end - layout.header_offset)
                     for layout in layouts
@@ -283,7 +318,7 @@ class PreparedDataset:
 
 def file_name(dataset: Dataset) -> str:
     """The file's own name, with nothing in it that a header of HTTP could not carry."""
-    return _UNSAFE.sub("_", dataset.url.rpartition("/")[2]) or "dataset.fits"
+    return _UNSAFE.sub("_", dataset.file_name) or "dataset.fits"
 
 
 def _leader_of(leaders: list[PreparedHdu], image: PreparedHdu) -> PreparedHdu:

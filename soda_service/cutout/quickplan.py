@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan
-from soda_service.cutout.planner import FITS_MEDIA_TYPE, etag_of, filename_of
+from soda_service.cutout.planner import FITS_MEDIA_TYPE, etag_of, filename_of, left_out_card
 from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, commentary
+from soda_service.fits.layout import HduKind
 from soda_service.geometry.pixelbox import PixelBox, box_around_quickly
 from soda_service.render.fits import padding_size
 
@@ -45,11 +46,17 @@ class QuickPlanner:
     def __init__(self, prepared: PreparedDataset) -> None:
         """For a dataset that `is_ordinary`."""
         self._prepared = prepared
-        hdus = prepared.hdus
+        hdus = [one for one in prepared.hdus if not one.is_of_parent_only]
+        self._kept = tuple([one.hdu.layout.index for one in hdus])
+        self._left_out = tuple([left_out_card(one) for one in prepared.hdus if one not in hdus])
+        self._form = b"".join(self._left_out).decode("ascii")
         self._leaders = [one for one in hdus if one.leader is one]
         self._grids = [(one, one.grid) for one in self._leaders if one.grid is not None]
         self._numbers = " ".join(str(one.hdu.layout.index) for one in hdus)
         self._steps = [self._step(one) for one in hdus]
+        self._is_copy = all(
+            one.hdu.layout.kind is HduKind.IMAGE for one in hdus if one.leader is not None
+        )
 
     def plan(self, shape: Shape) -> CutoutPlan | Quickness | None:
         """The plan, None where no image is met, NOT_QUICK where the planner has to say."""
@@ -60,6 +67,7 @@ class QuickPlanner:
                 # An image that is missed leaves the answer, and the others' headers change.
                 return box if len(self._leaders) == 1 else NOT_QUICK
             boxes.append((box, box.section))
+        left_out = self._left_out
         size = 0
         planned = []
         sections = []
@@ -80,7 +88,7 @@ class QuickPlanner:
             card = (history + section.encode("ascii")).ljust(CARD_SIZE)
             if len(card) > CARD_SIZE:
                 card = commentary("HISTORY", card[8:].decode("ascii"))
-            header = cutter.cut(box, (origin, card))
+            header = cutter.cut(box, (origin, card, *left_out) if left_out else (origin, card))
             sections.append(section)
             planned.append(HduPlan(hdu, header, box, data_size))
             size += len(header) + -(-data_size // BLOCK_SIZE) * BLOCK_SIZE
@@ -89,15 +97,15 @@ class QuickPlanner:
             prepared.dataset,
             tuple(planned),
             size,
-            filename_of(prepared.stem, sections, None),
+            filename_of(prepared.stem, sections),
             FITS_MEDIA_TYPE,
-            etag_of(prepared.etag_base, self._numbers, sections),
-            is_copy=True,
+            etag_of(prepared.etag_base, self._numbers, sections, self._form),
+            is_copy=self._is_copy,
         )
 
     def _step(self, one: PreparedHdu) -> _Image | HduPlan:
         layout = one.hdu.layout
-        extensions = len(self._prepared.hdus) - 1
+        extensions = len(self._kept) - 1
         if one.leader is not None:
             other_axes = layout.naxis[2:]
             pixel_size = PixelBox.whole(layout.naxis[2:]).pixel_count * abs(layout.bitpix) // 8
@@ -110,7 +118,7 @@ class QuickPlanner:
                 pixel_size,
             )
         if layout.index == 0:
-            header = self._prepared.kept_primary(tuple(range(extensions + 1)), extensions)
+            header = self._prepared.kept_primary(self._kept, extensions)
         else:
             header = layout.header.render()
         return HduPlan(one.hdu, header, None, layout.data_size)
@@ -123,7 +131,7 @@ def is_ordinary(prepared: PreparedDataset) -> bool:
     none needs a table that would have to move with it. Nothing else depends on the box either.
     """
     images = [one for one in prepared.hdus if one.is_cuttable]
-    if prepared.has_companions or any(one.is_of_parent_only for one in prepared.hdus):
+    if prepared.has_companions:
         return False
     return bool(images) and all(
         one.leader is not None

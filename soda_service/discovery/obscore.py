@@ -13,7 +13,7 @@ from soda_service.catalog.query import ACCESS_FORMAT
 from soda_service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from soda_service.discovery.urls import Urls
     from soda_service.votable.table import Block, Column, Field, Value
@@ -36,8 +36,11 @@ class ObsCoreTable:
 
     def __init__(self, fields: Sequence[Field], urls: Urls) -> None:
         """Raises ConfigurationError where a mandatory column is missing or one is unknown."""
+        self.fields = tuple(fields)
         self._names = [field.name for field in fields]
         self._urls = urls
+        self.link_beginning = urls.links_endpoint
+        """Of every link: where this client sees the service."""
         missing = [name for name in MANDATORY_COLUMNS if name not in self._names]
         if missing:
             raise ConfigurationError(f"sia2.xml lacks the ObsCore columns {', '.join(missing)}")
@@ -51,11 +54,28 @@ class ObsCoreTable:
 
     def block(self, rows: Sequence[Sequence[Value]]) -> Block:
         """*rows* of `facts`, at least one, with what the catalog does not know."""
+        return self._block(rows, self._urls.links_of_each)
+
+    def short_block(self, rows: Sequence[Sequence[Value]]) -> Block:
+        """The same with links that lack their beginning."""
+        return self._block(rows, self.short_links)
+
+    def short_links(self, identifiers: Sequence[str]) -> list[str]:
+        """The links of datasets without their beginning: these are the same for every client."""
+        length = len(self.link_beginning)
+        return [link[length:] for link in self._urls.links_of_each(identifiers)]
+
+    def _block(
+        self,
+        rows: Sequence[Sequence[Value]],
+        links_of: Callable[[Sequence[str]], Sequence[str]],
+    ) -> Block:
         columns: dict[str, Column] = dict(zip(self.facts, zip(*rows, strict=True), strict=True))
         identifiers = cast("Sequence[str]", columns["obs_publisher_did"])
-        columns["access_url"] = self._urls.links_of_each(identifiers)
+        columns[LINK_COLUMN] = links_of(identifiers)
         columns["access_format"] = [LINKS_MEDIA_TYPE] * len(rows)
         return [columns[name] for name in self._names]
 
 
-_MADE_HERE: Final = frozenset({"access_url", "access_format"})
+LINK_COLUMN: Final = "access_url"
+_MADE_HERE: Final = frozenset({LINK_COLUMN, "access_format"})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from soda_service.discovery.descriptors import PLAIN_SERVICE, generic_descriptor
 from soda_service.discovery.faults import explain
@@ -15,8 +16,11 @@ from soda_service.discovery.framing import (
     self_description,
 )
 from soda_service.discovery.obscore import LINKS_MEDIA_TYPE, ObsCoreTable
+from soda_service.discovery.readyrows import READY_COLUMNS, ReadyTable
 from soda_service.votable.delimited import Delimited, delimited_chunks
 from soda_service.votable.document import (
+    ECHO,
+    Frame,
     Serialization,
     Status,
     load_template,
@@ -24,10 +28,9 @@ from soda_service.votable.document import (
     votable,
     votable_chunks,
 )
-from soda_service.votable.table import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from lxml.etree import _Element as Element
 
@@ -35,9 +38,15 @@ if TYPE_CHECKING:
     from soda_service.catalog.store import DistinctColumn
     from soda_service.config import Settings
     from soda_service.discovery.urls import Urls
+    from soda_service.votable.document import Template
     from soda_service.votable.table import Block, Field, Value
 
     _Rows = Sequence[Sequence[Value]]
+    _Cells = Sequence[Sequence[object]]
+    _Write = Callable[[Iterable[Block]], Iterator[bytes]]
+
+
+_Gulp = TypeVar("_Gulp")
 
 
 class ImageStore(Protocol):
@@ -45,6 +54,20 @@ class ImageStore(Protocol):
 
     def find_rows(self, query: CatalogQuery, limit: int, columns: Sequence[str]) -> Iterator[_Rows]:
         """ObsCore *columns* of at most *limit* datasets that *query* matches, in gulps."""
+
+    def is_ready(self, form: int) -> bool:
+        """Whether its rows were made ready in *form*, or most of them."""
+
+    def find_ready(
+        self,
+        query: CatalogQuery,
+        limit: int,
+        ready: Sequence[str],
+        columns: Sequence[str],
+        *,
+        form: int,
+    ) -> Iterator[tuple[_Cells, Mapping[int, Sequence[Value]]]]:
+        """The same with columns of rows made ready; and by place the facts of rows without."""
 
     def distinct(self, column: DistinctColumn) -> Sequence[str]:
         """The values of an ObsCore column, in order, null left out."""
@@ -83,24 +106,75 @@ def answer(
     template = load_template("sia2.xml")
     table = ObsCoreTable(template.fields, urls)
     limit = min(settings.maxrec_default if maxrec is None else maxrec, settings.maxrec_limit)
+    write: _Write | None = None
     # One row more than is answered tells whether there are more.
-    found = _begun(store.find_rows(query, limit + 1, table.facts)) if limit else ()
-    blocks: Iterable[Block] = map(table.block, found)
+    if limit == 0:
+        blocks: Iterator[Block] = iter(())
+    elif isinstance(form, Serialization) and (ready := _ready(table, store)):
+        blocks = _ready_blocks(ready, query, limit + 1, store, table.facts, form)
+        write = partial(ready.pieces, serialization=form)
+    else:
+        blocks = map(table.block, _begun(store.find_rows(query, limit + 1, table.facts)))
     if isinstance(form, Delimited):
         return delimited_chunks(form, template.fields, blocks, limit=limit)
-    root = framed(template, settings, urls)
-    _echo(root, echo)
-    column = _column_id(template.fields)
-    add_descriptor(root, generic_descriptor(PLAIN_SERVICE, (), urls, id_column=column))
     if limit == 0:
+        root = _document(template, settings, urls)
         set_status(root, Status.OVERFLOW)
         _list_options(self_description(root), template.fields, store)
+        frame = Frame.of(root, form)
+    else:
+        frame = _frame(template, settings, urls, form)
     return votable_chunks(
-        root, template.fields, blocks, serialization=form, limit=limit, explain=explain
+        frame.echoing(echo),
+        template.fields,
+        blocks,
+        serialization=form,
+        limit=limit,
+        explain=explain,
+        write=write,
     )
 
 
-def _begun(found: Iterator[_Rows]) -> Iterator[_Rows]:
+@lru_cache(maxsize=16)
+def _frame(
+    template: Template, settings: Settings, urls: Urls, serialization: Serialization
+) -> Frame:
+    """What is the same in all answers to those who see the service at *urls*."""
+    return Frame.of(_document(template, settings, urls), serialization)
+
+
+def _document(template: Template, settings: Settings, urls: Urls) -> Element:
+    """The document with a place for what was asked (DALI 1.1 §4.4.3), and without rows."""
+    root = framed(template, settings, urls)
+    last = root.findall(f"{votable('RESOURCE')}/{votable('INFO')}")[-1]
+    place = root.makeelement(votable("INFO"), {"name": ECHO, "value": ""})
+    place.tail = last.tail
+    last.addnext(place)
+    column = _column_id(template.fields)
+    add_descriptor(root, generic_descriptor(PLAIN_SERVICE, (), urls, id_column=column))
+    return root
+
+
+def _ready(table: ObsCoreTable, store: ImageStore) -> ReadyTable | None:
+    """The ready rows that *store* has of *table*, if it has any."""
+    ready = ReadyTable.of(table)
+    return ready if ready is not None and store.is_ready(ready.form) else None
+
+
+def _ready_blocks(
+    ready: ReadyTable,
+    query: CatalogQuery,
+    limit: int,
+    store: ImageStore,
+    facts: Sequence[str],
+    serialization: Serialization,
+) -> Iterator[Block]:
+    columns = READY_COLUMNS[serialization]
+    found = _begun(store.find_ready(query, limit, columns, facts, form=ready.form))
+    return (ready.block(cells, lacking, serialization) for cells, lacking in found)
+
+
+def _begun(found: Iterator[_Gulp]) -> Iterator[_Gulp]:
     """*found*, its first rows being fetched already, so that a search that fails fails now."""
     for first in found:
         return chain((first,), found)
@@ -110,15 +184,6 @@ def _begun(found: Iterator[_Rows]) -> Iterator[_Rows]:
 def _column_id(fields: Sequence[Field]) -> str:
     """XML ID of the column of identifiers, to which descriptors refer (DataLink 1.1 §4.5)."""
     return next(field.id or field.name for field in fields if field.name == "obs_publisher_did")
-
-
-def _echo(root: Element, echo: Sequence[tuple[str, str]]) -> None:
-    """Say again what was asked, in INFO elements before the table (DALI 1.1 §4.4.3)."""
-    last = root.findall(f"{votable('RESOURCE')}/{votable('INFO')}")[-1]
-    for name, value in reversed(echo):
-        info = root.makeelement(votable("INFO"), {"name": clean(name), "value": clean(value)})
-        info.tail = last.tail
-        last.addnext(info)
 
 
 def _list_options(this: Element, fields: Sequence[Field], store: ImageStore) -> None:

@@ -32,6 +32,9 @@ class Service(StrEnum):
 class Urls(Protocol):
     """Where the endpoints and the things behind them are."""
 
+    def __hash__(self) -> int:
+        """The same where all of them are the same."""
+
     @property
     def root(self) -> str:
         """The page for people, `https://host/prefix/`."""
@@ -62,7 +65,10 @@ class Urls(Protocol):
         """The links document of one dataset: the identifier is percent-encoded in it."""
 
     def links_of_each(self, identifiers: Sequence[str]) -> Sequence[str]:
-        """The same for many datasets, many times quicker."""
+        """The same for many datasets, many times quicker.
+
+        Each begins with `links_endpoint`, and goes on the same wherever clients see the service.
+        """
 
     def sync(
         self, identifier: str, *, circle: Circle | None = None, detail: str | None = None

@@ -93,20 +93,31 @@ class Polarization:
         """The states that exist, in the order of the pixels."""
         return tuple(dict.fromkeys(state for state in self.planes if state is not None))
 
-    def box(self, states: tuple[str, ...]) -> tuple[int, int] | None:
+    def box(
+        self, states: tuple[str, ...], within: tuple[int, int] | None = None
+    ) -> tuple[int, int] | None:
         """The shortest run of pixels that holds those of *states* that exist; None if none does.
 
-        Raises WcsError where the axis cannot be told.
+        *within* are the pixels that count, all of them where it is None. Raises WcsError where
+        the axis cannot be told.
         """
         if self.problem:
             raise WcsError(self.problem)
-        found = [number for number, state in enumerate(self.planes) if state in states]
+        found = self._places(states, within)
         return (found[0], found[-1] + 1) if found else None
 
-    def step(self, states: tuple[str, ...]) -> int:
+    def step(self, states: tuple[str, ...], within: tuple[int, int] | None = None) -> int:
         """The longest step from the first of those pixels that leads through all of them."""
-        found = [number for number, state in enumerate(self.planes) if state in states]
+        found = self._places(states, within)
         return max(1, gcd(*(number - found[0] for number in found)))
+
+    def _places(self, states: tuple[str, ...], within: tuple[int, int] | None) -> list[int]:
+        low, high = within or (0, len(self.planes))
+        return [
+            number
+            for number, state in enumerate(self.planes)
+            if state in states and low <= number < high
+        ]
 
 
 def find_axis(cards: WcsCards, pattern: re.Pattern[str]) -> int | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -39,12 +39,16 @@ _HALF_WIDTH: Final = cos(radians(65.0))
 _MOST_VERTICES: Final = 256
 _DEPTH: Final = 3
 """How often a block is cut into four before triangles take over."""
-_SAMPLES: Final = 400
+_SAMPLES: Final = 200
 """Points along each axis of an image that triangles are chosen with, at most."""
 _HALVINGS: Final = 12
 """Steps by which the limb between two samples is closed in upon."""
 _CELLS: Final = 32
 """Triangles across the size of an image."""
+_MERGED: Final = 32
+"""Places across a triangle that are told apart where triangles are chosen."""
+_ALIKE: Final = 33
+"""Points along each axis at which images with one extent show the same directions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,20 @@ class SkyExtent:
             # A smaller cap is convex, so it holds the polygons whose vertices it holds.
             radius = max(radius, _separation(_samples(grid)[0], centre))
         return cls(polygons, place_of(centre), radius, scale)
+
+
+def extents_of(grids: Iterable[CelestialGrid]) -> list[SkyExtent | None]:
+    """The extent of each image, found once for images of one size that show the same sky."""
+    known: dict[tuple[tuple[int, int], bytes], SkyExtent | None] = {}
+    extents = []
+    for grid in grids:
+        width, height = grid.naxis
+        x, y = _lattice((-0.5, width - 0.5, -0.5, height - 0.5), _ALIKE)
+        key = grid.naxis, grid.pixel_to_sky(x.ravel(), y.ravel()).tobytes()
+        if key not in known:
+            known[key] = SkyExtent.of(grid)
+        extents.append(known[key])
+    return extents
 
 
 def footprint(grid: CelestialGrid) -> tuple[tuple[Place, ...], ...]:
@@ -316,10 +334,28 @@ def _cover(grid: CelestialGrid) -> list[NDArray[np.float64]]:
     size = 2 * radians(_separation(points, points[:, points.shape[1] // 2]))
     edge = max(size / _CELLS, 2 * float(np.median(reach)))
     depth = max(0, int(np.ceil(np.log2(np.pi / 2 / edge))))
+    points, reach = _merged(points, reach, edge / _MERGED)
     found: list[NDArray[np.float64]] = []
     for face in _octahedron():
         found += _triangles(face, points, reach, depth)[0]
     return found
+
+
+def _merged(
+    points: NDArray[np.float64], reach: NDArray[np.float64], size: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """One of all points that lie in the same cube of this size, which speaks for them, too.
+
+    So that a map that shows one place everywhere costs no more than a small image.
+    """
+    cubes = np.floor((points - points.min(axis=1)[:, None]) / size).astype(np.int64)
+    stride = int(cubes.max()) + 1
+    keys = (cubes[0] * stride + cubes[1]) * stride + cubes[2]
+    order = np.argsort(keys, kind="stable")
+    firsts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    farthest = np.maximum.reduceat(reach[order], firsts)
+    alone = np.diff(firsts, append=keys.size) == 1
+    return points[:, order[firsts]], farthest + np.where(alone, 0.0, size * np.sqrt(3.0))
 
 
 def _samples(grid: CelestialGrid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

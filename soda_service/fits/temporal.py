@@ -1,7 +1,10 @@
 """The time axis, as MJD UTC.
 
-Source: FITS 4.0 §9. ERFA is used directly: astropy.time may look for newer leap seconds or
-Earth rotation on the network, and no request may.
+Sources: FITS 4.0 §9; Rots et al. (2015), "Paper IV". ERFA is used directly: astropy.time may
+look for newer leap seconds or Earth rotation on the network, and no request may.
+
+Of the keywords of §9, TIMEDEL and TIMEPIXR say nothing of where pixels lie (§8 does), TIMSYER and
+TIMRDER are errors, and TREFDIR and PLEPHEM tell how somebody came to the times: none is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from soda_service.fits.axes import AxisRange, axis_problem, edge_pixels, find_axis, linear_values
+from soda_service.fits.axes import (
+    AxisRange,
+    axis_problem,
+    edge_pixels,
+    find_axis,
+    linear_values,
+    wcslib_values,
+)
 from soda_service.fits.wcscards import WcsError
 
 if TYPE_CHECKING:
@@ -24,60 +34,140 @@ _SCALES: Final = {
     "TDT": "TT", "ET": "TT", "TDB": "TDB", "TCG": "TCG", "TCB": "TCB", "UT1": "UT1", "UT": "UT1",
 }  # fmt: skip
 """Names of time scales (FITS 4.0 table 30) to those told apart here; LOCAL has none."""
-_AXIS: Final = re.compile("(TIME|" + "|".join(_SCALES) + r")(\([^)]*\))?")
-_SECONDS: Final = {
-    "s": 1.0, "d": 86400.0, "D": 86400.0, "a": 31557600.0, "yr": 31557600.0, "cy": 3155760000.0,
-    "min": 60.0, "h": 3600.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "ta": 31556925.1944,
-    "Ba": 31556925.2595,
+_NAMES: Final = {
+    len(name): "|".join(one for one in ("TIME", *_SCALES) if len(one) == len(name))
+    for name in ("TT", "TAI", "TIME")
+}
+"""The names of time axes by length."""
+_AXIS: Final = re.compile(
+    rf"(TIME|{'|'.join(_SCALES)}|LOCAL)(\([^)]*\))?"
+    # The 4-3 form: hyphens fill up a name of fewer than four letters.
+    rf"|({_NAMES[4]}|(?:{_NAMES[3]})-|(?:{_NAMES[2]})--)-(LOG|TAB)"
+)
+_SECOND: Final = {
+    "": 1.0, "da": 1e1, "h": 1e2, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15,
+    "E": 1e18, "d": 1e-1, "c": 1e-2, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15,
+    "a": 1e-18,
 }  # fmt: skip
-"""Units of FITS 4.0 §9.3."""
+_YEAR: Final = 31557600.0
+_SECONDS: Final = {
+    **{f"{prefix}s": factor for prefix, factor in _SECOND.items()},
+    **{f"{prefix}{year}": _SECOND[prefix] * _YEAR for prefix in ("", "k", "M", "G")
+       for year in ("a", "yr")},
+    "min": 60.0, "h": 3600.0, "d": 86400.0, "cy": 100 * _YEAR,
+    "ta": 365.24219040211236 * 86400, "Ba": 365.2421987817 * 86400,
+}  # fmt: skip
+"""Seconds in the units of FITS 4.0 §9.3, prefixes of §4.3.1 included.
+
+The lengths of the tropical year (ta) and the Besselian (Ba) are those of J2000 and of J1900.
+"""
+_SPELT: Final = {
+    "sec": "s", "second": "s", "minute": "min", "hr": "h", "hour": "h", "day": "d", "year": "yr",
+    "century": "cy", "centuries": "cy",
+}  # fmt: skip
+"""Units as people write them, in any case and with an s behind or not, as wcslib takes them."""
+_AT_THE_OBSERVER: Final = frozenset(
+    ("", "TOPOCENT", "TOPOCENTER", "GEOCENTE", "GEOCENTER", "RELOCATA", "RELOCATABLE")
+)
+"""TREFPOS (FITS 4.0 table 31) where times are those of an observer, within a tenth of a second."""
+_UTC_AS_IT_IS: Final = 41317.0
+"""MJD of 1972, since when UTC differs from TAI by whole seconds."""
 _MJD_ZERO: Final = 2400000.5
 _DAY: Final = 86400.0
 _GPS_BEHIND_TAI: Final = 19.0
 """Seconds."""
 
 
-def read_temporal(cards: WcsCards) -> AxisRange | None:
-    """The time axis; None where there is none."""
+def read_temporal(cards: WcsCards, tables: bytes = b"") -> AxisRange | None:
+    """The time axis; None where there is none.
+
+    *tables* are the HDUs that a -TAB axis refers to, as they stand in the file.
+    """
     axis = find_axis(cards, _AXIS)
     if axis is None:
         return None
     if problem := axis_problem(cards, axis):
         return AxisRange(axis, np.empty(0), problem)
     try:
-        edges = _edges(cards, axis)
+        edges = _edges(cards, axis, tables)
     except WcsError as error:
         return AxisRange(axis, np.empty(0), str(error))
-    return AxisRange(axis, edges)
+    if not np.isfinite(edges).all():
+        return AxisRange(axis, np.empty(0), f"CTYPE{axis + 1}: some pixels have no time")
+    return AxisRange(axis, edges, frame_note=_note(cards))
 
 
-def _edges(cards: WcsCards, axis: int) -> NDArray[np.float64]:
-    unit = cards.text("CUNIT", axis) or cards.texts.get("TIMEUNIT") or "s"
-    if unit not in _SECONDS:
-        raise WcsError(f"CUNIT{axis + 1} = {unit!r} is no unit of time")
-    days = linear_values(cards, axis, edge_pixels(cards, axis)) * (_SECONDS[unit] / _DAY)
+def _edges(cards: WcsCards, axis: int, tables: bytes) -> NDArray[np.float64]:
+    general = cards.texts.get("TIMEUNIT") or "s"
+    own = cards.text("CUNIT", axis)
+    seconds = _seconds(own, f"CUNIT{axis + 1}") if own else _seconds(general, "TIMEUNIT")
+    days = _values(cards, axis, tables) * (seconds / _DAY)
     offset = cards.numbers.get("TIMEOFFS", 0.0)
     if offset:
-        general = cards.texts.get("TIMEUNIT") or "s"
-        if general not in _SECONDS:
-            raise WcsError(f"TIMEUNIT = {general!r} is no unit of time")
-        days = days + offset * _SECONDS[general] / _DAY
+        days = days + offset * _seconds(general, "TIMEUNIT") / _DAY
     whole, part = _reference(cards)
-    return _to_utc(whole, part + days, _scale(cards, axis))
+    return _to_utc(whole, part, days, _scale(cards, axis))
+
+
+def _values(cards: WcsCards, axis: int, tables: bytes) -> NDArray[np.float64]:
+    """World coordinates at the edges, in the axis' own unit."""
+    algorithm = _algorithm(cards.text("CTYPE", axis))
+    pixels = edge_pixels(cards, axis)
+    if algorithm == "TAB":
+        _, values = wcslib_values(cards, axis, pixels, tables)
+        return values
+    values = linear_values(cards, axis, pixels)
+    if algorithm != "LOG":
+        return values
+    reference = cards.number("CRVAL", axis, 0.0)
+    if reference == 0:
+        raise WcsError(f"CRVAL{axis + 1} = 0: a logarithmic axis cannot count from there")
+    # Paper III §3.2: the coordinate grows exponentially, with the given slope at CRVAL.
+    with np.errstate(over="ignore"):
+        return np.asarray(reference * np.exp((values - reference) / reference), dtype=np.float64)
+
+
+def _algorithm(ctype: str) -> str:
+    """`LOG`, `TAB`, or nothing for a linear axis."""
+    found = _AXIS.fullmatch(ctype)
+    return (found and found[4]) or ""
+
+
+def _seconds(unit: str, keyword: str) -> float:
+    """Seconds in *unit*; WcsError, which names *keyword*, where it is no unit of time."""
+    if unit in _SECONDS:
+        return _SECONDS[unit]
+    lower = unit.lower()
+    known = _SPELT.get(lower) or _SPELT.get(lower.removesuffix("s")) or lower
+    if known in ("s", "min", "h", "d", "yr", "cy"):
+        return _SECONDS[known]
+    raise WcsError(f"{keyword} = {unit!r} is no unit of time")
+
+
+def _note(cards: WcsCards) -> str:
+    """What is uncertain: times far from the observer are not brought back to it."""
+    place = cards.texts.get("TREFPOS", "")
+    if place.upper() in _AT_THE_OBSERVER:
+        return ""
+    return f"TREFPOS = {place}: times are taken as the observer's"
 
 
 def _scale(cards: WcsCards, axis: int) -> str:
     """The scale that CTYPE names, else TIMESYS, else UTC (FITS 4.0 §9.2.1)."""
-    ctype = cards.text("CTYPE", axis).partition("(")[0]
+    ctype = re.split("[(-]", cards.text("CTYPE", axis))[0]
     name = ctype if ctype != "TIME" else cards.texts.get("TIMESYS") or "UTC"
+    keyword = f"CTYPE{axis + 1}" if ctype != "TIME" else "TIMESYS"
     base = name.upper().partition("(")[0]
     if base not in _SCALES:
-        raise WcsError(f"TIMESYS = {name!r} has no known relation to UTC")
+        raise WcsError(f"{keyword} = {name!r} has no known relation to UTC")
     return _SCALES[base]
 
 
 def _reference(cards: WcsCards) -> tuple[float, float]:
-    """MJD of the reference time in its own scale, in two parts (FITS 4.0 §9.2.2)."""
+    """MJD of the reference time in the axis' scale, in two parts (FITS 4.0 §9.2.2).
+
+    Of several, MJD goes before JD and JD before the date, and two parts before a single number.
+    """
     numbers = cards.numbers
     if "MJDREFI" in numbers or "MJDREFF" in numbers:
         return numbers.get("MJDREFI", 0.0), numbers.get("MJDREFF", 0.0)
@@ -113,21 +203,28 @@ def _from_iso(text: str) -> tuple[float, float]:
     return float(whole), (hour * 3600 + minute * 60 + second) / _DAY
 
 
-def _to_utc(whole: float, part: NDArray[np.float64], scale: str) -> NDArray[np.float64]:
-    """MJD UTC of times of a scale, given as MJD in two parts."""
+def _to_utc(
+    whole: float, part: float, days: NDArray[np.float64], scale: str
+) -> NDArray[np.float64]:
+    """MJD UTC of times that are so many *days* of 86400 s after a reference MJD in two parts."""
     import warnings
 
     import erfa
 
-    jd1, jd2 = np.full_like(part, _MJD_ZERO + whole), part
-    if scale in ("UTC", "UT1"):
-        # UT1 stays within 0.9 s of UTC; the difference is not known without tables.
-        return whole + part
+    if scale == "UT1" or (scale == "UTC" and whole + part < _UTC_AS_IT_IS):
+        # UT1 stays within 0.9 s of UTC; the difference is not known without tables. Days of UTC
+        # since 1858, say, are meant as MJD: nobody counts leap seconds from there.
+        return np.asarray(whole + (part + days), dtype=np.float64)
     with warnings.catch_warnings():
         # Leap seconds of years to come are not known: ERFA says so, and extrapolates.
         warnings.simplefilter("ignore", erfa.ErfaWarning)
         try:
-            tai1, tai2 = _to_tai(jd1, jd2, scale)
+            if scale == "UTC":
+                # Time goes by in seconds, of which some days have one more.
+                first, second = erfa.utctai(_MJD_ZERO + whole, part)
+                tai1, tai2 = np.full_like(days, first), second + days
+            else:
+                tai1, tai2 = _to_tai(np.full_like(days, _MJD_ZERO + whole), part + days, scale)
             utc1, utc2 = erfa.taiutc(tai1, tai2)
         except erfa.ErfaError as error:
             raise WcsError(f"TIMESYS = {scale}: {error}") from None

@@ -48,7 +48,7 @@ class ImageWcs:
         """The sky; None where the image has no two axes of it."""
         self.spectral = read_spectral(cards, self._direction(), tables)
         """Wavelengths in metres, vacuum, barycentric; None without a spectral axis."""
-        self.temporal = read_temporal(cards)
+        self.temporal = read_temporal(cards, tables)
         """Times in MJD UTC; None without a time axis."""
         self.polarization = read_polarization(cards)
         """States of polarization; None without a STOKES axis."""
@@ -75,6 +75,15 @@ class ImageWcs:
         middle = np.array([(width - 1) / 2]), np.array([(height - 1) / 2])
         direction = self.celestial.pixel_to_sky(*middle)[:, 0]
         return None if np.isnan(direction).any() else direction
+
+
+def counts_in_the_parents_pixels(header: Header) -> bool:
+    """Whether positions depend on where the parent's pixel 1 is, which no card says.
+
+    So it is with wcslib's TPU, whose polynomial is one of pixel coordinates.
+    """
+    ctypes = (header.get(f"CTYPE{axis}", "") for axis in (1, 2))
+    return any(isinstance(one, str) and one.strip().endswith("-TPU") for one in ctypes)
 
 
 def needed_tables(header: Header) -> tuple[tuple[str, int], ...]:

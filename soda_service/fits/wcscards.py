@@ -9,6 +9,7 @@ Source: FITS 4.0 §8; the older forms are those of wcslib.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Final, Self
 
@@ -48,8 +49,27 @@ _NUMBERS: Final = frozenset((
     "VELREF", "MJDREF", "MJDREFI", "MJDREFF", "JDREF", "JDREFI", "JDREFF", "TIMEOFFS",
 ))  # fmt: skip
 _TEXTS: Final = frozenset((
-    "RADESYS", "RADECSYS", "SPECSYS", "SSYSOBS", "TIMESYS", "TIMEUNIT", "DATEREF", "PLTDECSN",
+    "RADESYS", "RADECSYS", "SPECSYS", "SSYSOBS", "TIMESYS", "TIMEUNIT", "DATEREF", "TREFPOS",
+    "PLTDECSN",
 ))  # fmt: skip
+_PATTERNS: Final = (
+    _AXIS_NUMBER, _AXIS_TEXT, _PARAMETER, _MATRIX, _SIP, _DISTORTION, _RECORD, _WAT, _PLATE
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _may_describe(name: bytes) -> bool:
+    """Whether cards of this keyword, eight bytes as it stands, may belong to a description.
+
+    Most cards of most headers do not, and the headers of an archive have the same ones.
+    """
+    keyword = name.rstrip(b" \0").decode("latin-1")
+    return (
+        keyword in _NUMBERS
+        or keyword in _TEXTS
+        or keyword == "WCSAXES"
+        or any(pattern.fullmatch(keyword) for pattern in _PATTERNS)
+    )
 
 
 class WcsError(ValueError):
@@ -86,6 +106,8 @@ class WcsCards:
         cards = cls(naxis)
         kept = 0
         for card in header:
+            if not _may_describe(card.raw[:8]):
+                continue
             kept += cards._take(card)
             if kept > _MOST_CARDS:
                 raise WcsError(f"more than {_MOST_CARDS} cards describe the coordinates")

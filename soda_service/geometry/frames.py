@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from .arcs import TOUCH
+from .boxsearch import BoxSearch
 from .moc import Moc
-from .pixelbox import PixelBox, box_around
+from .pixelbox import PixelBox, SteppedBox
 from .skyindex import SkyIndex
-from .sphere import bounding_cap
+from .skyregion import region_of
 from .vectors import unit_vectors
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from .pixelbox import SkyGrid
     from .shapes import Shape
+    from .skyregion import SkyRegion
 
     Floats = NDArray[np.float64]
 
@@ -31,6 +34,9 @@ MOST_BEYOND: Final = 32_768
 
 _FIRST_MARGIN: Final = 2_048
 """Pixels beyond the image that are looked at first."""
+
+_EDGE_SAMPLES: Final = 1_025
+"""Along each side of the widest grid."""
 
 _STEP: Final = 1e-3
 """Pixels between the samples that tell how the map changes."""
@@ -74,6 +80,25 @@ class Frame(PixelBox):
         lower = tuple([max(low, 0) for low in self.lower])
         upper = tuple(map(min, self.upper, naxis))
         return PixelBox(lower, upper) if all(map(lt, lower, upper)) else None
+
+
+@dataclass(slots=True, unsafe_hash=True)
+class SteppedFrame(SteppedBox, Frame):
+    """A frame that has only every so-manyth pixel of one axis, and stays in its image there."""
+
+    def __post_init__(self) -> None:
+        Frame.__post_init__(self)
+        self._refuse_uneven()
+
+    @property
+    def whole_box(self) -> Frame:
+        """The frame without gaps."""
+        return Frame(self.lower, self.upper)
+
+    def trimmed(self, naxis: tuple[int, ...]) -> SteppedBox | None:
+        """What an image of these axis lengths has of it; None where that is nothing."""
+        held = Frame.trimmed(self, naxis)
+        return None if held is None else SteppedBox(held.lower, held.upper, self.axis, self.step)
 
 
 def frame_of_section(section: PixelSection, naxis: tuple[int, ...]) -> Frame:
@@ -147,25 +172,40 @@ def frame_around(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Frame | None:
     """The box of the pixels that *shape* would meet if the image went on; slow.
 
     Beyond its edges the map is what its formula says. *index* is the grid's own. None where the
-    shape meets nothing, or goes on for more than `MOST_BEYOND` pixels.
+    shape meets nothing, or goes on for more than `MOST_BEYOND` pixels. Raises UsageError where
+    that is too hard to tell.
     """
-    width = 2 * np.radians(bounding_cap(shape).radius)
+    region = region_of(shape)
     # The finest pixels say most, and may be much finer than those beyond the edges.
+    width = 2 * region.radius
     margin = min(_FIRST_MARGIN, ceil(width / index.finest) + 3) if index.finest else _FIRST_MARGIN
     while True:
         wider = _WiderGrid(grid, margin)
-        box = box_around(shape, wider, SkyIndex.of(wider))
-        if box is None:
+        search = BoxSearch(region, wider, stops_at_edge=True)
+        search.look_where_the_inverse_points()
+        if not search.is_at_edge:
+            search.look_everywhere(SkyIndex.of(wider))
+        if search.found is None:
             return None
-        if is_within(box, wider.naxis):
-            beyond = wider.margin
+        if not search.is_at_edge:
+            lower, upper = search.found
             return Frame(
-                tuple([low - beyond for low in box.lower]),
-                tuple([high - beyond for high in box.upper]),
+                (lower[0] - margin, lower[1] - margin), (upper[0] - margin, upper[1] - margin)
             )
-        if margin == MOST_BEYOND:
+        if margin == MOST_BEYOND or _goes_on(region, _WiderGrid(grid, MOST_BEYOND)):
             return None
         margin = min(4 * margin, MOST_BEYOND)
+
+
+def _goes_on(region: SkyRegion, wider: _WiderGrid) -> bool:
+    """Whether some sample of the edge of the widest grid lies in the region; many do not."""
+    x, y = (np.linspace(-0.5, length - 0.5, _EDGE_SAMPLES) for length in wider.naxis)
+    first = np.full(_EDGE_SAMPLES, -0.5)
+    vectors = wider.pixel_to_sky(
+        np.concatenate([x, x, first, first + wider.naxis[0]]),
+        np.concatenate([first, first + wider.naxis[1], y, y]),
+    )
+    return bool((region.margin(vectors) > TOUCH).any())
 
 
 def is_within(box: PixelBox, naxis: tuple[int, int]) -> bool:

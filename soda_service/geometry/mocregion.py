@@ -81,6 +81,9 @@ def moc_holds(moc: Moc, vectors: Floats) -> Bools:
 class MocRegion:
     """A prepared MOC."""
 
+    dearness: Final = 5.0
+    is_simple: Final = False
+
     def __init__(self, moc: Moc) -> None:
         self._moc = moc
         self._starts, self._ends = moc.ranges

@@ -138,6 +138,9 @@ class SteppedBox(PixelBox):
 
     def __post_init__(self) -> None:
         PixelBox.__post_init__(self)
+        self._refuse_uneven()
+
+    def _refuse_uneven(self) -> None:
         reach = self.upper[self.axis] - self.lower[self.axis] - 1
         if self.step < 1 or reach % self.step:
             raise ValueError(f"steps of {self.step} do not lead through {reach + 1} pixels")
@@ -179,9 +182,10 @@ class SteppedBox(PixelBox):
         outer = [range(self.lower[self.axis], self.upper[self.axis], self.step)]
         later = slice(self.axis + 1, None)
         outer += map(range, self.lower[later], self.upper[later])
+        kind = type(self.whole_box)
         for places in product(*reversed(outer)):
             low = places[::-1]
-            yield PixelBox(
+            yield kind(
                 (*self.lower[: self.axis], *low),
                 (*self.upper[: self.axis], *[one + 1 for one in low]),
             )

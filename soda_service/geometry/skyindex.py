@@ -11,13 +11,15 @@ The arrays are plain, so that a caller can keep them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import cos, inf, pi
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from .pixelbox import SkyGrid
@@ -31,6 +33,12 @@ _ROOT_CELLS: Final = 40
 _SMALLEST: Final = 4
 """Pixels along a cell that is cut no further."""
 _MAX_WILD: Final = 40_000
+_STRIDE: Final = 1 << 31
+"""More cells than there are along an axis."""
+_TOGETHER: Final = 2_048
+"""Cells that are surveyed together: arrays of a megabyte."""
+_CLOSER: Final = np.arange(-1, 10) / 8.0
+"""Where closer samples lie along a cell: one beyond each edge."""
 _BENT: Final = 0.3
 """Change of a step from one sample to the next, against the step, that makes a cell wild."""
 
@@ -51,7 +59,7 @@ class Cells:
         """Lower and upper edges in pixel coordinates."""
         return self.lower.astype(np.float64) - 0.5, self.upper.astype(np.float64) - 0.5
 
-    def take(self, which: Bools | NDArray[np.intp]) -> Cells:
+    def take(self, which: Bools | NDArray[np.intp] | slice) -> Cells:
         """Some of the cells."""
         return Cells(self.lower[:, which], self.upper[:, which], self.size[:, which])
 
@@ -106,39 +114,35 @@ class SkyIndex:
     def of(cls, grid: SkyGrid) -> Self:
         """Build the index; some milliseconds, 30,000 evaluations of the map for a plain image."""
         cells = _roots(grid.naxis)
-        found = _seeds(grid, cells)
-        calm_parts: list[tuple[Cells, Floats, Floats]] = []
-        finest: list[Floats] = []
-        wild_parts: list[tuple[Cells, Survey]] = []
+        seeds = _seeds(grid)
+        calm_parts: list[_Placed] = []
+        wild_parts: list[_Placed] = []
         while len(cells):
-            survey = Survey.of(grid, cells, samples=5)
-            calm = survey.is_calm
-            calm_parts.append((cells.take(calm), survey.centre[:, calm], survey.reach[calm]))
-            widest = (cells.upper - cells.lower).max(axis=0)
-            finest.append((survey.step * 4.0 / widest)[calm])
-            keep = ~calm & (_near_defined(cells, survey.is_defined, grid.naxis) | found)
-            cells, survey = cells.take(keep), survey.take(keep)
-            final = np.logical_and.reduce(cells.size <= _SMALLEST, axis=0)
+            placed = _Placed.of(grid, cells)
+            calm_parts.append(placed.take(placed.is_calm))
+            keep = ~placed.is_calm
+            keep &= _near_defined(cells, placed.is_defined, grid.naxis) | _hold(cells, seeds)
+            placed = placed.take(keep)
+            final = np.logical_and.reduce(placed.cells.size <= _SMALLEST, axis=0)
             if 16 * np.count_nonzero(~final) > _MAX_WILD:
-                final = np.ones(len(cells), dtype=bool)
-            wild_parts.append(_looked_at_closely(grid, cells.take(final), survey.take(final)))
-            cells = cells.take(~final).split(_SMALLEST)
-            found = np.zeros(len(cells), dtype=bool)
-        wild_cells = joined([part for part, _ in wild_parts])
-        wild_centre, wild_reach = _guess(wild_cells, [survey for _, survey in wild_parts])
-        all_cells = joined([part for part, _, _ in calm_parts] + [wild_cells])
-        calm_count = len(all_cells) - len(wild_cells)
-        reach = np.concatenate([part for _, _, part in calm_parts] + [wild_reach])
+                final = np.ones(len(placed.cells), dtype=bool)
+            wild_parts.append(_looked_at_closely(grid, placed.take(final)))
+            cells = placed.cells.take(~final).split(_SMALLEST)
+        calm_count = sum(len(part.cells) for part in calm_parts)
+        parts = calm_parts + wild_parts
+        all_cells = joined([part.cells for part in parts])
+        reach = np.concatenate([part.reach for part in parts])
+        finest = np.concatenate([part.finest for part in calm_parts])
         return cls(
             cells=all_cells,
-            centre=np.concatenate([part for _, part, _ in calm_parts] + [wild_centre], axis=1),
+            centre=np.concatenate([part.centre for part in parts], axis=1),
             reach=reach,
             outer=np.concatenate(
                 [all_cells.lower - all_cells.size, -(all_cells.upper + all_cells.size)]
             ),
             calm=calm_count,
             farthest=float(reach.max(initial=0.0)),
-            finest=float(np.concatenate(finest).min(initial=inf)) if calm_count else 0.0,
+            finest=float(finest.min(initial=inf)) if calm_count else 0.0,
             wild=np.arange(len(all_cells)) >= calm_count,
         )
 
@@ -192,15 +196,12 @@ class Survey:
     @classmethod
     def between(cls, grid: SkyGrid, lower: Floats, upper: Floats, *, samples: int) -> Self:
         """Sample cells given by their edges, shape (2, cells), in pixel coordinates."""
-        way = np.linspace(0.0, 1.0, samples)[:, None]
-        x = lower[0] + way * (upper[0] - lower[0])
-        y = lower[1] + way * (upper[1] - lower[1])
-        shape = (samples, samples, x.shape[1])
-        vectors = grid.pixel_to_sky(
-            np.broadcast_to(x[:, None, :], shape).ravel(),
-            np.broadcast_to(y[None, :, :], shape).ravel(),
-        ).reshape(3, *shape)
-        half = samples // 2
+        return cls.of_samples(*sampled(grid, lower, upper, np.linspace(0.0, 1.0, samples)))
+
+    @classmethod
+    def of_samples(cls, vectors: Floats, x: Floats, y: Floats) -> Self:
+        """What an odd number of samples on both axes, edges included, says; see `sampled`."""
+        half = len(x) // 2
         centre = vectors[:, half, half, :]
         with np.errstate(invalid="ignore"):
             x_steps, y_steps = np.diff(vectors, axis=1), np.diff(vectors, axis=2)
@@ -249,6 +250,79 @@ class Survey:
         )
 
 
+def sampled(
+    grid: SkyGrid, lower: Floats, upper: Floats, ways: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Directions of samples of cells, and their pixel coordinates in x and in y.
+
+    *ways* says where on both axes they lie, from 0 at the lower to 1 at the upper edge. The
+    directions have the shape (3, n, n, cells): in x, then in y; the coordinates (n, cells).
+    """
+    x = lower[0] + ways[:, None] * (upper[0] - lower[0])
+    y = lower[1] + ways[:, None] * (upper[1] - lower[1])
+    shape = (ways.size, ways.size, x.shape[1])
+    vectors = grid.pixel_to_sky(
+        np.broadcast_to(x[:, None, :], shape).ravel(),
+        np.broadcast_to(y[None, :, :], shape).ravel(),
+    )
+    return vectors.reshape(3, *shape), x, y
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """Cells and what the index keeps of their surveys, which take a hundred times the room."""
+
+    cells: Cells
+    centre: Floats
+    reach: Floats
+    finest: Floats
+    """Radians of the shortest way across a pixel; says nothing of cells that are not calm."""
+    is_calm: Bools
+    is_defined: Bools
+
+    @classmethod
+    def of(cls, grid: SkyGrid, cells: Cells) -> Self:
+        """Survey *cells*, some at a time."""
+        count = len(cells)
+        placed = cls(
+            cells=cells,
+            centre=np.empty((3, count)),
+            reach=np.empty(count),
+            finest=np.empty(count),
+            is_calm=np.empty(count, dtype=bool),
+            is_defined=np.empty(count, dtype=bool),
+        )
+        widest = (cells.upper - cells.lower).max(axis=0)
+        for some in chunks(count, _TOGETHER):
+            survey = Survey.of(grid, cells.take(some), samples=5)
+            centre, reach, rough = survey.centre, survey.reach, ~survey.is_calm
+            if rough.any():
+                centre = centre.copy()
+                centre[:, rough], reach[rough] = _guess(survey.vectors[..., rough])
+            placed.centre[:, some], placed.reach[some] = centre, reach
+            placed.finest[some] = survey.step * 4.0 / widest[some]
+            placed.is_calm[some] = survey.is_calm
+            placed.is_defined[some] = survey.is_defined
+        return placed
+
+    def take(self, which: Bools | NDArray[np.intp]) -> _Placed:
+        """Some of the cells."""
+        return _Placed(
+            cells=self.cells.take(which),
+            centre=self.centre[:, which],
+            reach=self.reach[which],
+            finest=self.finest[which],
+            is_calm=self.is_calm[which],
+            is_defined=self.is_defined[which],
+        )
+
+
+def chunks(count: int, size: int) -> Iterator[slice]:
+    """Slices of *size* of so many things."""
+    for first in range(0, count, size):
+        yield slice(first, first + size)
+
+
 def _roots(naxis: tuple[int, int]) -> Cells:
     """The first cells: at most `_ROOT_CELLS` along an axis."""
     starts, sizes = [], []
@@ -265,8 +339,8 @@ def _roots(naxis: tuple[int, int]) -> Cells:
     return Cells(lower, upper, size_of.copy())
 
 
-def _seeds(grid: SkyGrid, cells: Cells) -> Bools:
-    """Which cells hold one of a thousand points of the whole sky, as the inverse map tells.
+def _seeds(grid: SkyGrid) -> Whole:
+    """Pixels, shape (2, N), that hold a thousand points of the whole sky, as the inverse map tells.
 
     So a small island of defined pixels in a large empty image is not overlooked.
     """
@@ -277,12 +351,14 @@ def _seeds(grid: SkyGrid, cells: Cells) -> Bools:
     x, y = grid.sky_to_pixel(np.stack([across * np.cos(turn), across * np.sin(turn), z]))
     with np.errstate(invalid="ignore"):
         on = (x > -0.5) & (x < grid.naxis[0] - 0.5) & (y > -0.5) & (y < grid.naxis[1] - 0.5)
-    pixels = np.floor(np.stack([x[on], y[on]]) + 0.5).astype(np.int64)
-    columns = pixels // cells.size[:, :1]
-    rows = -(-grid.naxis[1] // int(cells.size[1, 0]))
-    held = np.zeros(len(cells), dtype=bool)
-    held[columns[0] * rows + columns[1]] = True
-    return held
+    return np.floor(np.stack([x[on], y[on]]) + 0.5).astype(np.int64)
+
+
+def _hold(cells: Cells, pixels: Whole) -> Bools:
+    """Which of *cells*, which are of one size, hold any of *pixels*."""
+    size = cells.size[:, :1]
+    keys = [places[0] * _STRIDE + places[1] for places in (cells.lower // size, pixels // size)]
+    return np.isin(keys[0], keys[1])
 
 
 def _near_defined(cells: Cells, defined: Bools, naxis: tuple[int, int]) -> Bools:
@@ -306,49 +382,39 @@ def _near_defined(cells: Cells, defined: Bools, naxis: tuple[int, int]) -> Bools
     return near
 
 
-def _looked_at_closely(grid: SkyGrid, cells: Cells, survey: Survey) -> tuple[Cells, Survey]:
-    """Wild cells without those in which closer samples find nothing either."""
-    empty = ~survey.is_defined
-    if not empty.any():
-        return cells, survey
-    closer = Survey.of(grid, cells.take(empty), samples=9)
-    doubtful = closer.is_defined
-    # A survey of nine samples has each other one in common with a survey of five.
-    vectors = survey.vectors.copy()
-    vectors[..., empty] = _filled(closer.vectors)[:, ::2, ::2]
-    kept = ~empty
-    kept[empty] = doubtful
-    return cells.take(kept), replace(survey, vectors=vectors).take(kept)
+def _looked_at_closely(grid: SkyGrid, placed: _Placed) -> _Placed:
+    """Wild cells without those in and around which closer samples find nothing either.
+
+    What is around counts because a limb may bulge into a cell between two samples of its edge.
+    Cells with so few samples that they may lie anywhere are looked at, too.
+    """
+    unknown = np.flatnonzero(placed.reach >= pi)
+    kept = placed.is_defined.copy()
+    for some in chunks(unknown.size, _TOGETHER // 4):
+        which = unknown[some]
+        vectors, _, _ = sampled(grid, *placed.cells.take(which).edges, _CLOSER)
+        centre, reach = _guess(vectors)
+        placed.centre[:, which], placed.reach[which] = centre, reach
+        kept[which] = np.isfinite(vectors[0]).any(axis=(0, 1))
+    return placed.take(kept)
 
 
-def _filled(vectors: Floats) -> Floats:
-    """Samples with the gaps filled by some sample of the same cell."""
+def _guess(vectors: Floats) -> tuple[Floats, Floats]:
+    """Centre and reach of wild cells by their samples, on the safe side; any without samples."""
     samples = vectors.reshape(3, -1, vectors.shape[-1])
-    first = np.argmax(np.isfinite(samples[0]), axis=0)
-    any_one = samples[:, first, np.arange(samples.shape[-1])][:, None, None, :]
-    filled: Floats = np.where(np.isfinite(vectors), vectors, any_one)
-    return filled
-
-
-def _guess(cells: Cells, surveys: list[Survey]) -> tuple[Floats, Floats]:
-    """Centre and reach of wild cells, on the safe side; they have at least one sample each."""
-    if not len(cells):
-        return np.empty((3, 0)), np.empty(0)
-    centres, reaches = [], []
-    for survey in surveys:
-        if not survey.vectors.size:
-            continue
-        samples = survey.vectors.reshape(3, -1, survey.vectors.shape[-1])
-        defined = np.isfinite(samples[0])
-        filled = np.where(defined, samples, 0.0)
-        centre = filled.sum(axis=1)
-        centre /= np.maximum(np.sqrt((centre * centre).sum(axis=0)), 1e-300)
-        apart = np.where(defined, filled - centre[:, None, :], 0.0)
-        chord = np.sqrt((apart * apart).sum(axis=0)).max(axis=0, initial=0.0)
-        reach = np.minimum(3.0 * 2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)), pi)
-        centres.append(centre)
-        reaches.append(np.where(defined.sum(axis=0) > 1, reach, pi))
-    return np.concatenate(centres, axis=1), np.concatenate(reaches)
+    defined = np.isfinite(samples[0])
+    filled = np.where(defined, samples, 0.0)
+    centre = filled.sum(axis=1)
+    centre /= np.maximum(np.sqrt((centre * centre).sum(axis=0)), 1e-300)
+    filled -= centre[:, None, :]
+    chord = np.sqrt(np.where(defined, (filled * filled).sum(axis=0), 0.0)).max(axis=0, initial=0.0)
+    # At a limb the way from the last sample on is longer than the steps before, if no more than
+    # three times so.
+    steps = (np.diff(vectors, axis=axis) for axis in (1, 2))
+    squares = [np.fmax.reduce((step * step).sum(axis=0), axis=(0, 1)) for step in steps]
+    step = np.sqrt(np.fmax(np.fmax(*squares), 0.0))
+    reach = np.minimum(3.0 * (2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)) + step), pi)
+    return centre, np.where(defined.sum(axis=0) > 1, reach, pi)
 
 
 def _largest(differences: Floats) -> Floats:

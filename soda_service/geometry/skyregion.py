@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _NEAR: Final = radians(44.0)
 """What lies within such a cap is less than a right angle apart."""
+_AFAR: Final = 3.0
+"""Radii of a polygon's cap from which on its distance says enough."""
 
 
 class SkyRegion(Protocol):
@@ -46,6 +48,14 @@ class SkyRegion(Protocol):
     @property
     def radius(self) -> float:
         """Radius of that cap, up to pi."""
+
+    @property
+    def dearness(self) -> float:
+        """How much longer it takes to compare a point with it than with a circle, about."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it is compared with outlines as fast as with some points."""
 
     def margin(self, vectors: Floats) -> Floats:
         """How deep inside the shape each point lies; below zero outside, NaN for NaN.
@@ -78,6 +88,9 @@ def region_of(shape: Shape) -> SkyRegion:
 class CircleRegion:
     """A prepared circle."""
 
+    dearness: Final = 1.0
+    is_simple: Final = True
+
     def __init__(self, circle: Circle) -> None:
         self.axis: Vector = unit_vector(circle.lon, circle.lat)
         self.radius = radians(circle.radius)
@@ -108,8 +121,11 @@ class CircleRegion:
 class PolygonRegion:
     """A prepared polygon."""
 
+    is_simple: Final = True
+
     def __init__(self, polygon: Polygon) -> None:
         self.outline = Outlines.of([polygon])
+        self.dearness: Final = 1.0 + len(polygon.vertices) / 40.0
         found = enclosing_axis(self.outline.vertices)
         if found is None:
             raise ValueError("a polygon that fits in no open hemisphere")
@@ -122,7 +138,16 @@ class PolygonRegion:
         self._y = (self._north.T @ self.outline.vertices)[0] / height
 
     def margin(self, vectors: Floats) -> Floats:
-        """See `SkyRegion`; the distance itself up to a right angle."""
+        """See `SkyRegion`; the distance itself near the polygon, from afar that of its cap."""
+        margin = self.radius - separations(self.axis, vectors)
+        near = np.flatnonzero(~(margin < -_AFAR * self.radius))
+        if near.size < margin.size:
+            margin[near] = self._margin_nearby(vectors[:, near])
+            return margin
+        return self._margin_nearby(vectors)
+
+    def _margin_nearby(self, vectors: Floats) -> Floats:
+        """The distance itself up to a right angle."""
         count = vectors.shape[1]
         margin = np.empty(count)
         arcs = self.outline.arcs
@@ -167,6 +192,9 @@ class PolygonRegion:
 
 class RangeRegion:
     """A prepared range."""
+
+    dearness: Final = 1.5
+    is_simple: Final = True
 
     def __init__(self, sky_range: Range) -> None:
         self.range = sky_range

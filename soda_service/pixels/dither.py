@@ -34,14 +34,16 @@ def restored(
     zero: Floats | float,
     dither: Floats | None,
 ) -> Floats:
-    """The floats of the integers *stored*; undefined pixels are treated like others."""
+    """The floats of the integers *stored*; undefined pixels are treated like others.
+
+    Who calls it sees to it that numpy does not warn.
+    """
     values: Floats = stored.astype(np.float64)
     if dither is not None:
         values -= dither
         values += 0.5
-    with np.errstate(all="ignore"):
-        values *= scale
-        values += zero
+    values *= scale
+    values += zero
     return values
 
 
@@ -63,6 +65,21 @@ def dither(seed: int, start: int, stop: int) -> Floats:
         stop -= length
         seed = (seed + 1) % _COUNT
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def dithers(seeds: NDArray[np.int64], start: int, stop: int) -> Floats:
+    """What `dither` gives for each of *seeds*, a row of it each."""
+    numbers, beginnings = _random_numbers()
+    length = stop - start
+    places = np.array(beginnings)[seeds % _COUNT] + start
+    if length > _COUNT:
+        return np.stack([dither(seed, start, stop) for seed in seeds.tolist()])
+    # Row i of this view is what begins at number i.
+    runs: Floats = np.ndarray((_COUNT - length + 1, length), float, numbers, 0, (8, 8))
+    noise: Floats = runs[np.minimum(places, _COUNT - length)]
+    for row in np.flatnonzero(places > _COUNT - length).tolist():
+        noise[row] = dither(int(seeds[row]), start, stop)
+    return noise
 
 
 @cache

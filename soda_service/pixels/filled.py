@@ -14,6 +14,7 @@ import numpy as np
 
 from soda_service.errors import CorruptFileError
 from soda_service.geometry.frames import Frame
+from soda_service.geometry.pixelbox import SteppedBox
 from soda_service.geometry.sphere import contains
 
 if TYPE_CHECKING:
@@ -47,23 +48,43 @@ class Filling(NamedTuple):
     mask: Mask | None
 
 
-def stored_value(value: float | None, *, bitpix: int, blank: int | None) -> bytes | None:
+_SIGN_OFFSETS: Final = {8: -(2**7), 16: 2**15, 32: 2**31, 64: 2**63}
+"""BZERO by BITPIX where integers are stored with the other sign (FITS 4.0 table 11)."""
+
+
+def sign_offset(bitpix: int, bscale: float | None, bzero: float | None) -> int | None:
+    """What is taken from an integer before it is stored; None where values are scaled besides.
+
+    Such an offset gives unsigned integers, and signed bytes, without loss; whoever asks for a
+    value of these means the integer, not how it is stored.
+    """
+    if bscale not in {None, 1}:
+        return None
+    if not bzero:
+        return 0
+    return _SIGN_OFFSETS[bitpix] if _SIGN_OFFSETS.get(bitpix) == bzero else None
+
+
+def stored_value(
+    value: float | None, *, bitpix: int, blank: int | None, offset: int = 0
+) -> bytes | None:
     """A value as it is stored, big-endian; None where the type cannot hold it.
 
-    None asks for the value that means none: NaN, or *blank* of an integer image.
+    None asks for the value that means none: NaN, or *blank* of an integer image. From any other
+    integer *offset* is taken.
     """
     if bitpix < 0:
         try:
             return struct.pack(">f" if bitpix == -32 else ">d", nan if value is None else value)
         except (OverflowError, struct.error):
             return None
-    if value is None:
-        value = blank
+    if value is None and blank is not None:
+        value, offset = blank, 0
     if value is None or (isinstance(value, float) and not value.is_integer()):
         return None
     size = bitpix // 8
     try:
-        return int(value).to_bytes(size, "big", signed=bitpix != 8)
+        return (int(value) - offset).to_bytes(size, "big", signed=bitpix != 8)
     except OverflowError:
         return None
 
@@ -73,14 +94,14 @@ def filled_bands(
 ) -> Iterator[memoryview]:
     """The stored values of the frame, big-endian and in FITS order.
 
-    *bands* are those of *box*, the part of the frame that the image has. Raises
-    CorruptFileError where they end too early.
+    *bands* are those of *box*, the part of the frame that the image has; where the frame leaves
+    out planes, so does the box, the same. Raises CorruptFileError where they end too early.
     """
     pixels = _Pixels(bands)
     dtype = np.dtype(f"u{len(filling.value)}")
     value = np.frombuffer(filling.value, dtype)[0]
     masks = _Masks(filling.mask, filling.frame) if filling.mask is not None else None
-    for part in _parts(filling.frame, band_bytes // dtype.itemsize):
+    for part in _steps(filling.frame, band_bytes // dtype.itemsize):
         shown = np.full(part.shape, value, dtype)
         held = _common(part, box)
         if held is not None:
@@ -147,6 +168,15 @@ class _Masks:
         with np.errstate(invalid="ignore"):  # pixels that are not on the sky
             sky = self._mask.grid.pixel_to_sky(x.ravel(), y.ravel())
             return contains(self._mask.shape, sky).reshape(x.shape)
+
+
+def _steps(frame: PixelBox, most: int) -> Iterator[PixelBox]:
+    """The same as `_parts`, of a frame that may leave out planes."""
+    if not isinstance(frame, SteppedBox):
+        yield from _parts(frame, most)
+        return
+    for plane in frame.parts():
+        yield from _parts(plane, most)
 
 
 def _parts(frame: PixelBox, most: int, axis: int | None = None) -> Iterator[PixelBox]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from soda_service.fits.layout import HduLayout
     from soda_service.geometry.pixelbox import PixelBox
-    from soda_service.storage.local import LocalSource
+    from soda_service.storage.source import RunSource
 
 _MOST_RUNS: Final = 16_384
 """Runs in one band: a run of few bytes costs more than its bytes."""
@@ -30,7 +30,7 @@ class PlainReader:
 
     __slots__ = ("_layout", "_source")
 
-    def __init__(self, layout: HduLayout, source: LocalSource) -> None:
+    def __init__(self, layout: HduLayout, source: RunSource) -> None:
         """Raises CorruptFileError where the file has no room for the image."""
         self._source = source
         self._layout = layout
@@ -44,10 +44,17 @@ class PlainReader:
         """The stored values of *box*, big-endian and in FITS order; may block.
 
         A band has at most *band_bytes*, as far as single pixels allow, and memory holds
-        little more than one. Raises CorruptFileError, SourceUnavailableError.
+        little more than one, or than a gulp of a source far away. Raises CorruptFileError,
+        SourceUnavailableError.
         """
-        for grid in runs_of(self._layout, box).bands(band_bytes, most_runs=_MOST_RUNS):
-            yield self._source.read_runs(grid)
+        gulp = max(band_bytes, self._source.gulp_bytes)
+        for grid in runs_of(self._layout, box).bands(gulp, most_runs=_MOST_RUNS):
+            runs = self._source.read_runs(grid)
+            if len(runs) <= band_bytes:
+                yield runs
+                continue
+            for at in range(0, len(runs), band_bytes):
+                yield runs[at : at + band_bytes]
 
 
 def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 from soda_service.fits.layout import HduKind
 from soda_service.pixels.plain import PlainReader
 from soda_service.pixels.tiled import TiledReader
+from soda_service.pixels.tiledimage import TiledImage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from soda_service.fits.layout import HduLayout
     from soda_service.geometry.pixelbox import PixelBox
-    from soda_service.storage.local import LocalSource
+    from soda_service.pixels.tiledimages import TiledImages
+    from soda_service.storage.source import RunSource
 
 
 class PixelReader(Protocol):
@@ -28,14 +30,18 @@ class PixelReader(Protocol):
         """
 
 
-def open_reader(layout: HduLayout, source: LocalSource) -> PixelReader:
+def open_reader(
+    layout: HduLayout, source: RunSource, images: TiledImages | None = None
+) -> PixelReader:
     """The reader of the image *layout*; *source* is the (inflated) file that holds it.
 
-    Cheap: nothing is read. The source must stay open as long as the reader is used. Raises
-    CorruptFileError where the file cannot hold the image.
+    Cheap: at most the table of a compressed image is read, for *images*, which remember it.
+    The source must stay open as long as the reader is used. Raises CorruptFileError where the
+    file cannot hold the image, SourceUnavailableError.
     """
     if layout.kind is HduKind.COMPRESSED:
-        return TiledReader(layout, source)
+        known = images.get(layout, source) if images else TiledImage(layout, source.path)
+        return TiledReader(known, source)
     if layout.kind is HduKind.IMAGE:
         return PlainReader(layout, source)
     raise ValueError(f"HDU {layout.index} is no image but {layout.kind}")

@@ -34,6 +34,8 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _RICE_BYTES_OF_A_PIXEL: Final = 8
 """More than the decoder ever takes for one pixel out of bytes that are 255."""
+_RICE_BLOCKS: Final = {1: (3, 6), 2: (4, 14), 4: (5, 25)}
+"""For each BYTEPIX the bits that a block begins with, and the split that means none."""
 
 _HCOMPRESS_LOCK: Final = threading.Lock()
 """The decoder keeps its place in variables of the whole process and lets other threads run."""
@@ -71,7 +73,7 @@ class Decoder(Protocol):
         """
 
 
-def decoder(header: Header, *, is_float: bool) -> Decoder:
+def decoder(header: Header, *, is_float: bool) -> Decoder | Rice:
     """What decodes the tiles of an image with this (compressed) header.
 
     *is_float* where what was compressed are floats, not integers that stand for them.
@@ -107,7 +109,7 @@ def _setting(header: Header, name: str, place: int, default: int) -> Value:
 # ---------------------------------------------------------------- RICE
 
 
-def _rice(header: Header) -> Decoder:
+def _rice(header: Header) -> Rice:
     block, width = _setting(header, "BLOCKSIZE", 1, 32), _setting(header, "BYTEPIX", 2, 4)
     if width in (16, 32) and block in (1, 2, 4):
         # Early files have the two the wrong way round, and cfitsio knows it.
@@ -116,27 +118,37 @@ def _rice(header: Header) -> Decoder:
         raise ValueError(f"RICE with BLOCKSIZE = {block!r}")
     if type(width) is not int or width not in (1, 2, 4):
         raise ValueError(f"RICE with BYTEPIX = {width!r}")
-    return _Rice(block, np.dtype("u1" if width == 1 else f"i{width}"))
+    return Rice(block, np.dtype("u1" if width == 1 else f"i{width}"))
 
 
-class _Rice:
+class Rice:
     """Source: FITS 4.0 §10.4.1. A tile is decoded up to the last wanted pixel and no further."""
 
     def __init__(self, block: int, dtype: np.dtype[np.generic]) -> None:
+        """*block* is in pixels; *dtype* that of the values, in the order of the machine."""
         import imagecodecs  # the first tile in RICE comes later
 
         # It takes any bytes, whatever its types say.
         self._decode: Callable[..., object] = imagecodecs.rcomp_decode
-        self._block = block
-        self._dtype = dtype
+        self.block = block
+        self.dtype = dtype
+        self.header_bits, self.plain_split = _RICE_BLOCKS[dtype.itemsize]
+        """Bits that a block begins with; one more than the number of split bits stands there,
+        and for this number its differences are not coded at all."""
+        self.guard = block * _RICE_BYTES_OF_A_PIXEL
+        """Bytes of 255 that must follow those of a tile."""
 
     def __call__(self, data: Bytes, extent: Extent) -> Values:
+        """See `Decoder`."""
         # The decoder looks for the end of its bytes once in a block.
-        block = min(self._block, extent.wanted)
-        data = _guarded(data, block * _RICE_BYTES_OF_A_PIXEL)
-        values: Values = np.empty(extent.room, self._dtype)
-        self._decode(data.data, nblock=block, out=values[: extent.wanted])
+        data = _guarded(data, min(self.block, extent.wanted) * _RICE_BYTES_OF_A_PIXEL)
+        values: Values = np.empty(extent.room, self.dtype)
+        self.fill(data.data, values[: extent.wanted])
         return values
+
+    def fill(self, data: memoryview, values: Values) -> None:
+        """Decodes as many pixels as *values* has room for; `guard` bytes must follow *data*."""
+        self._decode(data, nblock=min(self.block, len(values)), out=values)
 
 
 def _guarded(data: Bytes, length: int) -> Bytes:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from soda_service.fits.layout import HduLayout
     from soda_service.geometry.pixelbox import PixelBox
-    from soda_service.storage.local import LocalSource
+    from soda_service.storage.source import RunSource
 
     Numbers = NDArray[np.int64]
 
@@ -86,10 +86,19 @@ class PassedTiles:
         Raises CorruptFileError, SourceUnavailableError.
         """
         for number in range(len(self._rows)):
+            if number % _CHECKED == 0:
+                self._prefetch(slice(number, number + _CHECKED))
             yield [self._cell(cell, number) for cell in self._cells]
             if number % _CHECKED == 0:
                 self._heap.source.check_unchanged()
         self._heap.source.check_unchanged()
+
+    def _prefetch(self, some: slice) -> None:
+        """Has the elements of *some* rows brought in together, where they come from far away."""
+        if self._heap.source.gulp_bytes:
+            self._heap.prefetch(
+                [(starts[some], sizes[some]) for starts, sizes in self._pointers.values()]
+            )
 
     def _cell(self, cell: _Cell, number: int) -> bytes:
         if not cell.column.varies:
@@ -98,7 +107,7 @@ class PassedTiles:
         return self._heap.read(int(starts[number]), int(sizes[number]))
 
 
-def passed_tiles(layout: HduLayout, box: PixelBox, source: LocalSource) -> PassedTiles | None:
+def passed_tiles(layout: HduLayout, box: PixelBox, source: RunSource) -> PassedTiles | None:
     """The tiles of which *box* consists; None where it must be compressed anew; may block.
 
     That is so for images that are not compressed, boxes that cut tiles, dithered floats whose
@@ -211,12 +220,16 @@ def _cards(layout: HduLayout, dither: int) -> bytes:
 # ---------------------------------------------------------------- reading
 
 
-def _read_rows(layout: HduLayout, source: LocalSource, numbers: Numbers) -> NDArray[np.uint8]:
+def _read_rows(layout: HduLayout, source: RunSource, numbers: Numbers) -> NDArray[np.uint8]:
     """The rows of the table with these numbers, one a row."""
     width = layout.header.integer("NAXIS1") or 0
     rows = np.empty((len(numbers), width), np.uint8)
     most = max(1, _MOST_READ // width)
     breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    if source.gulp_bytes:
+        begins, ends = numbers[[0, *breaks]], numbers[[*(breaks - 1), -1]] + 1
+        spans = np.stack((begins, ends), axis=1) * width + layout.data_offset
+        source.prefetch([(start, stop) for start, stop in spans.tolist()])
     for first, end in zip([0, *breaks], [*breaks, len(numbers)], strict=True):
         for at in range(first, end, most):
             count = min(most, end - at)
@@ -228,7 +241,7 @@ def _read_rows(layout: HduLayout, source: LocalSource, numbers: Numbers) -> NDAr
 class _Heap:
     """Where the elements of cells stand whose number varies (FITS 4.0 §7.3.5)."""
 
-    def __init__(self, layout: HduLayout, source: LocalSource) -> None:
+    def __init__(self, layout: HduLayout, source: RunSource) -> None:
         header = layout.header
         table_size = (header.integer("NAXIS1") or 0) * (header.integer("NAXIS2") or 0)
         gap = header.integer("THEAP") if "THEAP" in header else table_size
@@ -252,6 +265,16 @@ class _Heap:
         if (starts > self._size - sizes).any():
             raise self._corrupt(f"tiles of {column.name} lie behind its heap")
         return starts, sizes
+
+    def prefetch(self, pointers: Sequence[tuple[Numbers, Numbers]]) -> None:
+        """Have the bytes brought in that *pointers* point to."""
+        spans = [
+            (self._start + start, self._start + start + size)
+            for starts, sizes in pointers
+            for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)
+            if size
+        ]
+        self.source.prefetch(sorted(spans))
 
     def read(self, start: int, size: int) -> bytes:
         """Bytes of the heap."""

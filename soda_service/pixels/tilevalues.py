@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from soda_service.pixels.dither import EXACT_ZERO, dither, restored
-from soda_service.pixels.tilecodecs import Gzip, decoder
+from soda_service.pixels.dither import EXACT_ZERO, dither, dithers, restored
+from soda_service.pixels.tilecodecs import Gzip, Rice, decoder
 from soda_service.pixels.tiletable import Form
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from soda_service.fits.layout import HduLayout
     from soda_service.pixels.tilecodecs import Extent
-    from soda_service.pixels.tiletable import Tile, TileTable
+    from soda_service.pixels.tiletable import Tile, TileRows, TileTable
 
     Bytes = NDArray[np.uint8]
     Values = NDArray[np.generic]
@@ -107,50 +105,63 @@ class TileValues:
             floats[part == tile.blank] = np.nan
         return floats
 
-    def restored_rows(
-        self, tiles: Sequence[Tile], quanta: NDArray[np.int32], start: int
-    ) -> NDArray[np.float64]:
-        """What `stored` gives of the same pixels, from *start* on, of several tiles of one row.
+    @property
+    def rice(self) -> Rice | None:
+        """What decodes the tiles whose `Form` is PACKED, where that is RICE."""
+        return self._decode if isinstance(self._decode, Rice) else None
 
-        *quanta* are the integers, a row of them for each tile.
+    def stored_rows(self, tiles: TileRows, values: Values, start: int) -> Values:
+        """What `stored` gives of the same pixels, from *start* on, of tiles that are rows.
+
+        *values* are integers, a row of them for each tile; the `Form` of all is PACKED.
         """
-        count, length = quanta.shape
-        noise = None
-        if self._is_dithered:
-            noise = np.empty(quanta.shape)
-            for place, tile in enumerate(tiles):
-                seed = max(0, tile.row + self._seed)
-                noise[place] = dither(seed, start, start + length)
-        scales = np.array([tile.scale for tile in tiles]).reshape(count, 1)
-        zeros = np.array([tile.zero for tile in tiles]).reshape(count, 1)
-        floats = restored(quanta, scales, zeros, noise)
-        if self._has_zeros:
-            floats[quanta == EXACT_ZERO] = 0.0
-        for place, tile in enumerate(tiles):
-            if tile.blank is not None:
-                floats[place, quanta[place] == tile.blank] = np.nan
+        blanks = None if tiles.blanks is None else tiles.blanks[:, None]
+        if self.dtype.kind != "f":
+            values = self._fitting(values, is_packed=True)
+            return values if blanks is None else self._marked(values, blanks)
+        if self.is_quantised:
+            noise = None
+            if self._is_dithered:
+                seeds = np.maximum(tiles.rows + self._seed, 0)
+                noise = dithers(seeds, start, start + values.shape[1])
+            floats = restored(values, tiles.scales[:, None], tiles.zeros[:, None], noise)
+            if self._has_zeros:
+                floats[values == EXACT_ZERO] = 0.0
+        else:
+            floats = values.astype(np.float64)
+        if blanks is not None:
+            floats[values == blanks] = np.nan
         return floats
 
     def _integers(self, tile: Tile, part: Values) -> Values:
         if part.dtype.kind == "f":
             raise ValueError("it holds floats, and the image is one of integers")
-        if tile.form is Form.PACKED and self._shift:
+        part = self._fitting(part, is_packed=tile.form is Form.PACKED)
+        if tile.blank is None or tile.form is not Form.PACKED:
+            return part
+        return self._marked(part, tile.blank)
+
+    def _fitting(self, part: Values, *, is_packed: bool) -> Values:
+        """Integers that the image can hold; ValueError where it cannot."""
+        if is_packed and self._shift:
             part = part.astype(np.int64) - _UNSIGNED_ZERO
         if part.dtype.itemsize > self.dtype.itemsize or part.dtype.kind != self.dtype.kind:
             limits = np.iinfo(self.dtype)
             if self._clips:
                 # A lossy compression may miss what it can hold by a little.
-                part = part.clip(limits.min, limits.max)
-            elif part.min() < limits.min or part.max() > limits.max:
+                return part.clip(limits.min, limits.max)
+            if part.min() < limits.min or part.max() > limits.max:
                 raise ValueError("it holds integers that are too large for the image")
+        return part
+
+    def _marked(self, part: Values, blanks: int | NDArray[np.int64]) -> Values:
+        """Undefined pixels, which each tile marks in its own way, as the image marks them."""
         blank = self._blank
-        if tile.blank in (None, blank) or blank is None or tile.form is not Form.PACKED:
-            return part
-        # Undefined pixels that each tile marks in its own way; the image has one.
-        marked = part.astype(self.dtype)
         limits = np.iinfo(self.dtype)
-        if limits.min <= blank <= limits.max:
-            marked[part == tile.blank] = blank
+        if blank is None or not limits.min <= blank <= limits.max or np.all(blanks == blank):
+            return part
+        marked = part.astype(self.dtype)
+        marked[part == blanks] = blank
         return marked
 
 

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from soda_service.storage.blockfolder import BlockFolder
 
-BLOCK_BYTES: Final = 256 * 1024
-"""Of a whole block: much less than what is asked for at once, much more than its entry."""
+BLOCK_BYTES: Final = 128 * 1024
+"""Of a whole block: much less than what is asked for at once, much more than its entry.
+
+And no more than the gap over which ranges are joined, as a rule: then what is asked for at one
+time never has two parts of one block with a hole between them.
+"""
 
 _ENTRY_BYTES: Final = 300
 """What an entry takes beside the bytes, about."""
@@ -88,6 +92,11 @@ class BlockCache:
         part = self._keep(key, Part(start, content))
         if self._folder is not None and not only_memory:
             self._folder.put(key, start // BLOCK_BYTES, part)
+
+    def put_aside(self, key: str, start: int, content: memoryview) -> None:
+        """Keep *content* on disk, where that is done, and not in memory."""
+        if self._folder is not None:
+            self._folder.put(key, start // BLOCK_BYTES, Part(start, content))
 
     def forget(self, key: str, start: int, stop: int) -> None:
         """Take the block of *start*, and those between it and that of *stop*, out of memory."""

@@ -18,13 +18,17 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
 from soda_service.storage.inflate import inflated_pieces, is_compressed, largest_inflated
+from soda_service.storage.inflatedobject import InflatedObject
 from soda_service.storage.local import LocalSource
+from soda_service.storage.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from soda_service.storage.source import FileVersion
+    from soda_service.storage.remote import RemoteSource
+    from soda_service.storage.source import FileVersion, RunSource
+    from soda_service.storage.stores import RemoteStores
 
 _COPY: Final = ".inflated"
 _UNFINISHED: Final = ".part"
@@ -38,14 +42,15 @@ _REMEMBERED: Final = 1000
 class InflatedCache:
     """Compressed files inflated once; safe to use from several threads and processes."""
 
-    def __init__(self, folder: Path, budget_bytes: int) -> None:
+    def __init__(self, folder: Path, budget_bytes: int, stores: RemoteStores | None = None) -> None:
         """Removes what killed processes left unfinished in *folder*.
 
-        The first compressed file makes the folder where it is missing. Raises
-        ConfigurationError where it could not be made or written to.
+        Files in *stores* are opened too. The first compressed file makes the folder where it
+        is missing. Raises ConfigurationError where it could not be made or written to.
         """
         self._folder = folder
         self._budget = budget_bytes
+        self._stores = stores
         self._broken: dict[str, CorruptFileError] = {}
         self._broken_lock = threading.Lock()
         try:
@@ -57,15 +62,20 @@ class InflatedCache:
         except OSError as error:
             raise ConfigurationError(f"cannot use the folder {folder}: {error.strerror}") from None
 
-    def open(self, url: str, version: FileVersion | None = None) -> LocalSource:
+    def open(
+        self, url: str, version: FileVersion | None = None, packed: bool | None = None
+    ) -> RunSource:
         """The file at *url*, or its inflated copy where it is a compressed one; may block long.
 
-        Which it is, its first bytes say. The source's version is then that of the copy.
-        Raises what `LocalSource.open` raises; SourceUnavailableError where *version* is given
+        Which it is, its first bytes say; of an object in a store, that costs a request unless
+        *packed* says so. The source's version is then that of the copy.
+        Raises what `open_source` raises; SourceUnavailableError where *version* is given
         and the file is no longer that one, or where there is no room for the copy;
         CorruptFileError where the file cannot be inflated or is larger than any image.
         """
-        source = LocalSource.open(url)
+        source = open_source(url, self._stores, version)
+        if not isinstance(source, LocalSource):
+            return self._open_object(source, packed)
         if version is not None and source.version != version:
             source.close()
             raise SourceUnavailableError(
@@ -81,13 +91,21 @@ class InflatedCache:
         with source:
             return self._open_copy(source)
 
+    def _open_object(self, source: RemoteSource, packed: bool | None) -> RunSource:
+        """The object itself, or what it inflates to, downloaded for each version once."""
+        if packed is None:
+            packed = is_compressed(source.read(0, min(3, source.version.size)))
+        if not packed:
+            return source
+        return InflatedObject(self._open_copy(source), source)
+
     def _clean(self) -> None:
         for path in self._folder.glob(f"*{_UNFINISHED}"):
             with _locked(self._slot(path.name), wait=False) as held:
                 if held:
                     path.unlink(missing_ok=True)
 
-    def _open_copy(self, source: LocalSource) -> LocalSource:
+    def _open_copy(self, source: RunSource) -> LocalSource:
         key = _key(source)
         with self._broken_lock:
             broken = self._broken.get(key)
@@ -113,7 +131,7 @@ class InflatedCache:
             ) from None
         return copy
 
-    def _make_copy(self, source: LocalSource, path: Path) -> LocalSource:
+    def _make_copy(self, source: RunSource, path: Path) -> LocalSource:
         unfinished = path.with_suffix(_UNFINISHED)
         try:
             with unfinished.open("wb", buffering=0) as file:
@@ -128,7 +146,7 @@ class InflatedCache:
             raise
         return LocalSource.open(str(path.absolute()))
 
-    def _bounded(self, source: LocalSource) -> Iterator[bytes]:
+    def _bounded(self, source: RunSource) -> Iterator[bytes]:
         """What *source* inflates to, room being made for it on the way."""
         largest = largest_inflated(source.version.size, self._budget)
         inflated, with_room = 0, 0
@@ -179,9 +197,9 @@ class InflatedCache:
             self._broken[key] = error
 
 
-def _key(source: LocalSource) -> str:
+def _key(source: RunSource) -> str:
     version = source.version
-    text = f"{version.size} {version.modified_ns} {source.path}"
+    text = f"{version.size} {version.modified_ns} {version.tag}{source.path}"
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
 
 

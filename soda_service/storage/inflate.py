@@ -16,7 +16,7 @@ from soda_service.storage import lzw
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from soda_service.storage.local import LocalSource
+    from soda_service.storage.source import FileVersion
 
 _GULP: Final = 256 * 1024
 """Bytes of the compressed file read at once."""
@@ -93,8 +93,26 @@ def largest_inflated(compressed: int, budget: int) -> int:
     return min(budget, max(_SMALL, _LARGEST_RATIO * compressed))
 
 
-def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
+class CompressedSource(Protocol):
+    """What is needed of a file to inflate it."""
+
+    @property
+    def version(self) -> FileVersion:
+        """Tells its size."""
+
+    @property
+    def path(self) -> str:
+        """Where it lies."""
+
+    @property
+    def read(self) -> Callable[[int, int], bytes]:
+        """Gives exactly so many bytes from a place on."""
+
+
+def inflated_pieces(source: CompressedSource, *, gulp: int = _GULP) -> Iterator[bytes]:
     """What the compressed file *source* holds; memory stays below some tens of megabytes.
+
+    *gulp* bytes are read at once.
 
     Zeros and junk after the last stream are left alone, as gzip does. Raises
     CorruptFileError where the file is damaged or truncated (which of a `.Z` cannot always be
@@ -102,20 +120,23 @@ def inflated_pieces(source: LocalSource) -> Iterator[bytes]:
     """
     size = source.version.size
     try:
-        if source.read(0, min(len(lzw.MAGIC), size)) == lzw.MAGIC:
+        beginning = source.read(0, min(gulp, size))
+        if beginning.startswith(lzw.MAGIC):
             yield from lzw.unpacked_pieces(source.read, size)
         else:
-            yield from _of_members(source)
+            yield from _of_members(source, beginning, gulp)
     except (ValueError, zlib.error, OSError, EOFError) as error:
         raise CorruptFileError(
             f"the compressed file is damaged: {error}", path=source.path
         ) from None
 
 
-def _of_members(source: LocalSource) -> Iterator[bytes]:
-    """What the streams of *source* hold. Raises what the libraries raise, and CorruptFileError."""
+def _of_members(source: CompressedSource, data: bytes, gulp: int) -> Iterator[bytes]:
+    """What the streams of *source*, which begins with *data*, hold.
+
+    Raises what the libraries raise, and CorruptFileError.
+    """
     size = source.version.size
-    data = source.read(0, min(_GULP, size))
     position = len(data)
     while True:
         make = next((make for magic, make in _MEMBERS.items() if data.startswith(magic)), None)
@@ -126,11 +147,11 @@ def _of_members(source: LocalSource) -> Iterator[bytes]:
             if not data:
                 if position == size:
                     raise CorruptFileError("the compressed file is truncated", path=source.path)
-                data = source.read(position, min(_GULP, size - position))
+                data = source.read(position, min(gulp, size - position))
                 position += len(data)
             yield from member.feed(data)
             data = member.rest
         if len(data) < _LONGEST_MAGIC and position < size:
-            more = source.read(position, min(_GULP, size - position))
+            more = source.read(position, min(gulp, size - position))
             position += len(more)
             data += more

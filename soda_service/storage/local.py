@@ -37,6 +37,7 @@ from soda_service.errors import (
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -85,6 +86,9 @@ class LocalSource:
 
     It must not be closed while a thread reads; `OpenFiles` sees to that.
     """
+
+    gulp_bytes: Final = 0
+    """A disk gives many small pieces as soon as a large one."""
 
     def __init__(self, descriptor: int, path: str) -> None:
         """Takes the open *descriptor* over."""
@@ -207,6 +211,9 @@ class LocalSource:
         copied[...] = np.ndarray(counts, run, mapping, start, steps)
         status = os.fstat(descriptor)
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+
+    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: the kernel reads ahead."""
 
     def is_resident(self, start: int, length: int) -> bool:
         """Whether these bytes are in the page cache; never blocks.

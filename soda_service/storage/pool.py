@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
-    from soda_service.storage.local import LocalSource
-    from soda_service.storage.source import FileVersion
+    from soda_service.storage.source import FileVersion, RunSource
 
     Key = tuple[str, FileVersion]
+
+
+class OpenVersion(Protocol):
+    """Opens a file of this version."""
+
+    def __call__(self, url: str, version: FileVersion, packed: bool | None, /) -> RunSource:
+        """*packed* says whether it is compressed as a whole, if that is known."""
 
 
 class OpenFiles:
@@ -23,7 +28,7 @@ class OpenFiles:
     has left the pool and its last borrower has given it back, never under a reader.
     """
 
-    def __init__(self, limit: int, open_version: Callable[[str, FileVersion], LocalSource]) -> None:
+    def __init__(self, limit: int, open_version: OpenVersion) -> None:
         """*open_version* opens a file not yet in the pool: `InflatedCache.open`, say.
 
         More than *limit* sources are open only while more are borrowed at one time.
@@ -33,15 +38,15 @@ class OpenFiles:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Key, BorrowedSource] = OrderedDict()
 
-    def borrow(self, url: str, version: FileVersion) -> BorrowedSource:
+    def borrow(self, url: str, version: FileVersion, packed: bool | None = None) -> BorrowedSource:
         """The file of this version, for one `with` block; opens it where need be and may block.
 
-        Raises what *open_version* raises.
+        *packed* is handed to *open_version*. Raises what that raises.
         """
         found = self.peek(url, version)
         if found is not None:
             return found
-        source = self._open(url, version)
+        source = self._open(url, version, packed)
         key = (url, version)
         with self._lock:
             entry = self._entries.get(key)
@@ -65,6 +70,13 @@ class OpenFiles:
             entry.users += 1
             return entry
 
+    def discard(self, url: str, version: FileVersion) -> None:
+        """Have the file opened anew for the next borrower."""
+        with self._lock:
+            entry = self._entries.pop((url, version), None)
+            idle = [entry.source] if entry is not None and self._leaves(entry) else []
+        _close(idle)
+
     def close(self) -> None:
         """Closes what nobody has borrowed now, and the rest when it is given back."""
         with self._lock:
@@ -85,14 +97,14 @@ class OpenFiles:
         if idle:
             _close(idle)
 
-    def _drop_other_versions(self, key: Key) -> list[LocalSource]:
+    def _drop_other_versions(self, key: Key) -> list[RunSource]:
         old = [other for other in self._entries if other[0] == key[0] and other != key]
         gone = [self._entries.pop(other) for other in old]
         return [entry.source for entry in gone if self._leaves(entry)]
 
-    def _drop_over_limit(self) -> list[LocalSource]:
+    def _drop_over_limit(self) -> list[RunSource]:
         """Takes idle sources out, the longest unused first; to be closed outside the lock."""
-        idle: list[LocalSource] = []
+        idle: list[RunSource] = []
         for key in [key for key, entry in self._entries.items() if not entry.users]:
             if len(self._entries) <= self._limit:
                 break
@@ -111,7 +123,7 @@ class BorrowedSource:
 
     __slots__ = ("_pool", "has_left", "source", "users")
 
-    def __init__(self, pool: OpenFiles, source: LocalSource) -> None:
+    def __init__(self, pool: OpenFiles, source: RunSource) -> None:
         self._pool = pool
         self.source = source
         self.users = 0
@@ -119,7 +131,7 @@ class BorrowedSource:
         self.has_left = False
         """Whether it is no longer in the pool, and closed when the last gives it back."""
 
-    def __enter__(self) -> LocalSource:
+    def __enter__(self) -> RunSource:
         return self.source
 
     def __exit__(
@@ -131,6 +143,6 @@ class BorrowedSource:
         self._pool.give_back(self)
 
 
-def _close(sources: list[LocalSource]) -> None:
+def _close(sources: list[RunSource]) -> None:
     for source in sources:
         source.close()

@@ -31,14 +31,19 @@ if TYPE_CHECKING:
     from soda_service.storage.source import FileVersion
     from soda_service.storage.stores import RemotePlace, Store
 
+    Put = Callable[[int, memoryview], None]
+    """Is given a place in the object and what stands there, within one block."""
+
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies without waiting."""
 
-_RESIDENT_BLOCKS: Final = 64
+_RESIDENT_BLOCKS: Final = 128
 """Most blocks from which they are copied: each costs some microseconds."""
 _RESIDENT_RUNS: Final = 16_384
 _AHEAD_SHARE: Final = 8
 """The share of the memory cache that is read ahead for one reader."""
+_PREFETCH_SHARE: Final = 4
+"""The share of it that one reader may bring in: others must not drive it out before it is read."""
 
 
 class RemoteSource:
@@ -112,7 +117,8 @@ class RemoteSource:
             return
         # A file that is read from end to end must not drive out what others want again.
         passes = follows and stop - self._run_start > limit
-        self._gather([Span(start, stop)], put, ahead=self._ahead, passes=passes)
+        keep = self._keep_in_memory if passes else self._keep
+        self._gather([Span(start, stop)], put, keep, ahead=self._ahead)
         if passes:
             self._cache.forget(self._key, start, stop)
 
@@ -123,7 +129,10 @@ class RemoteSource:
         if grid.size:
             starts = grid.starts()
             spans = joined(starts, grid.length, gap=self._store.limits.gap_bytes)
-            self._gather(spans, Spread(starts, grid.length, runs.data).put)
+            # Of a box of many gulps nothing would be there any more when it is wanted again, nor
+            # anything else.
+            keep = self._put_aside if grid.size > self.gulp_bytes // 2 else self._keep
+            self._gather(spans, Spread(starts, grid.length, runs.data).put, keep)
         return runs.data
 
     def read_once(self, start: int, length: int) -> bytes:
@@ -138,14 +147,16 @@ class RemoteSource:
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
         """Bring these ranges into memory, by few requests in parallel; may block.
 
-        They are half-open and ascend. As far as the memory cache has room for them, readings
-        soon after make no request. Raises what `read` raises.
+        They are half-open and ascend. Readings soon after make no request; where they are too
+        much to be kept for so long, nothing is done. Raises what `read` raises.
         """
         wanted: list[Span] = []
         for start, stop in spans:
             self._check_inside(start, stop - start)
             _append(wanted, Span(start, stop), gap=self._store.limits.gap_bytes)
-        self._gather([span for span in wanted if span.start < span.stop], _put_nowhere)
+        if sum(span.stop - span.start for span in wanted) > self._cache.budget // _PREFETCH_SHARE:
+            return
+        self._gather([span for span in wanted if span.start < span.stop], _put_nowhere, self._keep)
 
     def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
         """Fill *target* with the runs of *grid* if they are in memory; never blocks.
@@ -156,7 +167,7 @@ class RemoteSource:
         """
         if len(target) > RESIDENT_LIMIT or prod(grid.counts) > _RESIDENT_RUNS or not grid.size:
             return False
-        if grid.start < 0 or grid.end > self.version.size or not self._is_fresh():
+        if grid.start < 0 or grid.end > self.version.size or not self.is_fresh:
             return False
         starts, length = grid.starts(), grid.length
         spans = joined(starts, length, gap=self._store.limits.gap_bytes)
@@ -170,6 +181,23 @@ class RemoteSource:
                     return False
                 spread.put(block.start, content)
         return True
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the store has said lately that the object is the one of `version`."""
+        return (
+            self._changed is None
+            and time.monotonic() - self._confirmed < self._store.limits.fresh_seconds
+        )
+
+    def confirm(self) -> None:
+        """Asks the store whether the object is still the same, unless that is fresh; may block.
+
+        Raises ObjectChangedError where it is not, SourceUnavailableError where it does not tell.
+        """
+        self.check_unchanged()
+        if not self.is_fresh:
+            self._confirm()
 
     def check_unchanged(self) -> None:
         """Raises SourceUnavailableError where a reading has found that the object has changed.
@@ -199,15 +227,15 @@ class RemoteSource:
     def _gather(
         self,
         spans: list[Span],
-        put: Callable[[int, memoryview], None],
+        put: Put,
+        keep: Put,
         *,
         ahead: int = 0,
-        passes: bool = False,
     ) -> None:
         """Gives *put* what *spans* hold, part by part and in no order.
 
-        What is missing is asked for in one go, and up to *ahead* bytes beyond its end. It is
-        kept in memory and on disk; only in memory where it *passes*.
+        What is missing is asked for in one go, and up to *ahead* bytes beyond its end; *keep*
+        is given it too.
         """
         self.check_unchanged()
         limits = self._store.limits
@@ -223,17 +251,15 @@ class RemoteSource:
             start, stop = missing[-1]
             missing[-1] = Span(start, min(stop + ahead, self.version.size))
             wanted = pieces(missing, most=limits.piece_bytes, grain=BLOCK_BYTES)
-            self._fetch(wanted, put, passes=passes)
-        elif not self._is_fresh():
+            self._fetch(wanted, put, keep)
+        elif not self.is_fresh:
             self._confirm()
 
-    def _fetch(
-        self, wanted: list[Span], put: Callable[[int, memoryview], None], *, passes: bool
-    ) -> None:
-        """Asks for *wanted*, some at a time, and gives *put* what came."""
+    def _fetch(self, wanted: list[Span], put: Put, keep: Put) -> None:
+        """Asks for *wanted*, some at a time, and gives *put* and *keep* what came."""
         limits = self._store.limits
         if len(wanted) == 1:
-            self._land(self._request(wanted[0]), put, passes=passes)
+            _land(self._request(wanted[0]), put, keep)
             return
         flying: deque[tuple[int, Future[list[Part]]]] = deque()
         size = 0
@@ -244,12 +270,12 @@ class RemoteSource:
                     size + more > limits.flight_bytes or len(flying) >= limits.parallel
                 ):
                     landed, future = flying.popleft()
-                    self._land(future.result(), put, passes=passes)
+                    _land(future.result(), put, keep)
                     size -= landed
                 flying.append((more, self._pool.submit(self._request, span)))
                 size += more
             while flying:
-                self._land(flying.popleft()[1].result(), put, passes=passes)
+                _land(flying.popleft()[1].result(), put, keep)
         finally:
             for _, future in flying:
                 future.cancel()
@@ -258,18 +284,14 @@ class RemoteSource:
         with self._noticing():
             return self._store.fetch(self._place, self.version, span)
 
-    def _land(
-        self, parts: list[Part], put: Callable[[int, memoryview], None], *, passes: bool
-    ) -> None:
-        for part in parts:
-            self._cache.put(self._key, part.start, part.content, only_memory=passes)
-            put(part.start, part.content)
+    def _keep(self, start: int, content: memoryview) -> None:
+        self._cache.put(self._key, start, content)
 
-    def _is_fresh(self) -> bool:
-        return (
-            self._changed is None
-            and time.monotonic() - self._confirmed < self._store.limits.fresh_seconds
-        )
+    def _keep_in_memory(self, start: int, content: memoryview) -> None:
+        self._cache.put(self._key, start, content, only_memory=True)
+
+    def _put_aside(self, start: int, content: memoryview) -> None:
+        self._cache.put_aside(self._key, start, content)
 
     def _confirm(self) -> None:
         """Asks the store whether the object is still the same."""
@@ -331,6 +353,15 @@ def _append(spans: list[Span], span: Span, *, gap: int) -> None:
         spans[-1] = Span(spans[-1].start, max(span.stop, spans[-1].stop))
     else:
         spans.append(span)
+
+
+def _land(parts: list[Part], put: Put, keep: Put) -> None:
+    """Each part is let go of as soon as both have it."""
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        keep(part.start, part.content)
+        put(part.start, part.content)
 
 
 def _put_nowhere(start: int, content: memoryview) -> None:

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
@@ -27,6 +28,12 @@ class FileVersion(NamedTuple):
     """Modification time, nanoseconds since 1970; whole seconds for an object in a store."""
     tag: str = ""
     """The entity tag that a store gives the object, quotes included; empty for a local file."""
+
+    def is_of_same_content(self, other: FileVersion) -> bool:
+        """Whether both tell of one content: by their tags where both have one, else by time."""
+        if self.tag and other.tag:
+            return self.size == other.size and self.tag == other.tag
+        return self.size == other.size and self.modified_ns == other.modified_ns
 
     @property
     def etag(self) -> str:
@@ -74,6 +81,13 @@ class RunSource(ByteSource, Protocol):
     def path(self) -> str:
         """Where it lies, for the log and never for a client."""
 
+    @property
+    def gulp_bytes(self) -> int:
+        """How much of a box is best asked for at once; 0 where that makes no difference."""
+
+    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Bring these half-open ranges, which ascend, into memory, if readings gain by it."""
+
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fills *buffer* with the bytes from *start*; raises what `read` raises."""
 
@@ -100,11 +114,12 @@ def open_source(
     To be closed by the caller. Which objects may be reached, *stores* says. An object whose
     *version* is known is opened without a request. Raises FileNotFoundError when nothing is
     there (its message names no path; who knows the identifier makes an UnknownDatasetError of
-    it), SourceUnavailableError when it cannot be opened, ConfigurationError for a scheme that
-    is not supported and for an object in no configured store.
+    it), SourceUnavailableError when it cannot be opened, an object in no store of *stores* or
+    in one that is not set up as it should included, ConfigurationError for a scheme that is
+    not supported.
     """
     if stores is not None and is_remote(url):
-        return stores.open(url, version)
+        return stores.open_known(url, version)
     from soda_service.storage.local import LocalSource  # the implementation needs this module
 
     return LocalSource.open(url)

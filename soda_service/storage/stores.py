@@ -29,7 +29,7 @@ from soda_service.storage.source import FileVersion
 from soda_service.storage.spans import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Any, Self
 
@@ -42,11 +42,34 @@ if TYPE_CHECKING:
 _BUCKETS: Final = ("s3", "gs", "az")
 _HTTP: Final = ("http", "https")
 _AUTHORITY: Final = frozenset(ascii_letters + digits + "._-:[]")
+PIECE_BYTES: Final = 8 * 1024 * 1024
 _LISTED_AT_ONCE: Final = 1000
 """Objects of a page: what S3 gives at most in one answer."""
 _CONNECT_SECONDS: Final = 5
 _LONGEST_TAG: Final = 512
 _NS: Final = 10**9
+
+_FOUND_SECONDS: Final = 1.0
+"""How long roots that have been looked for are believed to be all."""
+
+_LACKS_HEADERS: Final = "header"
+"""What obstore says of a page that is no object: it has no length, say."""
+
+_REASONS: Final = {
+    "169.254.169.254": "there are no credentials for the store",
+    "metadata.google.internal": "there are no credentials for the store",
+    "without LOCATION": "the bucket is in another region",
+    "401 Unauthorized": "the store refuses access",
+    "403 Forbidden": "the store refuses access",
+    "404 Not Found": "there is no such bucket",
+    "405 Method Not Allowed": "the server gives no lists (WebDAV); name its files one by one",
+    "501 Not Implemented": "the server gives no lists (WebDAV); name its files one by one",
+    "429 Too Many Requests": "the store is too busy",
+    "503 Service Unavailable": "the store is too busy",
+    "error sending request": "the store is not there, or does not answer in time",
+    "operation timed out": "the store does not answer in time",
+}
+"""Part of what obstore says to what is told; the first that fits."""
 
 _logger = logging.getLogger(__name__)
 
@@ -82,7 +105,7 @@ class RemoteLimits:
 
     gap_bytes: int = 128 * 1024
     """Bytes between two wanted runs that are read rather than asked around."""
-    piece_bytes: int = 8 * 1024 * 1024
+    piece_bytes: int = PIECE_BYTES
     """Most bytes of one request; a multiple of `BLOCK_BYTES`."""
     flight_bytes: int = 16 * 1024 * 1024
     """Most bytes that one reading has asked for and not yet passed on."""
@@ -168,28 +191,54 @@ class RemoteStores:
         *,
         limits: RemoteLimits | None = None,
         cache: BlockCache | None = None,
+        find_roots: Callable[[], Iterable[RemoteRoot]] | None = None,
     ) -> None:
-        """Nothing is reached yet.
+        """Nothing is reached yet. *find_roots* is asked where *roots* do not hold what is wanted.
 
         Raises ConfigurationError for a URL that is none, two roots of one URL, and a secret
-        that the environment does not have.
+        that the environment does not have; such roots from *find_roots* are logged.
         """
         self.limits = limits or RemoteLimits()
         self.cache = cache or BlockCache(0)
+        self._find_roots = find_roots
+        self._found_at = float("-inf")
         self._roots: dict[RemotePlace, RemoteRoot] = {}
+        self._stores: dict[RemotePlace, Store] = {}
+        self._lock = threading.Lock()
         for root in roots:
             place = place_of(root.url)
             if place in self._roots:
                 raise ConfigurationError(f"two roots have the URL {place.url}")
-            missing = [name for name in root.secrets.values() if name not in os.environ]
-            if missing:
-                raise ConfigurationError(f"the environment has no variable {missing[0]}")
-            if root.endpoint and place.scheme in _HTTP:
-                raise ConfigurationError(f"{place.url} is HTTP and has no other endpoint")
-            self._roots[place] = root
-        self._stores: dict[RemotePlace, Store] = {}
-        self._lock = threading.Lock()
+            self.add(root)
         self._pool = ThreadPoolExecutor(self.limits.connections, thread_name_prefix="stores")
+
+    def add(self, root: RemoteRoot) -> None:
+        """Let what is below *root* be reached as it says, whatever was said of its URL before.
+
+        Raises ConfigurationError for a URL that is none and for a secret that the environment
+        does not have.
+        """
+        place = place_of(root.url)
+        missing = [name for name in root.secrets.values() if name not in os.environ]
+        if missing:
+            raise ConfigurationError(f"the environment has no variable {missing[0]}")
+        if root.endpoint and place.scheme in _HTTP:
+            raise ConfigurationError(f"{place.url} is HTTP and has no other endpoint")
+        with self._lock:
+            if self._roots.get(place) != root:
+                self._roots[place] = root
+                self._stores.pop(place, None)
+
+    def open_known(self, url: str, version: FileVersion | None = None) -> RemoteSource:
+        """The same as `open` for a URL that the catalog has.
+
+        That it cannot be reached as things are set up is SourceUnavailableError: those who ask
+        have not done wrong. The log says what it is.
+        """
+        try:
+            return self.open(url, version)
+        except ConfigurationError as error:
+            raise _not_set_up(error, url) from None
 
     def open(self, url: str, version: FileVersion | None = None) -> RemoteSource:
         """The object at *url*; without a request where its *version* is known.
@@ -217,6 +266,13 @@ class RemoteStores:
         except FileNotFoundError:
             return None
 
+    def version_of_known(self, url: str) -> FileVersion | None:
+        """The same as `version_of` for a URL that the catalog has; see `open_known`."""
+        try:
+            return self.version_of(url)
+        except ConfigurationError as error:
+            raise _not_set_up(error, url) from None
+
     def list(self, url: str) -> Iterator[StoredObject]:
         """The objects below *url*, in the order and the pages in which the store gives them.
 
@@ -227,12 +283,27 @@ class RemoteStores:
         place = place_of(url)
         yield from self._store(place).list(place)
 
+    def try_to_reach(self, url: str) -> None:
+        """One request that any store answers which lets its objects be read.
+
+        Raises SourceUnavailableError, whose message says why it does not, and ConfigurationError.
+        """
+        place = place_of(url)
+        store = self._store(place)
+        if place.scheme in _BUCKETS:
+            next(store.list(place), None)
+        else:
+            store.confirm_answers(place)
+
     def holds(self, url: str) -> bool:
         """Whether *url* lies below a root."""
         try:
-            return self._root(place_of(url)) is not None
+            place = place_of(url)
         except ConfigurationError:
             return False
+        if self._root(place) is None:
+            self._look_for_roots()
+        return self._root(place) is not None
 
     def close(self) -> None:
         """Let go of the threads, once they have ended what they do."""
@@ -263,12 +334,27 @@ class RemoteStores:
     def _store(self, place: RemotePlace) -> Store:
         root = self._root(place)
         if root is None:
+            self._look_for_roots()
+            root = self._root(place)
+        if root is None:
             raise ConfigurationError(f"{place.url} lies below the root of no collection")
         with self._lock:
             store = self._stores.get(root)
             if store is None:
                 store = self._stores[root] = Store(self._roots[root], self.limits)
         return store
+
+    def _look_for_roots(self) -> None:
+        """Learn what has been added since, by an ingest in another process say."""
+        now = time.monotonic()
+        if self._find_roots is None or now - self._found_at < _FOUND_SECONDS:
+            return
+        self._found_at = now
+        for root in self._find_roots():
+            try:
+                self.add(root)
+            except ConfigurationError as error:
+                _logger.warning("%s cannot be reached: %s", root.url, error)
 
 
 class Store:
@@ -319,6 +405,22 @@ class Store:
             raise _failure(error, place) from None
         _check(found, version, place)
 
+    def confirm_answers(self, place: RemotePlace) -> None:
+        """Asks for the entry of *place*, whether there is one or not.
+
+        Raises SourceUnavailableError where the server is not there or refuses.
+        """
+        import obstore
+
+        try:
+            with self._rest.request(place):
+                obstore.head(self._store, place.key)
+        except FileNotFoundError:
+            return
+        except _errors() as error:
+            if _LACKS_HEADERS not in str(error):
+                raise _failure(error, place, "cannot be reached") from None
+
     def fetch(self, place: RemotePlace, version: FileVersion, span: Span) -> list[Part]:
         """The bytes of *span*, taken apart at the borders of blocks, by one request.
 
@@ -353,6 +455,8 @@ class Store:
             for page in obstore.list(self._store, place.key or None, chunk_size=_LISTED_AT_ONCE):
                 for meta in page:
                     url = place._replace(key=meta["path"]).url
+                    if url.endswith("/"):
+                        continue  # what stands for a folder in some stores
                     if _can_be_named(url):
                         yield StoredObject(url, _version(meta))
                     else:
@@ -534,8 +638,14 @@ def _failure(
     elif isinstance(error, exceptions.NotSupportedError):
         reason = "the server does not serve ranges"
     else:
-        reason = "the store does not answer as it should"
+        found = (reason for part, reason in _REASONS.items() if part in text)
+        reason = next(found, "the store does not answer as it should")
     return SourceUnavailableError(f"{what}: {reason}", path=place.url)
+
+
+def _not_set_up(error: ConfigurationError, url: str) -> SourceUnavailableError:
+    _logger.error("%s: %s", url, error)
+    return SourceUnavailableError("its store is not set up as it should be", path=url)
 
 
 def _first_line(error: Exception) -> str:

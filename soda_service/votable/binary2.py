@@ -31,31 +31,45 @@ def binary2_pieces(fields: Sequence[Field], blocks: Iterable[Block]) -> Iterator
     A value of the wrong type is a bug of the caller and raises TypeError, ValueError or
     struct.error.
     """
-    encoders = [_encoder(field) for field in fields]
+    columns = BinaryColumns(fields)
+    return stream_pieces(
+        rows for block in blocks for rows in join_rows(columns.of(block), b"", len(block[0]))
+    )
+
+
+def stream_pieces(rows: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
+    """The same of *rows*, or of parts of rows, some at a time."""
     # Three bytes are four characters: what is over waits for what comes next.
     over = b""
-    for block in blocks:
-        for rows in _rows(encoders, block):
-            data = b"".join([over, *rows])
-            end = len(data) - len(data) % 3
-            over = data[end:]
-            yield b2a_base64(data[:end])
+    for some in rows:
+        data = b"".join([over, *some])
+        end = len(data) - len(data) % 3
+        over = data[end:]
+        yield b2a_base64(data[:end])
     if over:
         yield b2a_base64(over)
 
 
-def _rows(encoders: Sequence[ColumnEncoder[bytes]], block: Block) -> Iterator[list[bytes]]:
-    cells: list[Sequence[bytes] | bytes] = []
-    nulls: list[list[int]] = []
-    size = (len(encoders) + 7) // 8
-    flag = 1 << 8 * size
-    for encoder, column in zip(encoders, block, strict=True):
-        flag >>= 1
-        encoded, has_null = encoder.encode(column)
-        cells.append(encoded)
-        if has_null:
-            nulls.append([flag if value is None else 0 for value in column])
-    return join_rows([_null_flags(nulls, size), *cells], b"", len(block[0]))
+class BinaryColumns:
+    """Writes blocks of a table of *fields*, column by column."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        """Raises ConfigurationError for a field that BINARY2 has no room for here."""
+        self._encoders = [_encoder(field) for field in fields]
+
+    def of(self, block: Block) -> list[Sequence[bytes] | bytes]:
+        """The flags of each row, then its cells; a single one where all rows have the same."""
+        cells: list[Sequence[bytes] | bytes] = []
+        nulls: list[list[int]] = []
+        size = (len(self._encoders) + 7) // 8
+        flag = 1 << 8 * size
+        for encoder, column in zip(self._encoders, block, strict=True):
+            flag >>= 1
+            encoded, has_null = encoder.encode(column)
+            cells.append(encoded)
+            if has_null:
+                nulls.append([flag if value is None else 0 for value in column])
+        return [_null_flags(nulls, size), *cells]
 
 
 def _null_flags(nulls: Sequence[Sequence[int]], size: int) -> Sequence[bytes] | bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from lxml import etree
@@ -25,6 +25,7 @@ from soda_service.votable.tabledata import tabledata_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Self
 
     from lxml.etree import _Element as Element
 
@@ -104,32 +105,69 @@ def render(root: Element) -> bytes:
     return etree.tostring(root, encoding="US-ASCII", xml_declaration=True) + b"\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A document without its rows, written."""
+
+    head: bytes
+    """Up to the rows; ECHO, if it was in the document, included."""
+    between: bytes
+    """From there to the end of the table."""
+    tail: bytes
+
+    @classmethod
+    def of(cls, root: Element, serialization: Serialization) -> Self:
+        """The document *root*, whose rows will be where its empty TABLEDATA is."""
+        document = render(root)
+        head, found, rest = document.partition(b"<TABLEDATA/>")
+        if not found or b"<TABLEDATA/>" in rest:
+            raise ConfigurationError("a template with rows needs exactly one empty <TABLEDATA/>")
+        before, after = _TAGS[serialization]
+        between, end, tail = rest.partition(b"</TABLE>")
+        return cls(head + before, after + between + end, tail)
+
+    def echoing(self, infos: Iterable[tuple[str, str]]) -> Self:
+        """With *infos*, names and values, in the place of the INFO named ECHO."""
+        before, found, after = self.head.partition(_ECHO_INFO)
+        if not found:
+            return self
+        rest = after.lstrip()
+        blank = after[: len(after) - len(rest)]
+        said = b"".join([_info(name, value) + blank for name, value in infos])
+        return replace(self, head=before + said + rest)
+
+
 def votable_chunks(
-    root: Element,
+    root: Element | Frame,
     fields: Sequence[Field],
     blocks: Iterable[Block],
     *,
     serialization: Serialization = Serialization.TABLEDATA,
     limit: int | None = None,
     explain: Callable[[Exception], str],
+    write: Callable[[Iterable[Block]], Iterator[bytes]] | None = None,
 ) -> Iterator[bytes]:
     """The document *root* with rows where its empty TABLEDATA is, in chunks, in bounded memory.
 
-    At most *limit* rows are written; where there was another, QUERY_STATUS OVERFLOW
-    follows the table. Where *blocks* fail on the way, QUERY_STATUS ERROR follows it with
-    what *explain* makes of the exception (DALI 1.1 §4.4.1, §4.4.2).
+    A frame must be that of *serialization*. *write* makes the pieces of it, for blocks of
+    another sort than those of *fields*. At most *limit* rows are written; where there was
+    another, QUERY_STATUS OVERFLOW follows the table. Where *blocks* fail on the way,
+    QUERY_STATUS ERROR follows it with what *explain* makes of the exception (DALI 1.1 §4.4.1,
+    §4.4.2).
     """
-    head, between, tail = _around_rows(root, serialization)
+    frame = root if isinstance(root, Frame) else Frame.of(root, serialization)
     source = _Guarded(blocks)
     limited = LimitedBlocks(source, limit)
-    yield head
-    yield from gather(_PIECES[serialization](fields, limited))
+    yield frame.head
+    write = write or partial(_PIECES[serialization], fields)
+    yield from gather(write(limited))
     if source.failure is not None:
-        yield between + _status_info(Status.ERROR, explain(source.failure)) + tail
+        said = _status_info(Status.ERROR, explain(source.failure))
     elif limited.overflows:
-        yield between + _status_info(Status.OVERFLOW) + tail
+        said = _status_info(Status.OVERFLOW)
     else:
-        yield between + tail
+        said = b""
+    yield frame.between + said + frame.tail
 
 
 def error_document(fault: str, message: str) -> bytes:
@@ -223,15 +261,9 @@ def _field_of(element: Element) -> Field:
         raise ConfigurationError(f"a FIELD lacks its {error.args[0]}") from None
 
 
-def _around_rows(root: Element, serialization: Serialization) -> tuple[bytes, bytes, bytes]:
-    """What stands before the rows, between them and the end of the table, and after it."""
-    document = render(root)
-    head, found, rest = document.partition(b"<TABLEDATA/>")
-    if not found or b"<TABLEDATA/>" in rest:
-        raise ConfigurationError("a template with rows needs exactly one empty <TABLEDATA/>")
-    before, after = _TAGS[serialization]
-    between, end, tail = rest.partition(b"</TABLE>")
-    return head + before, after + between + end, tail
+def _info(name: str, value: str) -> bytes:
+    info = etree.Element("INFO", {"name": clean(name), "value": clean(value)})
+    return etree.tostring(info, encoding="US-ASCII")
 
 
 def _status_info(status: Status, message: str = "") -> bytes:
@@ -239,6 +271,10 @@ def _status_info(status: Status, message: str = "") -> bytes:
     info.text = clean(message) or None
     return b"\n    " + etree.tostring(info, encoding="US-ASCII")
 
+
+ECHO: Final = "{echo}"
+"""Name of the INFO that holds the place of those that say again what was asked."""
+_ECHO_INFO: Final = b'<INFO name="{echo}" value=""/>'
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 

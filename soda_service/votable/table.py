@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | None
 """What a cell may hold; None is null."""
 
-CHUNK_BYTES: Final = 64 * 1024
+CHUNK_BYTES: Final = 128 * 1024
 """Chunks are gathered up to this size at least: each of them costs its reader a thread hop."""
 
 _BLOCK_ROWS: Final = 200

@@ -25,11 +25,22 @@ def tabledata_pieces(fields: Sequence[Field], blocks: Iterable[Block]) -> Iterat
     A value of the wrong type is a bug of the caller and raises TypeError or ValueError; the
     other rows of its block are then lost, never half a row written.
     """
-    encoders = [text_encoder(field, escape=escape, plain=_PLAIN) for field in fields]
+    columns = TextColumns(fields)
     for block in blocks:
-        cells = [encoder.encode(column)[0] for encoder, column in zip(encoders, block, strict=True)]
-        for rows in join_rows(cells, "</TD><TD>", len(block[0])):
-            yield f"<TR><TD>{_BETWEEN.join(rows)}</TD></TR>\n".encode("ascii")
+        for rows in join_rows(columns.of(block), BETWEEN_CELLS, len(block[0])):
+            yield f"{BEFORE_ROWS}{BETWEEN_ROWS.join(rows)}{AFTER_ROWS}".encode("ascii")
+
+
+class TextColumns:
+    """Writes blocks of a table of *fields*, column by column."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self._encoders = [text_encoder(field, escape=escape, plain=_PLAIN) for field in fields]
+
+    def of(self, block: Block) -> list[Sequence[str] | str]:
+        """The cells of each column; a single one where all rows have the same."""
+        pairs = zip(self._encoders, block, strict=True)
+        return [encoder.encode(column)[0] for encoder, column in pairs]
 
 
 def escape(text: str) -> str:
@@ -42,7 +53,11 @@ def _reference(match: re.Match[str]) -> str:
     return _NAMED.get(character) or f"&#{ord(character)};"
 
 
-_BETWEEN: Final = "</TD></TR>\n<TR><TD>"
+BETWEEN_CELLS: Final = "</TD><TD>"
+BEFORE_ROWS: Final = "<TR><TD>"
+BETWEEN_ROWS: Final = "</TD></TR>\n<TR><TD>"
+AFTER_ROWS: Final = "</TD></TR>\n"
+
 _SPECIAL: Final = re.compile(r"[^ !#-%(-;=?-~]")
 _PLAIN: Final = bytes(code for code in range(128) if not _SPECIAL.match(chr(code)))
 _NAMED: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}

@@ -7,13 +7,18 @@ knows or does not.
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 
-from soda_service.storage.source import open_source
+from soda_service.storage.bands import CopiedBands, MadeBands, read_on
+from soda_service.storage.remote import RemoteSource
+from soda_service.storage.runs import RunGrid
+from soda_service.storage.source import is_remote, open_source
+from soda_service.storage.stores import ObjectChangedError
 from soda_service.web.responses import (
     content_disposition,
     http_date,
@@ -27,14 +32,15 @@ from soda_service.web.responses import (
 from soda_service.web.urls import identifier_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.types import Receive, Scope, Send
 
     from soda_service.catalog.dataset import Dataset
-    from soda_service.storage.source import ByteSource, FileVersion
+    from soda_service.storage.bands import Bands
+    from soda_service.storage.source import FileVersion, RunSource
     from soda_service.web.responses import RawHeaders
     from soda_service.web.services import Services
-
-_BAND_BYTES: Final = 256 * 1024
 
 # Digits and nothing else: int() would also take signs, blanks and other alphabets.
 _RANGE: Final = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
@@ -68,28 +74,71 @@ class FilesEndpoint:
             # The router's pattern does not see a line break at the end.
             raise HTTPException(404)
         identifier = identifier_of(services.settings.authority, path)
-        dataset, source = await services.long_work.call(_open, services, identifier)
-        bands = _FileBands(source)
+        confirmed = _may_be_answered_without_reading(scope)
+        dataset, source = await services.long_work.call(_open, services, identifier, confirmed)
+        chosen: _Chosen | None = None
         try:
-            await _send(scope, receive, send, dataset, bands, services)
+            chosen = await _choose(scope, send, dataset, source.version)
         finally:
-            bands.close()
+            if chosen is None:
+                source.close()
+        if chosen is None:
+            return
+        length = chosen.stop - chosen.start
+        bands: Bands = CopiedBands(closing(source), [RunGrid(chosen.start, length)])
+        if is_remote(dataset.url):
+            bands = MadeBands(_read_on(source, chosen))
+        threads, status = services.long_work, chosen.status
+        try:
+            await send_bands(
+                receive, send, chosen.headers, bands, length=length, threads=threads, status=status
+            )
+        except ObjectChangedError:
+            services.resolver.doubt(dataset)
+            raise
 
 
-def _open(services: Services, identifier: str) -> tuple[Dataset, ByteSource]:
+def _may_be_answered_without_reading(scope: Scope) -> bool:
+    return scope["method"] == "HEAD" or any(
+        name in {b"if-none-match", b"if-modified-since"} for name, _ in scope["headers"]
+    )
+
+
+def _open(services: Services, identifier: str, confirmed: bool) -> tuple[Dataset, RunSource]:
+    """The dataset and its file, *confirmed* to be that of the catalog.
+
+    Readings confirm what they give; without one, a store must be asked.
+    """
     dataset = services.resolver.resolve(identifier)
-    return dataset, open_source(dataset.url)
+    source = open_source(dataset.url, services.stores, dataset.version)
+    if confirmed and isinstance(source, RemoteSource):
+        try:
+            source.confirm()
+        except ObjectChangedError:
+            services.resolver.doubt(dataset)
+            raise
+    return dataset, source
 
 
-async def _send(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    dataset: Dataset,
-    bands: _FileBands,
-    services: Services,
-) -> None:
-    version = bands.version
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The part of a file that is sent, half-open, and with what."""
+
+    start: int
+    stop: int
+    status: int
+    headers: RawHeaders
+
+
+def _read_on(source: RunSource, chosen: _Chosen) -> Iterator[bytes]:
+    with source:
+        yield from read_on(source, chosen.start, chosen.stop)
+
+
+async def _choose(
+    scope: Scope, send: Send, dataset: Dataset, version: FileVersion
+) -> _Chosen | None:
+    """What is to be sent; None where the answer has no bytes of the file and has been sent."""
     etag = version.etag.encode("ascii")
     headers: RawHeaders = [
         (b"etag", etag),
@@ -99,13 +148,12 @@ async def _send(
     ]
     if is_unmodified(scope, etag=etag, modified_ns=version.modified_ns):
         await send_empty(send, 304, headers)
-        return
-    name = dataset.url.rpartition("/")[2]
+        return None
     headers.append((b"content-type", dataset.media_type.encode("ascii")))
-    headers.append((b"content-disposition", content_disposition("inline", name)))
+    headers.append((b"content-disposition", content_disposition("inline", dataset.file_name)))
     if scope["method"] == "HEAD":
         await send_head(send, headers, version.size)
-        return
+        return None
     wanted = _wanted(scope, version)
     if wanted is RangeVerdict.UNSATISFIABLE:
         raise HTTPException(
@@ -113,20 +161,14 @@ async def _send(
             f"the file has {version.size} bytes",
             headers={"Content-Range": f"bytes */{version.size}"},
         )
-    status = 200
-    chosen = ByteRange(0, version.size)
     if isinstance(wanted, ByteRange):
-        status, chosen = 206, wanted
-        content_range = b"bytes %d-%d/%d" % (chosen.start, chosen.stop - 1, version.size)
+        content_range = b"bytes %d-%d/%d" % (wanted.start, wanted.stop - 1, version.size)
         headers.append((b"content-range", content_range))
-    if chosen.start == chosen.stop:
+        return _Chosen(wanted.start, wanted.stop, 206, headers)
+    if not version.size:
         await send_whole(scope, send, headers, b"")
-        return
-    bands.choose(chosen)
-    length = chosen.stop - chosen.start
-    await send_bands(
-        receive, send, headers, bands, length=length, threads=services.long_work, status=status
-    )
+        return None
+    return _Chosen(0, version.size, 200, headers)
 
 
 def _wanted(scope: Scope, version: FileVersion) -> ByteRange | RangeVerdict:
@@ -164,31 +206,3 @@ def _is_still(condition: bytes, version: FileVersion) -> bool:
     if condition.startswith((b'"', b"W/")):
         return condition == version.etag.encode("ascii")
     return parse_http_date(condition) == version.modified_ns // 1_000_000_000
-
-
-class _FileBands:
-    """The bytes of an open source, band by band; closed however far it came."""
-
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self.version = source.version
-        self._next = self._stop = 0
-
-    def choose(self, chosen: ByteRange) -> None:
-        self._next, self._stop = chosen.start, chosen.stop
-
-    def __iter__(self) -> _FileBands:
-        return self
-
-    def __next__(self) -> bytes:
-        length = min(_BAND_BYTES, self._stop - self._next)
-        if length <= 0:
-            raise StopIteration
-        band = self._source.read(self._next, length)
-        # A short answer is better than one of two versions under the tag of the first.
-        self._source.check_unchanged()
-        self._next += length
-        return band
-
-    def close(self) -> None:
-        self._source.close()

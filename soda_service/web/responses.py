@@ -6,14 +6,15 @@ import asyncio
 import re
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
+    from soda_service.storage.bands import Bands
     from soda_service.web.threads import Threads
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -21,11 +22,17 @@ RawHeaders = list[tuple[bytes, bytes]]
 Band = bytes | bytearray | memoryview
 """A piece of a body; a view is one of single bytes."""
 
+_Made = TypeVar("_Made")
+
 _GATHERED_BYTES: Final = 256 * 1024
 """A document up to about this size is sent in one piece, with its length."""
 
 _PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9._+-]+").fullmatch
 _ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
+
+
+STALL_SECONDS: Final = 120.0
+"""A disk that gives nothing for so long in the middle of an answer will not give it."""
 
 
 class BrokenAnswerError(Exception):
@@ -60,41 +67,46 @@ async def send_bands(
     receive: Receive,
     send: Send,
     headers: RawHeaders,
-    bands: Iterator[Band],
+    bands: Bands,
     *,
     length: int,
     threads: Threads,
     status: int = 200,
+    stop: Callable[[], None] | None = None,
 ) -> None:
-    """Send *bands*, which block and are *length* bytes in all.
+    """Send *bands*, which are *length* bytes in all.
 
     The first band is there before the status is sent, so that what fails at once fails
     properly. While a band goes out the next is made, and no more than that. Whatever happens,
-    the iterator is closed. Raises BrokenAnswerError where it does not keep to its length.
+    they are closed. *stop* is called where the client goes while a band is made that may take
+    long. Raises BrokenAnswerError where they do not keep to their length.
     """
+    ahead = _Ahead(bands, threads)
     try:
-        band: Band | None = await threads.call(next, bands, None)
+        first = threads.call(next, bands, None)
+        band: Band | None = await (first if stop is None else unless_gone(receive, first, stop))
         headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if band is not None and len(band) == length:
             await send({"type": "http.response.body", "body": band})
         else:
-            await _send_rest(receive, send, band, bands, length, threads)
+            await _send_rest(receive, send, band, ahead, length, stop)
     finally:
-        await threads.submit(_close, bands)
+        await ahead.close()
 
 
 async def _send_rest(
     receive: Receive,
     send: Send,
     band: Band | None,
-    bands: Iterator[Band],
+    ahead: _Ahead,
     rest: int,
-    threads: Threads,
+    stop: Callable[[], None] | None,
 ) -> None:
     """Send *band* and what follows it, *rest* bytes in all, unless the client goes away."""
     gone = asyncio.ensure_future(disconnected(receive))
-    ahead: asyncio.Future[Band | None] | None = None
+    if stop is not None:
+        gone.add_done_callback(lambda _: stop())
     try:
         while not gone.done():
             size = len(band) if band is not None else 0
@@ -104,16 +116,64 @@ async def _send_rest(
             if rest == 0:
                 await send({"type": "http.response.body", "body": band})
                 return
-            ahead = threads.submit(next, bands, None)
+            ahead.begin()
             await send({"type": "http.response.body", "body": band, "more_body": True})
-            band = await ahead
-            ahead = None
+            band = await ahead.band()
     finally:
         gone.cancel()
-        if ahead is not None:
-            # An iterator that is at work in its thread cannot be closed.
-            await asyncio.wait([ahead])
-            ahead.exception()
+
+
+class _Ahead:
+    """The band that comes next: it is at hand, or is made in a thread while another goes out."""
+
+    def __init__(self, bands: Bands, threads: Threads) -> None:
+        self._bands = bands
+        self._threads = threads
+        self._at_hand: Band | None = None
+        self._making: asyncio.Future[Band | None] | None = None
+
+    def begin(self) -> None:
+        """Have it made, unless it is at hand."""
+        self._at_hand = self._bands.at_hand()
+        if self._at_hand is None:
+            self._making = self._threads.submit(next, self._bands, None)
+
+    async def band(self) -> Band | None:
+        """It, None after the last; BrokenAnswerError where it takes too long."""
+        if self._making is None:
+            return self._at_hand
+        done, _ = await asyncio.wait([self._making], timeout=STALL_SECONDS)
+        if not done:
+            raise BrokenAnswerError(f"nothing more came in {STALL_SECONDS:g} s")
+        making, self._making = self._making, None
+        return making.result()
+
+    async def close(self) -> None:
+        """Close the bands; those that a thread works on once it ends, which is not waited for."""
+        if self._making is None:
+            await self._threads.submit(self._bands.close)
+        else:
+            self._making.add_done_callback(self._close_after)
+
+    def _close_after(self, made: asyncio.Future[Band | None]) -> None:
+        if not made.cancelled():
+            made.exception()  # nobody else asks
+        _ = self._threads.submit(self._bands.close)
+
+
+async def unless_gone(
+    receive: Receive, making: Awaitable[_Made], stop: Callable[[], None]
+) -> _Made:
+    """What *making* gives; *stop*, which must make it end, is called where the client goes."""
+    made = asyncio.ensure_future(making)
+    gone = asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait({gone, made}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not made.done():
+            stop()
+        gone.cancel()
+    return await made
 
 
 async def send_document(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from soda_service.catalog.remotes import catalog_stores
 from soda_service.catalog.resolver import Resolver
 from soda_service.catalog.skycoverage import SkyCoverages
 from soda_service.catalog.store import CatalogStore
 from soda_service.cutout.cutter import Cutter
+from soda_service.storage.resultcache import ResultCache
 from soda_service.web.threads import Threads
 from soda_service.web.urls import Proxies, UrlsFactory
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from soda_service.config import Settings
+    from soda_service.storage.stores import RemoteStores
 
 _LONG_WAITING: Final = 25
 """Calls that may wait for each thread of the long work."""
@@ -30,7 +33,10 @@ class Services:
     store: CatalogStore
     resolver: Resolver
     cutter: Cutter
+    stores: RemoteStores
     coverages: SkyCoverages
+    results: ResultCache | None
+    """None where answers are not kept."""
     urls: UrlsFactory
     threads: Threads
     """For what takes milliseconds: searches, links, documents."""
@@ -42,13 +48,16 @@ class Services:
     def of(cls, settings: Settings) -> Self:
         """The services that *settings* describe; opens the catalog."""
         store = CatalogStore(settings)
-        resolver = Resolver(store, settings)
+        stores = catalog_stores(settings, store)
+        resolver = Resolver(store, settings, stores=stores)
         return cls(
             settings=settings,
             store=store,
             resolver=resolver,
-            cutter=Cutter(resolver, settings),
+            cutter=Cutter(resolver, settings, stores),
+            stores=stores,
             coverages=SkyCoverages(settings),
+            results=_results(settings),
             urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
             threads=Threads(settings.threads),
             long_work=Threads(settings.threads, waiting_per_thread=_LONG_WAITING),
@@ -60,6 +69,13 @@ class Services:
         self.threads.close()
         self.long_work.close()
         self.cutter.close()
+        self.stores.close()
         self.coverages.close()
         self.resolver.close()
         self.store.close()
+
+
+def _results(settings: Settings) -> ResultCache | None:
+    if not settings.result_cache_bytes:
+        return None
+    return ResultCache(settings.cache_dir / "results", settings.result_cache_bytes)

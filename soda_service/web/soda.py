@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from soda_service.cutout.cutter import AbandonedError
 from soda_service.cutout.form import Packing
 from soda_service.cutout.plan import CutoutPlan, Quickness
 from soda_service.errors import UsageError
+from soda_service.storage.bands import CopiedBands, MadeBands
+from soda_service.storage.runs import RunGrid
+from soda_service.storage.source import is_remote
 from soda_service.web.bodies import ClientGoneError
 from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
-    disconnected,
     http_date,
     is_unmodified,
     send_bands,
     send_empty,
     send_head,
     send_whole,
+    unless_gone,
 )
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from soda_service.storage.bands import Bands
     from soda_service.web.responses import RawHeaders
     from soda_service.web.services import Services
 
@@ -56,7 +60,10 @@ class SyncEndpoint:
                 f"the cutout would have {size} bytes, "
                 f"and at most {services.settings.cutout_bytes} are sent; ask for less of the sky"
             )
-        await _send(scope, receive, send, plan, asked.media_type, services)
+        try:
+            await _send(scope, receive, send, plan, asked.media_type, services)
+        except AbandonedError:
+            raise ClientGoneError from None
 
 
 async def _send(
@@ -74,25 +81,59 @@ async def _send(
         _NO_TRANSFORM,
     ]
     if scope["method"] != "POST" and is_unmodified(scope, etag=etag, modified_ns=modified_ns):
+        await _confirm(plan, services)
         await send_empty(send, 304, headers)
         return
     content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
     headers.append((b"content-type", content_type.encode("ascii")))
     headers.append((b"content-disposition", content_disposition("attachment", plan.filename)))
-    if plan.form.packing is not Packing.NONE:
-        await _send_packed(scope, receive, send, headers, plan, services)
-        return
-    if scope["method"] == "HEAD":
+    is_packed = plan.form.packing is not Packing.NONE
+    if scope["method"] == "HEAD" and not is_packed:
+        await _confirm(plan, services)
         await send_head(send, headers, plan.size)
         return
     whole = services.cutter.cut_resident(plan)
     if whole is not None:
         await send_whole(scope, send, headers, whole)
         return
-    bands = iter(services.cutter.cut(plan))
     # The first band of a file that is compressed as a whole waits until it is inflated.
     threads = services.long_work
-    await send_bands(receive, send, headers, bands, length=plan.size, threads=threads)
+    results = services.results if plan.is_worth_keeping else None
+    kept = None if results is None else await threads.call(results.open, plan.etag)
+    if kept is not None:
+        try:
+            await _confirm(plan, services)
+        except BaseException:
+            kept.close()
+            raise
+        length = kept.version.size
+        if scope["method"] == "HEAD":
+            kept.close()
+            await send_head(send, headers, length)
+            return
+        bands: Bands = CopiedBands(closing(kept), [RunGrid(0, length)])
+        await send_bands(receive, send, headers, bands, length=length, threads=threads)
+    elif is_packed:
+        await _send_packed(scope, receive, send, headers, plan, services)
+    else:
+        stop = None
+        if plan.form.checksums:
+            # Sums stand before the pixels, and all of these are read for them.
+            stopped = threading.Event()
+            bands, stop = services.cutter.bands(plan, stopped.is_set), stopped.set
+        else:
+            bands = services.cutter.bands(plan)
+        if results is not None:
+            bands = results.keeping(plan.etag, bands, plan.size)
+        await send_bands(
+            receive, send, headers, bands, length=plan.size, threads=threads, stop=stop
+        )
+
+
+async def _confirm(plan: CutoutPlan, services: Services) -> None:
+    """A file has been looked at already; an object in a store has not where nothing is read."""
+    if is_remote(plan.dataset.url):
+        await services.long_work.call(services.cutter.confirm, plan)
 
 
 async def _send_packed(
@@ -105,28 +146,17 @@ async def _send_packed(
 ) -> None:
     """An answer whose size is known once it lies on disk, for HEAD too."""
     stopped = threading.Event()
-    gone = asyncio.ensure_future(disconnected(receive))
-    packing = asyncio.ensure_future(
-        services.long_work.call(services.cutter.pack, plan, stopped.is_set)
-    )
-    try:
-        await asyncio.wait({gone, packing}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not packing.done():
-            stopped.set()
-        gone.cancel()
-    try:
-        packed = await packing
-    except AbandonedError:
-        raise ClientGoneError from None
+    packing = services.long_work.call(services.cutter.pack, plan, stopped.is_set)
+    packed = await unless_gone(receive, packing, stopped.set)
     with packed:
         if scope["method"] == "HEAD":
             await send_head(send, headers, packed.size)
             return
+        bands = MadeBands(packed.chunks())
+        if services.results is not None:
+            bands = services.results.keeping(plan.etag, bands, packed.size)
         threads = services.long_work
-        await send_bands(
-            receive, send, headers, iter(packed.chunks()), length=packed.size, threads=threads
-        )
+        await send_bands(receive, send, headers, bands, length=packed.size, threads=threads)
 
 
 _FITS: Final = frozenset({"application/fits", "image/fits"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _WAITING_PER_THREAD: Final = 100
 """Calls that may wait for each thread before new requests are told to come back later."""
 
+STALL_SECONDS: Final = 60.0
+"""Calls that wait while none is begun for so long will wait longer: a disk hangs, say."""
+
 _Args = ParamSpec("_Args")
 _Result = TypeVar("_Result")
 
@@ -25,18 +29,23 @@ class Threads:
 
     def __init__(self, count: int, *, waiting_per_thread: int = _WAITING_PER_THREAD) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="soda-service")
+        self._count = count
         self._limit = count * waiting_per_thread
         self._pending = 0
+        self._begun = time.monotonic()
+        """When a call was begun last."""
 
     async def call(
         self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
     ) -> _Result:
         """What *function* gives; for the first step of a request.
 
-        Raises SourceUnavailableError where too many are waiting already.
+        Raises SourceUnavailableError where too many are waiting already, or nothing goes on.
         """
         if self._pending >= self._limit:
             raise SourceUnavailableError("too many requests are waiting")
+        if self._pending > self._count and time.monotonic() - self._begun > STALL_SECONDS:
+            raise SourceUnavailableError("all threads have been at work for a minute")
         return await self.submit(function, *args, **kwargs)
 
     def submit(
@@ -47,11 +56,17 @@ class Threads:
         *function* must not raise StopIteration: no future can carry it.
         """
         future = asyncio.wrap_future(
-            self._pool.submit(copy_context().run, partial(function, *args, **kwargs))
+            self._pool.submit(copy_context().run, partial(self._begin, function, *args, **kwargs))
         )
         self._pending += 1
         future.add_done_callback(self._one_less)
         return future
+
+    def _begin(
+        self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> _Result:
+        self._begun = time.monotonic()
+        return function(*args, **kwargs)
 
     def close(self) -> None:
         """End the threads once what they do now is done."""

@@ -228,8 +228,9 @@ def test_axes_of_a_radio_cube(tmp_path: Path) -> None:
     assert obscore.pol_xel == len(states)
 
 
-def test_time_axis(tmp_path: Path) -> None:
-    obscore = indexed(tmp_path, FAMILIES["cube_time"]()).obscore
+@pytest.mark.parametrize("name", ["cube_time", "cube_time_log", "tab_time", "tab_time_indexed"])
+def test_time_axis(tmp_path: Path, name: str) -> None:
+    obscore = indexed(tmp_path, FAMILIES[name]()).obscore
     assert obscore.t_min is not None
     assert obscore.t_max is not None
     assert obscore.t_min < obscore.t_max

@@ -62,6 +62,43 @@ def test_identifiers_come_from_paths(archive: Archive) -> None:
         assert upper.publisher_did == row.obs_publisher_did
 
 
+def test_a_file_that_is_none_makes_no_collection(archive: Archive) -> None:
+    """Its folder is no root: the identifiers of a later ingest are what they would have been."""
+    broken = archive.folder / "deep" / "inside" / "broken.fits"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"SIMPLE  =                    T")
+    assert archive.ingest(broken).failures == 1
+    assert archive.store.collection_rows() == ()
+    broken.unlink()
+    archive.add("tan", "deep/inside", "good.fits")
+    archive.ingest()
+    assert list(archive.rows()) == ["deep/inside/good.fits"]
+    (only,) = archive.store.collection_rows()
+    assert only.roots == (str(archive.folder),)
+
+
+def test_files_of_one_collection_are_not_taken_into_another(archive: Archive) -> None:
+    """Their identifiers would be lost: it says so, names both, and changes nothing."""
+    first = archive.add("tan", "sub", "a.fits")
+    archive.add("tan", "sub", "b.fits")
+    archive.ingest()
+    before = {row.obs_publisher_did for row in archive.rows().values()}
+    archive.add("tan", "sub", "c.fits")
+    for path, count in ((archive.folder, "2 files"), (first, "1 file ")):
+        with pytest.raises(UsageError, match="--move") as refused:
+            archive.ingest(path, collection="other")
+        assert count in str(refused.value)
+        assert "collection archive;" in str(refused.value)
+        assert "in other" in str(refused.value)
+    assert {row.obs_publisher_did for row in archive.rows().values()} == before
+    # The name of their own collection, in any case, is no other one.
+    assert archive.ingest(collection="ARCHIVE").unchanged == 2
+    report = archive.ingest(first, collection="other", move=True)
+    assert (report.added, report.changed) == (0, 1)
+    rows = {row.obs_publisher_did for row in archive.rows().values()}
+    assert sum("/other?" in did for did in rows) == 1
+
+
 def test_changed_vanished_and_new_files_are_noticed(archive: Archive) -> None:
     kept, changed, gone = (archive.add("tan", "sub", f"{name}.fits") for name in "abc")
     archive.ingest()
@@ -413,7 +450,7 @@ def test_collections_are_told_by_root_then_by_name(archive: Archive) -> None:
     # A part of what was ingested before keeps its identifiers.
     assert archive.ingest(archive.folder / "in" / "here").unchanged == 1
     assert archive.ingest(archive.folder / "in" / "here" / "tan.fits").unchanged == 1
-    assert archive.ingest(archive.folder, collection="configured").changed == 1
+    assert archive.ingest(archive.folder, collection="configured", move=True).changed == 1
     summary = {one.name: (one.title, one.count) for one in archive.store.collections()}
     assert summary == {"Configured": ("A title", 2)}
 
@@ -615,7 +652,7 @@ def test_a_worker_whose_caller_hangs_up_ends_without_a_word(archive: Archive, as
     connection = Connection(ours.detach())
     assert connection.recv_bytes() == worker.READY
     for number in range(asked):
-        connection.send((str(path), place.fingerprint, None if number else place, None))
+        connection.send((str(path), place.fingerprint, None if number else place, None, None))
     if asked == 1:
         connection.poll(30)
     connection.close()

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,8 +18,11 @@ from sqlalchemy import create_engine, text
 from soda_service.catalog import migrations
 from soda_service.catalog.database import Database
 from soda_service.catalog.dataset import ObsCore
-from soda_service.catalog.schema import HEAD, dataset, metadata
+from soda_service.catalog.schema import APPLICATION_ID, HEAD, dataset, metadata
+from soda_service.catalog.store import CatalogStore
+from soda_service.config import Settings
 from soda_service.errors import ConfigurationError
+from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +32,8 @@ def test_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> N
     Database(tmp_path / "catalog.sqlite").close()
     engine = create_engine(f"sqlite:///{tmp_path}/catalog.sqlite")
     with engine.connect() as connection:
-        options = {"include_name": lambda name, *_: not str(name).startswith("piece_box")}
+        trees = ("piece_box", "dataset_span")
+        options = {"include_name": lambda name, *_: not str(name).startswith(trees)}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
     engine.dispose()
@@ -108,3 +113,41 @@ def test_other_files_are_refused_and_left_alone(tmp_path: Path, make: object, me
         Database(path)
     assert str(path) in str(caught.value)
     assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+_BEFORE_TAGS = """
+INSERT INTO collection VALUES (1, 'sky', 'sky', '["/archive"]', '', '', '{}');
+INSERT INTO dataset (id, collection_id, did_folded, local_part, path, size, modified_ns,
+    media_type, fingerprint, revision, scan, calib_level, obs_collection, obs_id,
+    obs_publisher_did, access_estsize)
+VALUES (7, 1, 'ivo://archive.example/sky?a.fits', 'a.fits', '/archive/a.fits', 5760,
+    1700000000123456789, 'application/fits', 'f', 3, 2, 2, 'sky', 'a',
+    'ivo://archive.example/sky?a.fits', 6);
+"""
+"""Rows as the first schema has them."""
+
+
+def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its datasets are those of files, which have no tags."""
+    path = tmp_path / "catalog.sqlite"
+    config = Config()
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("script_location", migrations.__path__[0])
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        command.upgrade(config, "0001")
+        for statement in _BEFORE_TAGS.split(";\n")[:-1]:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    store = CatalogStore(Settings(catalog=f"sqlite:///{path}"))
+    try:
+        dataset = store.get("ivo://archive.example/sky?a.fits")
+        assert dataset is not None
+        assert dataset.version == FileVersion(5760, 1_700_000_000_123_456_789, "")
+        (known,) = store.versions(["/archive/a.fits"]).values()
+        assert known == (7, dataset.version, "f")
+    finally:
+        store.close()
+    test_migrations_make_the_tables_that_the_code_describes(tmp_path)

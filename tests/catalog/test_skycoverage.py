@@ -213,3 +213,17 @@ def test_another_collection_that_changes_leaves_the_tag(
     assert after is not None
     assert before.etag == after.etag
     coverages.close()
+
+
+def test_a_collection_whose_datasets_were_removed_has_none(
+    settings: Settings, store: CatalogStore
+) -> None:
+    """As if it had never been; it may come back."""
+    coverages = SkyCoverages(settings)
+    assert coverages.get("visits") is not None
+    for lon in (10.0, 20.0):
+        assert store.remove(place(lon).url) == 1
+    assert coverages.get("visits") is None
+    store.write([rows_of(place(20.0), "")])
+    assert coverages.get("visits") is not None
+    coverages.close()

@@ -16,7 +16,8 @@ from support.catalogs import cube, hostile, make_dataset, make_settings, make_st
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
-from soda_service.catalog.store import CatalogStore, Refused, Written
+from soda_service.catalog.store import CatalogStore
+from soda_service.catalog.writing import Refused, Written
 from soda_service.config import CollectionConfig, LinkRule
 from soda_service.geometry.shapes import Interval, Range
 
@@ -266,7 +267,7 @@ def test_unseen_rows_below_a_folder_are_removed(tmp_path: Path) -> None:
     store = make_store(make_settings(tmp_path), *datasets)
     scan = store.begin_scan()
     seen = store.versions(["/a/x.fits"])["/a/x.fits"]
-    store.mark_seen([seen[0]], scan)
+    store.mark_seen([seen.row_id], scan)
     assert store.remove_unseen("/a", scan, unread=["/a/b"]) == 2
     assert set(found(store)) == {"n0", "n1", "n3", "n5"}
     assert store.remove_unseen("/a", scan) == 1

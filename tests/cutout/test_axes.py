@@ -13,18 +13,25 @@ from astropy.wcs import WCS
 from support.cutouts import compare, places_on
 from support.images import (
     COUPLED_FAMILIES,
+    FAMILIES,
     POLARIZATION_FAMILIES,
     SPECTRAL_FAMILIES,
     TEMPORAL_FAMILIES,
+    primary,
+    ramp,
+    sky_cards,
 )
 
+from soda_service.cutout.form import BLANK, CutoutForm, Edge
 from soda_service.demo.instruments import radio
 from soda_service.errors import UsageError
+from soda_service.geometry.dali import parse_pixels
 from soda_service.geometry.shapes import Circle, Interval
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from support.cutouts import Subject, Workbench
 
 C = 299792458.0
@@ -162,6 +169,74 @@ def test_states_between_are_left_out(
     assert subject.cut(shape, pol=states[::-1]) == contents
 
 
+@pytest.mark.parametrize(
+    ("name", "states", "planes"),
+    [
+        ("cube_stokes", ("V", "Q"), slice(1, 4, 2)),
+        ("cube_stokes", ("V", "I"), slice(0, 4, 3)),
+        ("cube_stokes_linear", ("XX", "XY"), slice(0, 3, 2)),
+        ("cube_stokes_and_frequency", ("U", "I"), slice(0, 3, 2)),
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("edge", [Edge.TRIM, Edge.PAD])
+def test_states_between_are_left_out_of_what_is_filled(
+    bench: Workbench, name: str, states: tuple[str, ...], planes: slice, masked: bool, edge: Edge
+) -> None:
+    """Padded and masked answers have the same planes, pixels and coordinates as without POL."""
+    subject = bench.family(name)
+    shape = Circle(150.12, 2.2, 0.012)  # beyond the edge of some 17 by 13 pixels of 2 mdeg
+    form = CutoutForm(edge=edge, masked=masked, fill=(BLANK, -7), checksums=True, proof=True)
+    every = subject.cut(shape, form=form)
+    some = subject.cut(shape, form=form, pol=states)
+    assert every is not None
+    assert some is not None
+    with fits.open(io.BytesIO(every)) as all_planes, fits.open(io.BytesIO(some)) as cut:
+        parent, child = all_planes[0], cut[0]
+        axis = next(n for n in range(1, 5) if parent.header[f"CTYPE{n}"] == "STOKES")
+        slices = [slice(None)] * parent.data.ndim
+        slices[-axis] = planes
+        assert parent.data[tuple(slices)].tobytes() == child.data.tobytes()
+        filled = np.isnan(child.data) | (child.data == -7)
+        assert filled.any() == (masked or edge is Edge.PAD)
+        assert child.verify_checksum() == child.verify_datasum() == 1
+        assert child.header.get("CUTCOVER") == parent.header.get("CUTCOVER")
+        assert child.header["CUTAXSER"] < 1e-9
+        numbers = np.arange(parent.header[f"NAXIS{axis}"])[planes]
+        world = linear_world(child.header, axis, np.arange(len(numbers)))
+        assert list(world) == list(linear_world(parent.header, axis, numbers))
+
+
+def linear_world(header: fits.Header, axis: int, at: NDArray[np.int_]) -> NDArray[np.float64]:
+    """World coordinates of 0-based pixels of an axis that is alone."""
+    crval, crpix, cdelt = (header[f"{key}{axis}"] for key in ("CRVAL", "CRPIX", "CDELT"))
+    return np.asarray(crval + cdelt * (at + 1 - crpix), dtype=np.float64)
+
+
+def test_a_section_and_states(bench: Workbench) -> None:
+    """Of the planes that the section has, those that hold the states."""
+    subject = bench.family("cube_stokes")
+    for planes, states, expected in (
+        ("1:3", ("I", "V"), "1:1"),
+        ("1:3", ("I", "U"), "1:3:2"),
+        ("0:9", ("I", "V"), "1:4:3"),
+        ("2:4", ("I", "Q", "V"), "2:4:2"),
+        ("2:3", ("I", "V"), None),
+    ):
+        section = parse_pixels(f"[-1:4,*,{planes}]")
+        for edge, rows in ((Edge.TRIM, "1:4"), (Edge.PAD, "-1:4")):
+            plan = subject.plan(
+                section=section, pol=states, form=CutoutForm(edge=edge, fill=(BLANK, 0))
+            )
+            if expected is None:
+                assert plan is None
+                continue
+            assert plan is not None
+            header = fits.Header.fromstring(plan.hdus[0].header.decode("ascii"))
+            said = next(line for line in header["HISTORY"] if "section [" in line)
+            assert said.partition("section ")[2] == f"[{rows},1:13,{expected}]"
+
+
 def test_what_lies_beside_an_axis_is_no_answer(bench: Workbench, tmp_path: Path) -> None:
     """A band that misses the cube is 204, whatever flat image is beside the cube."""
     flat = fits.ImageHDU(np.zeros((13, 17), np.float32), name="FIELDMAP")
@@ -172,6 +247,49 @@ def test_what_lies_beside_an_axis_is_no_answer(bench: Workbench, tmp_path: Path)
     inside = subject.plan(band=between(frequency_edge(4.2), frequency_edge(6.3)))
     assert inside is not None
     assert [one.hdu.layout.name for one in inside.hdus] == ["", "FIELDMAP"]
+    subject.cutter.close()
+
+
+@pytest.mark.parametrize("code", ["TSC", "CSC", "QSC"])
+def test_faces_of_a_cube_are_true_when_they_are_cut_by_pixels(
+    bench: Workbench, tmp_path: Path, code: str
+) -> None:
+    """Astropy takes all three pixel coordinates together; by the sky the cube is refused."""
+    text = FAMILIES["wcs_cubeface"]().replace(b"---TSC'", f"---{code}'".encode())
+    text = text.replace(b"DEC--TSC'", f"DEC--{code}'".encode())
+    (tmp_path / "cube.fits").write_bytes(text)
+    subject = bench.of(tmp_path / "cube.fits")
+    with pytest.raises(UsageError, match="CTYPE3 = 'CUBEFACE'"):
+        subject.plan(Circle(40.0, 0.0, 1.0))
+    contents = subject.cut(section=parse_pixels("[3:12,2:9,2:5]"))
+    with fits.open(io.BytesIO(contents or b"")) as cut, fits.open(subject.path) as parent:
+        assert np.array_equal(cut[0].data, parent[0].data[1:5, 1:9, 2:12])
+        x, y, face = (one.ravel().astype(float) for one in np.indices((10, 8, 4)))
+        found = WCS(cut[0].header).all_pix2world(x, y, face, 0)
+        expected = WCS(parent[0].header).all_pix2world(x + 2, y + 1, face + 1, 0)
+        assert np.array(found) == pytest.approx(np.array(expected), abs=1e-11, nan_ok=True)
+        assert np.isfinite(np.array(expected)).any(axis=1).all()
+    subject.cutter.close()
+
+
+def test_why_a_polynomial_of_the_parents_pixels_is_refused(
+    bench: Workbench, tmp_path: Path
+) -> None:
+    """What wcslib makes of TPU depends on where pixel 1 is, and no card says where it was.
+
+    A cutout by pixels says that its positions are not true.
+    """
+    cards = [*sky_cards("TPU"), ("PV1_1", 1.0), ("PV2_1", 1.0), ("PV1_4", 1e-3)]
+    (tmp_path / "tpu.fits").write_bytes(primary(ramp(61, 47), cards))
+    subject = bench.of(tmp_path / "tpu.fits")
+    with pytest.raises(UsageError, match="CTYPE1 = 'RA---TPU': unknown projection"):
+        subject.plan(Circle(150.1, 2.2, 0.01))
+    contents = subject.cut(section=parse_pixels("[11:40,5:30]"))
+    header = fits.getheader(io.BytesIO(contents or b""))
+    assert "  positions are not true here: TPU counts in pixels of the parent" in header["HISTORY"]
+    cut = WCS(header).all_pix2world([[20.0, 20.0]], 0)
+    parent = WCS(fits.getheader(subject.path)).all_pix2world([[30.0, 24.0]], 0)
+    assert np.abs(cut - parent).max() * 3.6e6 > 1
     subject.cutter.close()
 
 
@@ -203,6 +321,38 @@ def test_time_in_another_scale(bench: Workbench) -> None:
     begin = 58000.0 + (4 * 30.0 - 15.0 - ahead + 1) / 86400
     inside = Interval(begin, begin + 28 / 86400)
     assert section_of(subject, time=inside) == "[1:17,1:13,5:5]"
+
+
+def test_time_in_a_table(bench: Workbench) -> None:
+    """TIME-TAB in TAI, 37 s ahead of UTC: the table goes along, and holds at every plane."""
+    subject = bench.family("tab_time")
+    begin = 58000.25 + (3600 * 3**1.5 - 37) / 86400
+    plan = subject.plan(time=Interval(begin, begin + 3600 * (5**1.5 - 3**1.5) / 86400))
+    assert plan is not None
+    assert plan.hdus[0].box is not None
+    assert plan.hdus[0].box.section == "[1:17,1:13,4:6]"
+    assert [one.hdu.layout.name for one in plan.hdus] == ["", "WCS-TAB"]
+    assert compare(subject, subject.made(plan)).values == 0
+    assert subject.plan(time=Interval(58003.0, inf)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "noted"),
+    [
+        ("cube_wavelength", {"band": Interval()}, "SPECSYS is absent"),
+        ("cube_frequency", {"band": Interval()}, None),
+        ("cube_wavelength", {"shape": Circle(150.1, 2.2, 0.003)}, None),
+    ],
+)
+def test_what_is_uncertain_of_an_axis_is_said(
+    bench: Workbench, name: str, asked: dict[str, Any], noted: str | None
+) -> None:
+    """In the cutout's HISTORY, where that axis was limited."""
+    contents = bench.family(name).cut(**asked)
+    assert contents is not None
+    history = str(fits.getheader(io.BytesIO(contents))["HISTORY"])
+    assert ("taken as" in history) == (noted is not None)
+    assert (noted or "") in history
 
 
 @pytest.mark.parametrize(

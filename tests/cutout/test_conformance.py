@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import shutil
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from support.checkout import ROOT, require_checkout
 from support.cutouts import Figures, File, Workbench, compare, measured
 from support.images import (
     BEYOND_ASTROPY_FAMILIES,
@@ -43,7 +43,7 @@ SKY_LIMIT: Final = 0.1
 OTHER_LIMIT: Final = 2e-12
 """Of the coordinate: rounding of the last digits, whichever way it is computed."""
 
-TABLE: Final = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
+TABLE: Final = ROOT / "docs" / "conformance.md"
 
 
 @cache
@@ -168,6 +168,7 @@ def test_the_comparison_notices(bench: Workbench, spoil: Callable[[bytes], bytes
 
 def test_the_table_says_what_is_seen(bench: Workbench, golden: Golden) -> None:
     """Rows of files that are not here, and of programs, are left as they are."""
+    require_checkout()
     here = [name for name in REAL_FILES if name not in {"any", UNREADABLE}]
     written = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
     known = {line.split("`")[1]: line for line in written.splitlines() if line.startswith("| `")}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from support.cutouts import File, compare, separation
+from support.cutouts import File, compare, places_on, separation
 from support.images import (
     COMPRESSED_FAMILIES,
     FAMILIES,
@@ -26,11 +26,15 @@ from support.images import (
     sky_cards,
     without,
 )
+from support.realdata import real_file
 
 from soda_service.config import CollectionConfig
-from soda_service.cutout.form import CutoutForm
+from soda_service.cutout.form import CutoutForm, Packing
 from soda_service.cutout.plan import NOT_QUICK
+from soda_service.cutout.planner import filename_of
+from soda_service.cutout.selection import parse_hdu_name
 from soda_service.errors import UsageError
+from soda_service.geometry.dali import parse_pixels
 from soda_service.geometry.shapes import Circle, Polygon, Range
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from support.cutouts import Subject, Workbench
 
 MIDDLE = Circle(150.1, 2.2, 0.001)
+MASKED = CutoutForm(masked=True)
+GZIPPED = CutoutForm(packing=Packing.GZIP)
 ELSEWHERE = Circle(330.1, -2.2, 0.5)
 
 
@@ -272,6 +278,103 @@ def test_a_coordinate_system_of_the_parent_stays_behind(
     assert f"without HDU 2 ({name},1)" in str(File(contents).hdus[1].header["HISTORY"])
     assert subject.cutter.plan_quickly(request) in (NOT_QUICK, subject.plan(MIDDLE))
     assert names_of(subject.cut() or b"")[-1] == (name, 1)
+    subject.cutter.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"shape": MIDDLE}, r"mef_\d+-\d+_\d+-\d+.fits"),
+        ({"hdus": ("SCI",)}, "mef_SCI.fits"),
+        ({"hdus": ("1", "dq,1")}, "mef_HDU1_DQ-1.fits"),
+        ({"hdus": ("1", "1", "SCI"), "shape": MIDDLE}, r"mef_HDU1_SCI_\d+-\d+_\d+-\d+.fits"),
+        ({"detail": "All"}, "mef_All.fits"),
+        ({"detail": "All", "shape": MIDDLE}, r"mef_All_\d+-\d+_\d+-\d+.fits"),
+        ({"shape": MIDDLE, "form": MASKED}, r"mef_masked_\d+-\d+_\d+-\d+.fits"),
+        ({"hdus": ("SCI",), "form": GZIPPED}, "mef_SCI.fits.gz"),
+    ],
+)
+def test_names_of_answers_tell_what_was_chosen(
+    bench: Workbench, tmp_path: Path, asked: dict[str, Any], name: str
+) -> None:
+    """So that two downloads do not take each other's place."""
+    path = tmp_path / "mef.fits"
+    images = [fits.ImageHDU(ramp(61, 47), fits.Header(sky_cards()), name=one)
+              for one in ("SCI", "DQ")]  # fmt: skip
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    subject = bench.of(path)
+    if "hdus" in asked:
+        asked = {**asked, "hdus": tuple(map(parse_hdu_name, asked["hdus"]))}
+    plan = subject.plan(**asked)
+    assert plan is not None
+    assert re.fullmatch(name, plan.filename)
+    subject.cutter.close()
+
+
+def test_strange_names_of_hdus_make_safe_names_of_files() -> None:
+    """No slash, no quote, no letter beyond ASCII, not too long, and still two."""
+    strange = ["PSF/PIFF/INTERP", 'A"B', "Ü", "..", "X" * 199, "X" * 200]
+    names = [filename_of("stem", ["whole"], [one]) for one in strange]
+    assert len(set(names)) == len(strange)
+    for name in names:
+        assert re.fullmatch(r"stem_[A-Za-z0-9._+-]{1,100}\.fits", name)
+
+
+def lsst_file(path: Path, *, with_addresses: bool = True) -> None:
+    """As lsst.images writes them: an index with the addresses of all HDUs, and a tree in JSON."""
+    image = fits.ImageHDU(ramp(61, 47), fits.Header(sky_cards()), name="IMAGE")
+    mask = fits.ImageHDU(ramp(61, 47, dtype="i4"), fits.Header(sky_cards()), name="MASK")
+    tree = fits.BinTableHDU.from_columns(
+        [fits.Column("JSON", "22A", array=np.array(['{"yx0":[1000,2000]}']))], name="JSON"
+    )
+    index = fits.BinTableHDU.from_columns(
+        [fits.Column("HDRADDR", "K", array=np.array([0, 2880, 17280]))], name="INDEX"
+    )
+    primary = fits.PrimaryHDU()
+    if with_addresses:
+        for keyword in ("INDXADDR", "INDXSIZE", "JSONADDR", "JSONSIZE"):
+            primary.header[keyword] = 40320
+    fits.HDUList([primary, image, mask, tree, index]).writeto(path)
+
+
+def test_addresses_in_the_parents_file_stay_behind(bench: Workbench, tmp_path: Path) -> None:
+    """A reader of lsst.images would be led astray; others see no index that is false."""
+    lsst_file(tmp_path / "visit.fits")
+    subject = bench.of(tmp_path / "visit.fits")
+    contents = subject.cut(MIDDLE)
+    assert contents is not None
+    assert names_of(contents) == [("PRIMARY", 1), ("IMAGE", 1), ("MASK", 1)]
+    found = File(contents).hdus
+    assert "INDXADDR" not in found[0].header
+    assert "JSONADDR" not in found[0].header
+    shape = places_on(subject.grid(1))[0].shape
+    assert subject.cutter._prepared.get(subject.dataset).quick_planner is not None
+    assert subject.cutter.plan_quickly(subject.request(shape)) == subject.plan(shape)
+    history = str(found[1].header["HISTORY"])
+    assert "without HDU 3 (JSON,1)" in history
+    assert "without HDU 4 (INDEX,1)" in history
+    # HDUs whole, but not the file: their addresses are others.
+    names = tuple(map(parse_hdu_name, ("IMAGE", "JSON", "INDEX")))
+    assert names_of(subject.cut(hdus=names) or b"") == [("PRIMARY", 1), ("IMAGE", 1)]
+    # The file as it is has them all.
+    assert subject.cut() == subject.path.read_bytes()
+    subject.cutter.close()
+
+
+def test_a_table_called_index_is_none_of_them(bench: Workbench, tmp_path: Path) -> None:
+    """Unless the primary header says where it lies."""
+    lsst_file(tmp_path / "visit.fits", with_addresses=False)
+    subject = bench.of(tmp_path / "visit.fits")
+    assert names_of(subject.cut(MIDDLE) or b"")[-2:] == [("JSON", 1), ("INDEX", 1)]
+    subject.cutter.close()
+
+
+def test_a_real_file_of_rubin(bench: Workbench) -> None:
+    """Cut by section, because its coordinates are not those of its pixels."""
+    subject = bench.of(real_file("rubin_visit_image-1.0.0-dp1.fits"))
+    contents = subject.cut(section=parse_pixels("[2:9,3:11]"))
+    names = [key[0] for key in names_of(contents or b"")]
+    assert names == ["PRIMARY", "IMAGE", "MASK", "VARIANCE", "PSF/PIFF/INTERP/SOLUTION"]
     subject.cutter.close()
 
 

@@ -324,6 +324,23 @@ class FailingStore:
             yield [tuple(getattr(visit().obscore, name) for name in columns)]
         raise SourceUnavailableError("the catalog cannot be read", path="/secret/place")
 
+    def is_ready(self, form: int) -> bool:
+        """Nothing is."""
+        del form
+        return False
+
+    def find_ready(
+        self,
+        query: CatalogQuery,
+        limit: int,
+        ready: Sequence[str],
+        columns: Sequence[str],
+        *,
+        form: int,
+    ) -> Iterator[tuple[list[tuple[object, ...]], dict[int, tuple[Value, ...]]]]:
+        """Nobody asks."""
+        raise AssertionError((query, limit, ready, columns, form))
+
     def distinct(self, column: DistinctColumn) -> tuple[str, ...]:
         """Nothing."""
         del column

@@ -12,18 +12,20 @@ from astropy import units as u
 from astropy.coordinates import LSRD, LSRK, SkyCoord
 from astropy.time import Time
 from astropy.utils import iers
+from astropy.wcs import Wcsprm
 from hypothesis import given, settings, strategies as st
 from support.images import (
     POLARIZATION_FAMILIES,
     SPECTRAL_FAMILIES,
     TEMPORAL_FAMILIES,
+    TIMES,
     CardSpec,
     card_bytes,
     linear_cards,
     sky_cards,
     without,
 )
-from support.wcs import first_image, middle_of
+from support.wcs import first_image
 
 from soda_service.fits.axes import AxisRange, Polarization
 from soda_service.fits.cards import Header
@@ -315,6 +317,132 @@ def test_scales_differ_from_utc_by_known_seconds(scale: str, seconds: float) -> 
 
 
 @pytest.mark.parametrize(
+    ("name", "scale", "unit", "days_after"),
+    [("cube_time_log", "tt", 1.0, (2.0, 0.5, 0.25)),
+     ("cube_time_log_of_a_scale", "tai", 1 / 86.4, (1.0, 2.0, 0.5))],
+)  # fmt: skip
+def test_logarithmic_times(
+    name: str, scale: str, unit: float, days_after: tuple[float, float, float]
+) -> None:
+    """By wcslib for the axis, astropy.time for the scale; TIME-LOG and TAI--LOG alike."""
+    crpix, crval, cdelt = days_after
+    wcsprm = Wcsprm(header=b"".join(
+        card_bytes(card) for card in linear_cards(1, "TIME-LOG", "d", crpix, crval, cdelt)
+    ))  # fmt: skip
+    values = wcsprm.p2s((np.arange(8.0) + 0.5).reshape(-1, 1), 1)["world"][:, 0]
+    expected = Time(58000.0, values * unit, format="mjd", scale=scale).utc.mjd
+    axis = first_image(name).wcs().temporal
+    assert axis is not None
+    np.testing.assert_allclose(axis.edges, expected, rtol=0, atol=1e-9)
+
+
+def test_times_in_a_table() -> None:
+    """TIME-TAB and UTC--TAB: the middles of planes are the table's values, in UTC."""
+    axis = first_image("tab_time").wcs().temporal
+    assert axis is not None
+    reference = Time(58000.0, 0.25, format="mjd", scale="tai")
+    middles = (TIMES[:-1] + TIMES[1:]) / 2
+    expected = (reference + middles * u.s).utc.mjd
+    np.testing.assert_allclose(axis.edges[1:-1], expected, rtol=0, atol=1e-9)
+    assert axis.bounds is not None
+    indexed = first_image("tab_time_indexed").wcs().temporal
+    assert indexed is not None
+    assert indexed.axis == 0
+    at = 20 + 10 * (np.arange(10) + 0.5 - 2)
+    days = np.interp(at, (0, 15, 40, 55, 90, 120), 0.5 * np.arange(6.0) ** 1.2)
+    np.testing.assert_allclose(indexed.edges[:-1], 59000.5 + days[:-1], rtol=0, atol=1e-9)
+
+
+def test_seconds_of_utc_go_by_whatever_the_clocks_say() -> None:
+    """A day with a leap second is longer (2016-12-31), and seconds count it as astropy does."""
+    cards = linear_cards(3, "UTC", "s", 0.5, 0.0, 86400.0)
+    axis = axis_of(cards, 3, ("DATEREF", "2016-12-31")).temporal
+    assert axis is not None
+    expected = (Time("2016-12-31", scale="utc") + np.arange(4) * 86400 * u.s).mjd
+    np.testing.assert_allclose(axis.edges, expected, rtol=0, atol=1e-10)
+    assert axis.edges[2] == pytest.approx(57755 - 1 / 86400, abs=2 / 86400)
+
+
+def test_days_of_utc_from_nowhere_are_mjd() -> None:
+    """Without a reference, MJD 0 is it: nobody counts leap seconds from 1858."""
+    axis = axis_of(linear_cards(3, "UTC", "d", 0.5, 58000.25, 0.5), 3).temporal
+    assert axis is not None
+    assert list(axis.edges) == [58000.25, 58000.75, 58001.25, 58001.75]
+
+
+@pytest.mark.parametrize(
+    ("given", "day"),
+    [
+        ([("MJDREF", 50000.0), ("JDREF", 2450001.5), ("DATEREF", "2000-01-01")], 50000.0),
+        ([("MJDREF", 50000.0), ("MJDREFI", 50001), ("MJDREFF", 0.5)], 50001.5),
+        ([("JDREFI", 2450002), ("JDREF", 2450009.5), ("DATEREF", "2000-01-01")], 50001.5),
+        ([("JDREF", 2450009.5), ("DATEREF", "2000-01-01")], 50009.0),
+        ([("DATEREF", "2000-01-01")], 51544.0),
+        ([("DATEREF", "+02000-01-01T06:00:00.0")], 51544.25),
+    ],
+)
+def test_of_several_reference_times_one_holds(given: list[CardSpec], day: float) -> None:
+    """MJD before JD before the date, two parts before one (FITS 4.0 §9.2.2)."""
+    axis = axis_of(linear_cards(3, "UT1", "d", 0.5, 1.0, 1.0), 2, *given).temporal
+    assert axis is not None
+    assert axis.edges[0] == pytest.approx(day + 1, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("unit", "seconds"),
+    [("min", 60), ("h", 3600), ("d", 86400), ("D", 86400), ("a", 31557600), ("yr", 31557600),
+     ("cy", 3155760000), ("ms", 1e-3), ("ks", 1e3), ("days", 86400), ("Hours", 3600),
+     ("SEC", 1), ("Myr", 31557600e6), ("ta", 31556925.25), ("Ba", 31556925.97)],
+)  # fmt: skip
+def test_units_of_time(unit: str, seconds: float) -> None:
+    """CUNIT for the axis; where it is absent, TIMEUNIT, which TIMEOFFS always has."""
+    step = 1000 / seconds
+    cards = linear_cards(3, "UT1", unit, 0.5, step, step)
+    reference: tuple[CardSpec, ...] = (("MJDREF", 58000.0),)
+    own = axis_of(cards, 2, *reference, ("TIMEUNIT", "d"), ("TIMEOFFS", 2.0)).temporal
+    of_all = axis_of(
+        without(cards, "CUNIT3"), 2, *reference, ("TIMEUNIT", unit), ("TIMEOFFS", step)
+    ).temporal
+    assert own is not None
+    assert of_all is not None
+    assert own.edges[1] == pytest.approx(58002 + 2000 / 86400, abs=1e-8)
+    assert of_all.edges[1] == pytest.approx(58000 + 3000 / 86400, abs=1e-8)
+
+
+def test_times_far_from_the_observer_are_noted() -> None:
+    """TREFPOS: nobody brings them back to the Earth, which is up to 500 s away."""
+    cards = linear_cards(3, "TDB", "s", 0.5, 0.0, 1.0)
+    at_home = axis_of(cards, 2, ("MJDREF", 58000.0), ("TREFPOS", "TOPOCENT")).temporal
+    away = axis_of(cards, 2, ("MJDREF", 58000.0), ("TREFPOS", "BARYCENTER")).temporal
+    assert at_home is not None
+    assert away is not None
+    assert not at_home.frame_note
+    assert "TREFPOS = BARYCENTER" in away.frame_note
+    np.testing.assert_allclose(at_home.edges, away.edges, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("ctype", "blamed"),
+    [
+        ("LOCAL", "CTYPE3 = 'LOCAL'"),
+        ("TIME-LOG", "CRVAL3 = 0"),
+        ("UTC--TAB", "CTYPE3 = 'UTC--TAB'"),
+    ],
+)
+def test_axes_of_time_that_cannot_be_told_say_why(ctype: str, blamed: str) -> None:
+    """They are axes of time all the same: a request for a time is not ignored."""
+    axis = axis_of(linear_cards(3, ctype, "s", 1.0, 0.0, 1.0), 5).temporal
+    assert axis is not None
+    assert blamed in axis.problem
+
+
+@pytest.mark.parametrize("ctype", ["UTC-TAB", "TIME--LOG", "TIMELAG", "PHASE", "UTC-GRI", "TIMES"])
+def test_what_is_no_axis_of_time(ctype: str) -> None:
+    """Phases and lags are none (FITS 4.0 §9.6), nor is what the 4-3 form does not allow."""
+    assert axis_of(linear_cards(3, ctype, "s", 1.0, 1.0, 1.0), 5).temporal is None
+
+
+@pytest.mark.parametrize(
     ("more", "blamed"),
     [
         ([("TIMESYS", "LOCAL")], "TIMESYS"),
@@ -339,7 +467,9 @@ def test_a_time_selects_its_plane(name: str) -> None:
     bounds = axis.bounds
     assert bounds is not None
     count = len(axis.edges) - 1
-    assert axis.box(Interval(middle_of(bounds), middle_of(bounds))) == (count // 2, count // 2 + 1)
+    for pixel in range(count):
+        middle = float(axis.edges[pixel : pixel + 2].mean())
+        assert axis.box(Interval(middle, middle)) == (pixel, pixel + 1)
     assert axis.box(bounds) == (0, count)
 
 

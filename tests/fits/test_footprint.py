@@ -10,7 +10,7 @@ import pytest
 from support.images import COMPRESSED_FAMILIES, SKY_FAMILIES
 from support.wcs import first_image
 
-from soda_service.fits.footprint import Place, SkyExtent, footprint, vectors_of
+from soda_service.fits.footprint import Place, SkyExtent, _merged, extents_of, footprint, vectors_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,3 +142,25 @@ def test_longitudes_run_from_0_to_360() -> None:
         assert all(0 <= lon < 360 for lon in longitudes)
         assert min(longitudes) < 1
         assert max(longitudes) > 359
+
+
+def test_a_map_of_one_place_is_a_few_small_triangles() -> None:
+    """As TPV is without its polynomials: a few points stand for thousands of alike."""
+    grid = first_image("tan").grid()
+    alike = np.repeat(grid.pixel_to_sky([30.0], [20.0]), 5000, axis=1)
+    merged, reach = _merged(alike, np.full(5000, 1e-9), 1e-10)
+    assert merged.shape == (3, 1)
+    assert reach[0] >= 1e-9
+    spread = np.random.default_rng(4).normal(size=(3, 5000))
+    spread /= np.linalg.norm(spread, axis=0)
+    merged, reach = _merged(spread, np.full(5000, 0.01), 0.2)
+    assert merged.shape[1] < 1000
+    apart = np.linalg.norm(spread[:, :, None] - merged[:, None, :], axis=0)
+    assert ((apart + 0.01) <= reach + 1e-12).any(axis=1).all()
+
+
+def test_images_that_show_the_same_sky_share_an_extent() -> None:
+    tan, other = first_image("tan"), first_image("galactic")
+    one, two, three = extents_of([tan.grid(), other.grid(), tan.grid()])
+    assert one is three
+    assert one != two

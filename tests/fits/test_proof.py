@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from astropy.io import fits
+from support.checkout import ROOT, require_checkout
 from support.images import (
     BROKEN_WCS_FAMILIES,
     FAMILIES,
@@ -378,5 +378,6 @@ def test_every_card_of_the_proof_is_documented() -> None:
     """Each of them on its own, by name."""
     written = Header(proof_cards(Proof(1.0, 1.0, 1)))
     assert tuple(one.keyword for one in written) == PROOF_KEYWORDS
-    described = (Path(__file__).resolve().parents[2] / "docs" / "headers.md").read_text("utf-8")
+    require_checkout()
+    described = (ROOT / "docs" / "headers.md").read_text("utf-8")
     assert all(f"`{keyword}`" in described for keyword in PROOF_KEYWORDS)

@@ -279,10 +279,11 @@ def test_tables_are_named_and_missed(name: str) -> None:
     assert needed
     assert all((one, version) in [(hdu.name, hdu.ver) for hdu in image.hdus]
                for one, version in needed)  # fmt: skip
-    if name.startswith("tab_spectral"):
-        spectral = ImageWcs.of(image.header, image.naxis).spectral
-        assert spectral is not None
-        assert "-TAB" in spectral.problem
+    if name.startswith(("tab_spectral", "tab_time")):
+        wcs = ImageWcs.of(image.header, image.naxis)
+        axis = wcs.temporal if "time" in name else wcs.spectral
+        assert axis is not None
+        assert "-TAB" in axis.problem
     else:
         with pytest.raises(WcsError, match="there is no HDU"):
             ImageWcs.of(image.header, image.naxis)

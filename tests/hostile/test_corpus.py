@@ -34,8 +34,8 @@ SECONDS: Final = 120
 """Longest that all of it may be read; a tenth is usual."""
 INGEST_MEMORY: Final = 400_000_000
 """Bytes of any process of an ingest; 170 MB are usual."""
-SERVER_MEMORY: Final = 400_000_000
-"""Bytes of the server; 140 MB are usual."""
+SERVER_MEMORY: Final = 250_000_000
+"""Bytes of the server; 160 MB are usual."""
 CIRCLE: Final = "150.1 2.2 0.002"
 EVERYWHERE: Final = "RANGE 0 360 -90 90"
 SOUND: Final = ("mef", "tan_sip", "compressed_rice_1_i2")

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from soda_service.fits.layout import HduLayout
-    from soda_service.storage.local import LocalSource
+    from soda_service.storage.source import RunSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZooFile:
     """A file of the zoo, open."""
 
-    source: LocalSource
+    source: RunSource
     images: tuple[tuple[HduLayout, NDArray[np.generic]], ...]
     """Each image with its stored values, big-endian, as astropy reads all of them."""
 

@@ -37,9 +37,9 @@ from support.tilefiles import (
 
 from soda_service.fits.layout import HduKind, scan_hdus
 from soda_service.geometry.pixelbox import PixelBox
-from soda_service.pixels import tiled
+from soda_service.pixels import seekindex, tiled
 from soda_service.pixels.reader import open_reader
-from soda_service.pixels.tiled import TiledReader
+from soda_service.pixels.tiledimages import TiledImages
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.local import LocalSource
 
@@ -686,7 +686,7 @@ def test_pixels_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
     with LocalSource.open(str(path)) as source:
         layout = list(scan_hdus(source.read, source.version.size))[-1]
         assert layout.kind is HduKind.COMPRESSED
-        reader = TiledReader(layout, source)
+        reader = open_reader(layout, source)
         whole = b"".join(reader.bands(PixelBox.whole(layout.naxis), 4096))
         if case.stored is not None:
             assert whole == _bytes(case.stored)
@@ -695,10 +695,16 @@ def test_pixels_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name
         if CFITSIO in case.agreeing:
             assert whole == _bytes(_read_by_cfitsio(path))
         values = np.frombuffer(whole, f"S{abs(layout.bitpix) // 8}").reshape(layout.naxis[::-1])
+        monkeypatch.setattr(seekindex, "STEP", 8)  # so that rows are long
+        images = TiledImages(10**6)
+        images.get(layout, source).decoded_in_vain = 10**6
+        indexed = open_reader(layout, source, images)
+        images.wait()
         for number, box in enumerate(_boxes(layout.naxis, len(name))):
             # Slabs of one pixel, of some rows, of everything.
             monkeypatch.setattr(tiled, "_SLAB", (1, 700, 10**6)[number % 3])
             assert b"".join(reader.bands(box, 64)) == values[box.slices].tobytes()
+            assert b"".join(indexed.bands(box, 64)) == values[box.slices].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -717,7 +723,7 @@ def test_the_libraries_still_differ(tmp_path: Path, name: str, library: str) -> 
     case.write(path)
     with LocalSource.open(str(path)) as source:
         layout = list(scan_hdus(source.read, source.version.size))[-1]
-        whole = b"".join(TiledReader(layout, source).bands(PixelBox.whole(layout.naxis), 4096))
+        whole = b"".join(open_reader(layout, source).bands(PixelBox.whole(layout.naxis), 4096))
     try:
         other = _bytes((_read_by_astropy if library == ASTROPY else _read_by_cfitsio)(path))
     except Exception:  # noqa: BLE001 - a library raises what it likes

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from soda_service.errors import CorruptFileError
-from soda_service.geometry.frames import Frame
-from soda_service.geometry.pixelbox import PixelBox
+from soda_service.geometry.frames import Frame, SteppedFrame
+from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.geometry.shapes import Circle
 from soda_service.geometry.vectors import unit_vectors
 from soda_service.pixels.filled import Filling, Mask, filled_bands, stored_value
@@ -56,15 +56,28 @@ limits = st.tuples(st.integers(-6, 3), st.integers(4, 12))
     st.sampled_from([">f4", ">i2", "u1", ">f8"]),
     st.sampled_from([8, 24, 64, 1000, 100_000]),
     st.sampled_from([None, (0, 1), (0, 2), (1, 2)]),
+    st.sampled_from([None, (1, 2), (2, 3), (2, 2), (3, 3)]),
 )
 def test_every_frame_is_what_numpy_makes_of_it(
-    frame_limits: list[tuple[int, int]], dtype: str, band: int, axes: tuple[int, int] | None
+    frame_limits: list[tuple[int, int]],
+    dtype: str,
+    band: int,
+    axes: tuple[int, int] | None,
+    stepped: tuple[int, int] | None,
 ) -> None:
-    """Of any number of axes, with a mask over any two of them."""
+    """Of any number of axes, with a mask over any two of them, and planes left out of one."""
     naxis = (7, 5, 6, 4)[: len(frame_limits)]
     frame = Frame(*(tuple(side) for side in zip(*frame_limits, strict=True)))
-    box = frame.trimmed(naxis)
+    shown: list[slice] = [slice(None)] * len(naxis)
+    if stepped is not None and stepped[0] < len(naxis):
+        # Along that axis a frame stays in its image, and begins and ends with what is kept.
+        axis, step = stepped
+        first, last = 0, step * ((naxis[axis] - 1) // step)
+        frame = frame.replaced(axis, first, last + 1)
+        shown[-1 - axis] = slice(None, None, step)
+    box: PixelBox | None = frame.trimmed(naxis)
     assert box is not None
+    whole_frame, whole_box = frame, box
     image = np.arange(np.prod(naxis)).reshape(naxis[::-1]).astype(dtype)
     value = np.array(77, dtype)
     shape = Circle(0.02, 0.03, 0.0253)
@@ -72,12 +85,18 @@ def test_every_frame_is_what_numpy_makes_of_it(
     expected = np.full(frame.shape, value)
     inside = tuple(slice(low - first, high - first) for low, high, first in zip(
         box.lower, box.upper, frame.lower, strict=True))[::-1]  # fmt: skip
-    expected[inside] = image[box.slices]
+    expected[inside] = image[whole_box.slices]
     if axes is not None and max(axes) < len(naxis):
         mask = Mask(shape, FlatSky(), axes)
         places = np.indices(frame.shape)[::-1]
         x, y = (places[axis] + frame.lower[axis] for axis in axes)
         expected[np.hypot(x - 2, y - 3) > 2.53] = value
+    if stepped is not None and stepped[0] < len(naxis):
+        frame = SteppedFrame(whole_frame.lower, whole_frame.upper, *stepped)
+        box = frame.trimmed(naxis)
+        assert isinstance(box, SteppedBox)
+    expected = expected[tuple(shown)]
+    assert frame.shape == expected.shape
     filling = Filling(frame, value.tobytes(), mask)
     made = list(filled_bands(filling, box, bands(image[box.slices], 24), band))
     assert max(map(len, made)) <= max(band, image.itemsize)

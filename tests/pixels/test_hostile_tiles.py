@@ -25,8 +25,8 @@ from soda_service.fits.cards import Header
 from soda_service.fits.layout import HduLayout, scan_hdus
 from soda_service.geometry.pixelbox import PixelBox
 from soda_service.pixels import tiled
+from soda_service.pixels.reader import open_reader
 from soda_service.pixels.tilecodecs import GUARD, Extent, _hcompress_longest, decoder
-from soda_service.pixels.tiled import TiledReader
 from soda_service.pixels.tilevalues import TileValues
 from soda_service.storage.local import LocalSource
 
@@ -59,7 +59,7 @@ def _layout(path: Path) -> HduLayout:
 def _read(path: Path, layout: HduLayout | None = None, box: PixelBox | None = None) -> bytes:
     layout = layout or _layout(path)
     with LocalSource.open(str(path)) as source:
-        reader = TiledReader(layout, source)
+        reader = open_reader(layout, source)
         return b"".join(reader.bands(box or PixelBox.whole(layout.naxis), 4096))
 
 
@@ -221,7 +221,7 @@ def test_bombs_are_refused(tmp_path: Path, method: str, packed: bytes) -> None:
     path.write_bytes(tile_file([Row(packed)], (10, 10), 32, (10, 10), method, RICE))
     layout = _layout(path)
     with LocalSource.open(str(path)) as source:
-        reader = TiledReader(layout, source)
+        reader = open_reader(layout, source)
         tracemalloc.start()
         try:
             with pytest.raises(CorruptFileError, match="HDU 1: tile 1 "):

@@ -18,7 +18,7 @@ from soda_service.fits.cards import Header
 from soda_service.fits.layout import HduKind, HduLayout, scan_hdus
 from soda_service.geometry.pixelbox import PixelBox
 from soda_service.pixels import tiled
-from soda_service.pixels.tiled import TiledReader
+from soda_service.pixels.reader import open_reader
 from soda_service.storage.local import LocalSource
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _compressed_layout(path: Path) -> HduLayout:
 
 def _read(layout: HduLayout, path: Path, box: PixelBox | None = None) -> bytes:
     with LocalSource.open(str(path)) as source:
-        reader = TiledReader(layout, source)
+        reader = open_reader(layout, source)
         return b"".join(reader.bands(box or PixelBox.whole(layout.naxis), 64 * KIB))
 
 
@@ -63,7 +63,7 @@ def test_tiles_of_every_shape(
     monkeypatch.setattr(tiled, "_SLAB", most)
     for box in (PixelBox.whole((31, 17, 7)), PixelBox((5, 9, 1), (24, 16, 6))):
         with LocalSource.open(str(tmp_path / "c.fits")) as source:
-            pixels = b"".join(TiledReader(layout, source).bands(box, 8))
+            pixels = b"".join(open_reader(layout, source).bands(box, 8))
         assert pixels == stored[box.slices].astype(">i4").tobytes()
 
 
@@ -76,7 +76,7 @@ def test_memory_is_bounded_by_the_tiles_of_a_band(
     monkeypatch.setattr(tiled, "_SLAB", 128 * KIB)
     box = PixelBox.whole(layout.naxis)
     with LocalSource.open(str(tmp_path / "c.fits")) as source:
-        reader = TiledReader(layout, source)
+        reader = open_reader(layout, source)
         next(reader.bands(PixelBox((0, 0), (1, 1)), 8))  # astropy is imported
         tracemalloc.start()
         try:

@@ -25,7 +25,7 @@ from soda_service.fits.header import cut_header
 from soda_service.fits.layout import HduLayout, scan_hdus
 from soda_service.geometry.pixelbox import PixelBox
 from soda_service.pixels import tilepass
-from soda_service.pixels.tiled import TiledReader
+from soda_service.pixels.reader import open_reader
 from soda_service.pixels.tilepass import passed_tiles
 from soda_service.render.fits import FitsPart, checksummed, with_checksum_cards
 from soda_service.render.packed import TiledPart, tile_compressed
@@ -75,7 +75,7 @@ class Parent:
     def plain(self, box: PixelBox) -> FitsPart:
         """The uncompressed cutout."""
         header = cut_header(self.layout.header, box, kind=self.layout.kind, first=False)
-        data = b"".join(TiledReader(self.layout, self.source).bands(box, 64 * KIB))
+        data = b"".join(open_reader(self.layout, self.source).bands(box, 64 * KIB))
         return FitsPart(header=header, data=[data], data_size=len(data))
 
     def packed(self, box: PixelBox, *, summed: bool = False) -> Path:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from astropy.io import fits
+from support.checkout import ROOT, require_checkout
 from support.programs import require_program
 
 if TYPE_CHECKING:
     from support.demo import DemoService
 
-ROOT = Path(__file__).resolve().parents[2]
+require_checkout()
+
 SCRIPTS = Path(sys.executable).parent
 
 

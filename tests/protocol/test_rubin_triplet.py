@@ -6,10 +6,10 @@ import math
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.checkout import ROOT, require_checkout
 
 from soda_service.demo.sky import TRANSIENT
 from soda_service.demo.survey import VISITS
@@ -17,7 +17,9 @@ from soda_service.demo.survey import VISITS
 if TYPE_CHECKING:
     from support.demo import DemoService
 
-SCRIPT = Path(__file__).parents[2] / "docs" / "rubin_triplet.py"
+require_checkout()
+
+SCRIPT = ROOT / "docs" / "rubin_triplet.py"
 
 ROW = re.compile(
     r"^(?P<name>visit, resampled|visit|template|difference) +(?P<width>\d+)x(?P<height>\d+)"

@@ -103,6 +103,8 @@ class TestKeeping:
         path.write_bytes(gzip.compress(CONTENT))
         with InflatedCache(folder, 10**8).open(str(path)) as first:
             with InflatedCache(folder, 10**8).open(str(path)) as second:
+                assert isinstance(first, LocalSource)
+                assert isinstance(second, LocalSource)
                 assert os.fstat(first.fileno()).st_ino == os.fstat(second.fileno()).st_ino
             first.check_unchanged()
 
@@ -187,6 +189,7 @@ class TestBudget:
         inodes = {}
         for path in paths[:3]:
             with cache.open(str(path)) as source:
+                assert isinstance(source, LocalSource)
                 inodes[path] = os.fstat(source.fileno()).st_ino
         with cache.open(str(paths[0])):
             pass

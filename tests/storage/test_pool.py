@@ -18,7 +18,8 @@ class _Opener:
     def __init__(self) -> None:
         self.opened: list[LocalSource] = []
 
-    def __call__(self, url: str, version: FileVersion) -> LocalSource:
+    def __call__(self, url: str, version: FileVersion, packed: bool | None = None) -> LocalSource:
+        assert packed is None
         source = LocalSource.open(url)
         assert source.version == version
         self.opened.append(source)
@@ -145,3 +146,20 @@ def test_many_threads_share_few_sources(
     pool.close()
     assert opener.open_now == 0
     assert _open_descriptors() <= descriptors
+
+
+def test_what_is_discarded_is_opened_anew(
+    opener: _Opener, files: list[tuple[str, FileVersion]]
+) -> None:
+    """And closed, once its last borrower has given it back."""
+    pool = OpenFiles(4, opener)
+    with pool.borrow(*files[0]) as one:
+        pool.discard(*files[0])
+        assert one.read(0, 1) == bytes([0])
+        with pool.borrow(*files[0]) as other:
+            assert other is not one
+    assert len(opener.opened) == 2
+    assert opener.open_now == 1
+    pool.discard(*files[0])
+    pool.discard(*files[1])
+    assert opener.open_now == 0

@@ -265,7 +265,7 @@ class TestBoxes:
     def test_cost_of_a_box(
         self, server: RangeServer, grid: RunGrid, requests: int, ratio: float
     ) -> None:
-        """No HEAD, no LIST; and nothing at all when it is wanted again."""
+        """No HEAD, no LIST; and nothing at all when it is wanted again, unless it is large."""
         with opened(server, version=version_of(server)) as source:
             assert source.read_runs(grid) == runs_of(grid)
             assert {one.method for one in server.asked} == {"GET"}
@@ -274,6 +274,17 @@ class TestBoxes:
             assert sum(one.size for one in server.asked) <= ratio * grid.size
             server.forget()
             assert source.read_runs(grid) == runs_of(grid)
+            is_large = grid.size > source.gulp_bytes // 2
+            assert bool(server.asked) == is_large
+
+    def test_large_boxes_drive_nothing_out(self, server: RangeServer) -> None:
+        """On disk they are kept, if anything is."""
+        small, large = RunGrid(2880, 50_000), RunGrid(4_000_000, 15_000_000)
+        with opened(server, memory=2_000_000) as source:
+            source.read_runs(small)
+            source.read_runs(large)
+            server.forget()
+            assert source.read_runs(small) == runs_of(small)
             assert not server.asked
 
     def test_a_gulp_of_a_box_nearly_as_wide_is_two_requests(self, server: RangeServer) -> None:
@@ -586,7 +597,12 @@ class TestFaults:
             (Fault.NO_TAG, "has changed"),
             (Fault.FORBIDDEN, "refuses access"),
             (Fault.MISSING, "is gone"),
-            *((fault, "does not answer as it should") for fault in PASSING),
+            (Fault.CUT, "does not answer as it should"),
+            (Fault.SHUT, "is not there, or does not answer in time"),
+            (Fault.TRICKLE, "does not answer"),
+            (Fault.SILENT, "is not there, or does not answer in time"),
+            (Fault.BUSY, "is too busy"),
+            (Fault.THROTTLED, "is too busy"),
         ],
     )
     def test_what_does_not_pass_is_an_error(

@@ -27,13 +27,16 @@ class Archive:
     collections: CollectionsFile
     stores: list[CatalogStore] = field(default_factory=list)
 
-    def ingest(self, *paths: Path, collection: str | None = None) -> IngestReport:
+    def ingest(
+        self, *paths: Path, collection: str | None = None, move: bool = False
+    ) -> IngestReport:
         """Ingest *paths*, or the whole folder."""
         return ingest(
             paths or [self.folder],
             self.settings,
             self.collections,
             collection=collection,
+            move=move,
             workers=1,
         )
 

@@ -51,7 +51,7 @@ def make_dataset(collection: str, name: str, **facts: Any) -> Dataset:
         version=FileVersion(2_000_160, 1_700_000_000_000_000_000),
         media_type="application/fits",
         hdus=(),
-        details=(Detail(name="All", hdus=("*",), description="Every HDU of the file"),),
+        details=(Detail(name="All", hdus=("*",), description="every HDU of the file"),),
     )
     return replace(plain, **own)
 

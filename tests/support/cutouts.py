@@ -113,6 +113,7 @@ class Workbench:
             catalog=f"sqlite:///{folder}/catalog.sqlite",
             data_dir=folder,
             cache_dir=folder / "cache",
+            spool_dir=folder / "spool",
         )
         self.collections = load_collections(resource_path("config/collections.toml")).model_copy(
             update={"collections": {}}

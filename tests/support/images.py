@@ -723,6 +723,42 @@ def _make_tab_spectral_indexed() -> bytes:
     return primary(ramp(17, 13, 9), cards) + table
 
 
+TIMES: Final = 3600.0 * np.arange(9.0) ** 1.5
+"""Seconds: the middles of the planes of the cubes whose times stand in a table."""
+
+
+@_family("image", "sky", "tables", "mef", "cube", "temporal")
+def _make_tab_time() -> bytes:
+    """A cube whose times stand in a table (TIME-TAB), in a scale that TIMESYS names."""
+    cards: list[CardSpec] = [
+        ("WCSAXES", 3), *without(sky_cards(), "WCSAXES"),
+        ("CTYPE3", "TIME-TAB"), ("CUNIT3", "s"), ("CRPIX3", 1.0), ("CRVAL3", 1.0), ("CDELT3", 1.0),
+        ("PS3_0", "WCS-TAB"), ("PV3_1", 1), ("PV3_2", 1), ("PS3_1", "ELAPSED"), ("PV3_3", 1),
+        ("MJDREFI", 58000), ("MJDREFF", 0.25), ("TIMESYS", "TAI"), ("TREFPOS", "TOPOCENTER"),
+    ]  # fmt: skip
+    column = fits.Column("ELAPSED", "9D", dim="(1,9)", unit="s", array=TIMES.reshape(1, 9, 1))
+    return primary(ramp(17, 13, 9), cards) + _table("WCS-TAB", [column])
+
+
+@_family("image", "sky", "tables", "mef", "cube", "temporal")
+def _make_tab_time_indexed() -> bytes:
+    """Days of UTC in a table with an index vector of its own (UTC--TAB), on the first axis."""
+    cards: list[CardSpec] = [
+        ("WCSAXES", 3),
+        ("CTYPE1", "UTC--TAB"), ("CUNIT1", "d"), ("CRPIX1", 2.0), ("CRVAL1", 20.0),
+        ("CDELT1", 10.0), ("PS1_0", "WCS-TAB"), ("PV1_1", 1), ("PV1_2", 1),
+        ("PS1_1", "DAYS"), ("PS1_2", "AT"), ("PV1_3", 1), ("DATEREF", "2020-05-31T12:00:00"),
+        *linear_cards(2, "RA---TAN", "deg", 7.5, 150.1, -2e-3),
+        *linear_cards(3, "DEC--TAN", "deg", 8.25, 2.2, 2.1e-3),
+    ]  # fmt: skip
+    days = 0.5 * np.arange(6.0) ** 1.2
+    table = _table("WCS-TAB", [
+        fits.Column("DAYS", "6D", dim="(1,6)", unit="d", array=days.reshape(1, 6, 1)),
+        fits.Column("AT", "6D", array=np.array([[0.0, 15.0, 40.0, 55.0, 90.0, 120.0]])),
+    ])  # fmt: skip
+    return primary(ramp(9, 17, 13), cards) + table
+
+
 # ---------------------------------------------------------------- more axes
 
 
@@ -877,6 +913,13 @@ for _name, _ctype, _time in (
     _cube(f"cube_time_{_name}", (17, 13, 7), [
         *_CUBE_SKY, *linear_cards(3, _ctype, "s", 1.0, 5.0, 30.0), *_time,
     ], "temporal")  # fmt: skip
+_cube("cube_time_log", (17, 13, 7), [
+    *_CUBE_SKY, *linear_cards(3, "TIME-LOG", "d", 2.0, 0.5, 0.25),
+    ("MJDREF", 58000.0), ("TIMESYS", "TT"),
+], "temporal")  # fmt: skip
+_cube("cube_time_log_of_a_scale", (17, 13, 7), [
+    *_CUBE_SKY, *linear_cards(3, "TAI--LOG", "ks", 1.0, 2.0, 0.5), ("MJDREF", 58000.0),
+], "temporal")  # fmt: skip
 _cube("cube_time_and_everything", (5, 4, 13, 17, 3), [
     *linear_cards(1, "UTC", "d", 2.0, 0.5, 0.25), ("MJDREF", 58000.0),
     *linear_cards(2, "STOKES", "", 1.0, -1.0, -1.0),

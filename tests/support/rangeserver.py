@@ -58,6 +58,10 @@ class Fault(Enum):
     """403."""
     MISSING = auto()
     """404."""
+    ROUND = auto()
+    """302 to the very same place."""
+    ELSEWHERE = auto()
+    """302 to `elsewhere`."""
 
 
 _REFUSALS = {Fault.BUSY: 503, Fault.THROTTLED: 429, Fault.FORBIDDEN: 403, Fault.MISSING: 404}
@@ -85,7 +89,9 @@ class RangeServer:
 
     contents: dict[str, bytes] = field(default_factory=dict)
     """By path, decoded, with its slash."""
-    faults: deque[Fault] = field(default_factory=deque)
+    faults: deque[Fault | None] = field(default_factory=deque)
+    """None is none."""
+    elsewhere: str = ""
     always: Fault | None = None
     weak_tags: bool = False
     tags: bool = True
@@ -226,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
         differs = wanted is not None and (state.weak_tags or wanted != tag)
         if content is None or fault is Fault.MISSING:
             self._refuse(404)
+        elif fault in (Fault.ROUND, Fault.ELSEWHERE):
+            self._refuse(302, state.elsewhere if fault is Fault.ELSEWHERE else self.path)
         elif fault in _REFUSALS:
             self._refuse(_REFUSALS[fault])
         elif differs and fault is not Fault.OTHER_TAG:
@@ -255,9 +263,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = bytes(len(body))
         self._give(206, body, tag, said, fault)
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, location: str = "") -> None:
         self._note(status, 0)
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.send_header("Content-Length", "0")
         if status in (429, 503):
             self.send_header("Retry-After", "0")

@@ -7,6 +7,7 @@ whatever happens to it. Run as a program, this file is that server.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -94,10 +95,16 @@ def put(bucket: S3Store, key: str, content: bytes) -> str:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
-    """A server without buckets."""
+def s3_server(*, trusting: int | None = None) -> Iterator[S3Server]:
+    """A server without buckets.
+
+    It looks at no credentials, or at those of all requests but the first *trusting*; nobody has
+    any that are good.
+    """
+    watching = {} if trusting is None else {"INITIAL_NO_AUTH_ACTION_COUNT": str(trusting)}
     with subprocess.Popen(
         [sys.executable, __file__],
+        env={**os.environ, **watching},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

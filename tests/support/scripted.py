@@ -19,6 +19,7 @@ from soda_service.app import create_app
 from soda_service.catalog.resolver import Resolver
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, Quickness
 from soda_service.errors import CorruptFileError, SourceUnavailableError
+from soda_service.storage.bands import MadeBands
 from soda_service.storage.source import FileVersion
 from soda_service.web.services import Services
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from soda_service.config import Settings
     from soda_service.cutout.cutter import Cutter
     from soda_service.cutout.request import CutoutRequest
+    from soda_service.storage.bands import Bands
 
 PLAIN: Final = f"ivo://{AUTHORITY}/visits?plain.fits"
 CONTENT: Final = {
@@ -52,7 +54,7 @@ ETAG: Final = '"0123456789abcdef"'
 MODIFIED_NS: Final = 1_700_000_000_500_000_000
 SIZES: Final = {
     "large": 64 * len(BAND), "broken": 8 * len(BAND), "short": 8 * len(BAND),
-    "long": 9 * len(BAND), "refused": 8 * len(BAND), "huge": 10**12,
+    "long": 9 * len(BAND), "refused": 8 * len(BAND), "hung": 8 * len(BAND), "huge": 10**12,
 }  # fmt: skip
 
 
@@ -63,7 +65,8 @@ class ScriptedCutter:
     be planned quickly. `held`: the same, when told.
     `nothing`: no overlap. `large`: many bands. `huge`: above every limit.
     `broken`, `short`, `long`: fails, ends too early or gives too much on the way. `refused`:
-    fails at the first band. `corrupt`, `bug`: fails while planning.
+    fails at the first band. `hung`: gives nothing more on the way, until told. `corrupt`,
+    `bug`: fails while planning.
     """
 
     def __init__(self, resolver: Resolver) -> None:
@@ -114,6 +117,10 @@ class ScriptedCutter:
     def close(self) -> None:
         """Nothing is held."""
 
+    def bands(self, plan: CutoutPlan) -> Bands:
+        """The same as what is sent."""
+        return MadeBands(self.cut(plan))
+
     def cut(self, plan: CutoutPlan) -> Iterator[bytes]:
         """The bands of what was planned."""
         try:
@@ -128,6 +135,9 @@ class ScriptedCutter:
                     if plan.filename == "short":
                         return
                     raise SourceUnavailableError("the disk does not answer", path=SECRET)
+                if plan.filename == "hung" and number == 4:
+                    self.is_held.set()
+                    self.goes_on.wait(60)
                 self.made += 1
                 yield BAND + BAND if plan.filename == "long" else BAND
         finally:

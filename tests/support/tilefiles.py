@@ -66,7 +66,9 @@ def rice(block: int = 32) -> Callable[[Values], bytes]:
     """Makes a tile in RICE_1; BYTEPIX is the size of the values."""
 
     def encoded(values: Values) -> bytes:
-        return bytes(imagecodecs.rcomp_encode(np.ascontiguousarray(values), nblock=block))
+        # What the encoder would take for itself is too little for blocks of few pixels.
+        room = bytearray(64 + 3 * values.nbytes)
+        return bytes(imagecodecs.rcomp_encode(np.ascontiguousarray(values), nblock=block, out=room))
 
     return encoded
 

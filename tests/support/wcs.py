@@ -22,8 +22,6 @@ from soda_service.fits.wcs import CelestialGrid, ImageWcs, needed_tables
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from soda_service.geometry.shapes import Interval
-
 _OWN_FRAMES = {"ELON": "barycentricmeanecliptic", "SLON": "supergalactic"}
 """Systems that astropy knows but does not read from a header."""
 
@@ -101,8 +99,3 @@ def milliarcseconds(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDA
     chord = np.linalg.norm(one - other, axis=0)
     angles: NDArray[np.float64] = np.degrees(chord) * 3.6e6
     return angles
-
-
-def middle_of(interval: Interval) -> float:
-    """Half way between the ends."""
-    return (interval.lower + interval.upper) / 2

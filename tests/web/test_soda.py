@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from support.scripted import BAND, ETAG, PLAIN, SECRET, SIZES, SMALL
 
-from soda_service.web import connection
+from soda_service.web import connection, responses
 
 if TYPE_CHECKING:
     from support.scripted import ScriptedService
@@ -276,6 +276,28 @@ class TestFailures:
                 while taken := client.recv(65536):
                     received += len(taken)
             assert received < SIZES["large"] / 2
+
+    def test_a_disk_that_hangs_on_the_way_breaks_the_connection(
+        self, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client learns of it while the disk still hangs, and what was open is closed later."""
+        monkeypatch.setattr(responses, "STALL_SECONDS", 0.5)
+        cutter, live = scripted.cutter, scripted.live
+        for event in (cutter.closed, cutter.goes_on, cutter.is_held):
+            event.clear()
+        try:
+            url = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="hung")
+            with (
+                live.client.stream("GET", url) as answer,
+                pytest.raises(httpx2.RemoteProtocolError),
+            ):
+                answer.read()
+            assert cutter.is_held.is_set()
+            assert not cutter.closed.is_set()
+            assert live.get(SYNC, ID=PLAIN, CUTOUTDETAIL="cold").content == SMALL
+        finally:
+            cutter.goes_on.set()
+        assert cutter.closed.wait(10)
 
     def test_short_work_does_not_wait_behind_long_work(self, scripted: ScriptedService) -> None:
         """Every thread for long work is held; searches and the others are answered."""

@@ -36,6 +36,32 @@ def test_new_requests_are_refused_when_too_many_wait() -> None:
         threads.close()
 
 
+def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk hangs with all threads; one that is only slow is waited for."""
+    monkeypatch.setattr("soda_service.web.threads.STALL_SECONDS", 0.05)
+    threads = Threads(2)
+    release = threading.Event()
+
+    async def ask() -> None:
+        stuck = [threads.submit(release.wait, 30) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        # Nobody has had to wait so far.
+        waiting = asyncio.ensure_future(threads.call(len, "abc"))
+        await asyncio.sleep(0.1)
+        with pytest.raises(SourceUnavailableError, match="at work"):
+            await threads.call(len, "abc")
+        release.set()
+        await asyncio.gather(*stuck)
+        assert await waiting == 3
+        assert await threads.call(len, "abcd") == 4
+
+    try:
+        asyncio.run(ask())
+    finally:
+        release.set()
+        threads.close()
+
+
 def test_calls_carry_the_request_id() -> None:
     """What a thread logs belongs to the request that it works for."""
 

@@ -1,0 +1,74 @@
+"""The inflated copy of an object in a store, for as long as the object is still that one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from soda_service.storage.local import LocalSource
+    from soda_service.storage.remote import RemoteSource
+    from soda_service.storage.runs import RunGrid
+
+
+class InflatedObject:
+    """Reads the copy; asks the store once in a while. Safe to use from several threads."""
+
+    gulp_bytes: Final = 0
+
+    def __init__(self, copy: LocalSource, origin: RemoteSource) -> None:
+        """Takes both over."""
+        self._copy = copy
+        self._origin = origin
+        self.version = copy.version
+        """That of the copy."""
+        self.path = origin.path
+
+    def read(self, start: int, length: int) -> bytes:
+        """As of any source; raises SourceUnavailableError too where the object has changed."""
+        self._origin.confirm()
+        return self._copy.read(start, length)
+
+    def read_into(self, start: int, buffer: memoryview) -> None:
+        """The same into *buffer*."""
+        self._origin.confirm()
+        self._copy.read_into(start, buffer)
+
+    def read_runs(self, grid: RunGrid) -> memoryview:
+        """The runs of *grid*, one after another."""
+        self._origin.confirm()
+        return self._copy.read_runs(grid)
+
+    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+        """As of any source; False where the store should be asked first."""
+        return self._origin.is_fresh and self._copy.copy_resident(grid, target)
+
+    def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Nothing: the copy lies on a disk."""
+
+    def confirm(self) -> None:
+        """Raises ObjectChangedError where the object is another one by now; may ask the store."""
+        self._origin.confirm()
+
+    def check_unchanged(self) -> None:
+        """Raises SourceUnavailableError where the copy has changed, or the object is known to."""
+        self._origin.check_unchanged()
+        self._copy.check_unchanged()
+
+    def close(self) -> None:
+        """Close the copy."""
+        self._copy.close()
+        self._origin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
