@@ -320,7 +320,7 @@ class StoreConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     anonymous: bool = False
-    endpoint: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s@]+)?$")
     region: str = ""
     virtual_hosted: bool = False
     options: dict[str, str] = {}
@@ -337,7 +337,9 @@ class StoreConfig(BaseModel):
         return value
 
 
-_SECRET = re.compile(r"secret|token|password|sas|(account|access|storage|master)_key$|^key$").search
+_SECRET = re.compile(
+    r"secret|token|password|sas|(account|access|storage|master)_key$|^key$", re.IGNORECASE
+).search
 
 
 class PlaneRule(BaseModel):

@@ -19,6 +19,7 @@ from soda_service.config import put_into_environment
 from soda_service.errors import ServerError
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.remotesettings import block_cache
+from soda_service.storage.resultcache import result_cache
 from soda_service.web.connection import LimitedHttp
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     CatalogStore(settings).close()
     InflatedCache(settings.cache_dir, settings.cache_bytes)
     block_cache(settings)
+    result_cache(settings)
     put_into_environment(settings)
     _allow_open_files()
     config = uvicorn_config(settings, "soda_service.app:application")

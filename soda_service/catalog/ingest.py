@@ -213,6 +213,8 @@ class _Ingest:
         self._saved: set[str] = set()
         self._empty_roots: list[str] = []
         """Roots that the catalog has datasets of and of which no file has been found so far."""
+        self._guarded: list[str] = []
+        """Folders of stores that look empty and are not taken at their word."""
         self._waiting: list[tuple[IndexTask, DatasetRows]] = []
         self._waiting_bytes = 0
         self._written_at = time.monotonic()
@@ -232,7 +234,7 @@ class _Ingest:
             self._total = self._found
             again = (walk.look_at(path, place) for path, place in contested)
             self._index(self._to_index(found for found in again if found is not None), None)
-        kept = [*walk.unread, *self._refuse_empty_roots(walk.unread)]
+        kept = [*walk.unread, *self._guarded, *self._refuse_empty_roots(walk.unread)]
         for folder in folders:
             self.report.removed += self._store.remove_unseen(folder, self._scan, unread=kept)
 
@@ -364,9 +366,29 @@ class _Ingest:
             before = self._found, self.report.failures
             for found in walk.files(folder):
                 yield self._noted(found)
-            if (self._found, self.report.failures) == before and not self._store.has_below(folder):
+            if (self._found, self.report.failures) != before:
+                continue
+            if self._store.has_below(folder):
+                self._guard(folder)
+            else:
                 patterns = ", ".join(self._places.of(folder, folder).config.include)
                 self._fail(folder, f"no file in it has a name like {patterns}")
+
+    def _guard(self, folder: str) -> None:
+        """Keep what the catalog has below a folder of a store that answers as if it were empty.
+
+        Some web servers that are out of order do: then their whole root is empty, too.
+        """
+        if not is_remote(folder) or self._allow_empty or folder in self._empty_roots:
+            return
+        missing = self._places.missing_root(folder)
+        if missing is not None and self._store.has_below(missing):
+            self._guarded.append(folder)
+            self._fail(
+                folder,
+                f"{missing}, the root of a collection, is empty or not there. Its datasets stay in "
+                "the catalog; --allow-empty removes them",
+            )
 
     def _noted(self, found: FoundFile) -> FoundFile:
         self._found += 1

@@ -174,7 +174,7 @@ def _narrow_rows(
 
     Those whose box lies in the shape need not be looked at.
     """
-    terms = conditions(query)
+    terms = _terms(query)
     match = SkyMatch(query.shapes) if query.shapes else None
     is_sure = Condition("1")
     if match:
@@ -191,6 +191,14 @@ def _narrow_rows(
         near = iter([row_id for row_id in some if row_id not in apart])
         while gulp := list(islice(near, GULP)):
             yield rows.plain(gulp)
+
+
+def _terms(query: CatalogQuery) -> list[Condition]:
+    """What a dataset has to be; one without a footprint meets no shape."""
+    terms = conditions(query)
+    if query.shapes:
+        terms.append(Condition("d.cap_lon IS NOT NULL"))
+    return terms
 
 
 class _Rows:
@@ -247,7 +255,7 @@ def _wide_rows(
     limit: int,
 ) -> Iterator[list[Cells]]:
     """What meets *query*, as it comes out of the index, or of the table where there is no *way*."""
-    terms = conditions(query)
+    terms = _terms(query)
     match = SkyMatch(query.shapes) if query.shapes else None
     once = _Once(connection) if way and way.may_repeat else None
     names = [*columns.names, *(["d.id"] if once else []), *(match.columns if match else ())]

@@ -90,7 +90,7 @@ def plane_for(hdu: PreparedHdu, image: PixelBox, find_table: FindTable) -> Plane
         places = np.array(
             [_place_in(hdu.hdu.layout.header, rule, number) for number in range(naxis[axis])]
         )
-    if np.isnan(places).any():
+    if not np.isfinite(places).all():
         return None
     distances = np.hypot(*(places - rule.origin - middle).T)
     number = int(distances.argmin())

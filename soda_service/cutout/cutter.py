@@ -198,8 +198,10 @@ class Cutter:
                 end = data_at + size
                 at = data_at - -size // BLOCK_SIZE * BLOCK_SIZE
                 answer[end:at] = bytes(at - end)
-                if size and not source.copy_resident(_runs(one), answer[data_at:end]):
-                    return None
+                if size:
+                    runs = _runs(one)
+                    if runs.is_scattered or not source.copy_resident(runs, answer[data_at:end]):
+                        return None
         finally:
             self._files.give_back(borrowed)
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -475,6 +476,9 @@ class Planner:
         if form is not PLAIN:
             # Inside the box the shape decides where pixels are masked.
             text += f"{form}|{shape}" if form.masked else str(form)
+        if self._places.limits_world_axes:
+            notes = map(self._uncertainties, self._prepared.hdus)
+            text += b"".join(chain.from_iterable(notes)).decode("ascii")
         return text + "|file" if self._is_the_file else text
 
     def _provenance(self, one: PreparedHdu, section: str) -> tuple[bytes, ...]:

@@ -233,7 +233,8 @@ class PreparedDataset:
         self.hdus = tuple(PreparedHdu(hdu, self._read_hdus) for hdu in dataset.hdus)
         self.stem = _SUFFIX.sub("", file_name(dataset))
         """What the name of an answer begins with."""
-        self.etag_base = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}"
+        planes = [hdu.planes for hdu in dataset.hdus if hdu.planes is not None]
+        self.etag_base = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}|{planes}"
         """What makes the entity tags of this version of the dataset unlike any other's."""
         self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
         self._find_leaders()

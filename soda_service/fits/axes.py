@@ -42,7 +42,8 @@ class AxisRange:
     edges: NDArray[np.float64] = field(repr=False)
     """The lower edge of each pixel and the upper edge of the last: one more than pixels.
 
-    They rise or fall; empty where `problem` says why they cannot be told.
+    They rise or fall; NaN beyond the ends of a table; empty where `problem` says why they
+    cannot be told.
     """
     problem: str = ""
     frame_note: str = ""
@@ -53,7 +54,7 @@ class AxisRange:
         """From the lowest edge to the highest; None where they cannot be told."""
         if self.problem or not len(self.edges):
             return None
-        return Interval(float(self.edges.min()), float(self.edges.max()))
+        return Interval(float(np.nanmin(self.edges)), float(np.nanmax(self.edges)))
 
     def box(self, interval: Interval) -> tuple[int, int] | None:
         """The pixels that meet *interval*; None where none does.
@@ -148,6 +149,29 @@ def linear_values(cards: WcsCards, axis: int, pixels: NDArray[np.float64]) -> ND
     return cards.number("CRVAL", axis, 0.0) + step * (pixels - reference)
 
 
+def _reach_the_ends(wcsprm: Any, pixels: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """Put at the edge beyond either end of a table what holds at the end.
+
+    wcslib goes on for half a step beyond the outermost rows, which may be less than half a pixel.
+    """
+    inside = np.flatnonzero(np.isfinite(values))
+    for last, beyond in ((inside[:1], inside[:1] - 1), (inside[-1:], inside[-1:] + 1)):
+        if len(last) and 0 <= beyond[0] < len(values):
+            way = np.linspace(pixels[last[0]], pixels[beyond[0]], 1001)
+            found = wcsprm.p2s(way.reshape(-1, 1), 1)["world"][:, 0]
+            values[beyond[0]] = found[np.flatnonzero(np.isfinite(found))[-1]]
+
+
+def table_problem(cards: WcsCards, axis: int, edges: NDArray[np.float64]) -> str:
+    """Why pixels between *edges* cannot be told apart on a -TAB axis; empty where they can."""
+    if not cards.text("CTYPE", axis).endswith("-TAB"):
+        return ""
+    steps = np.diff(edges)
+    if (steps > 0).any() and (steps < 0).any():
+        return f"CTYPE{axis + 1}: the coordinates of its table rise and fall"
+    return ""
+
+
 def read_polarization(cards: WcsCards) -> Polarization | None:
     """The STOKES axis; None where there is none."""
     axis = find_axis(cards, re.compile("STOKES"))
@@ -189,6 +213,8 @@ def wcslib_values(
         wcsprm.fix()
         wcsprm.set()
         values = wcsprm.p2s(pixels.reshape(-1, 1), 1)["world"][:, 0]
+        if ctype.endswith("-TAB"):
+            _reach_the_ends(wcsprm, pixels, values)
     except WcsError:
         raise
     except Exception as error:  # noqa: BLE001 - astropy fails in many ways over a damaged table

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from soda_service.fits.axes import AxisRange, axis_problem, edge_pixels, find_axis, wcslib_values
+from soda_service.fits.axes import (
+    AxisRange,
+    axis_problem,
+    edge_pixels,
+    find_axis,
+    table_problem,
+    wcslib_values,
+)
 from soda_service.fits.wcscards import WcsError
 
 if TYPE_CHECKING:
@@ -28,6 +35,11 @@ PLANCK: Final = 6.62607015e-34
 _AXIS: Final = re.compile(
     r"(FREQ|ENER|WAVN|WAVE|AWAV|VRAD|VOPT|ZOPT|VELO|BETA|FELO)(-[A-Z0-9]{3})?"
 )
+_SI: Final = {
+    "WAVE": "m", "AWAV": "m", "FREQ": "Hz", "ENER": "J", "WAVN": "1/m",
+    "VRAD": "m/s", "VOPT": "m/s", "VELO": "m/s",
+}  # fmt: skip
+"""Units of the quantities that have one (FITS 4.0 table 25)."""
 _AT_REST: Final = frozenset(("BARYCENT", "HELIOCEN"))
 """Heliocentre and barycentre are 12 m/s apart: far below any channel."""
 
@@ -48,15 +60,35 @@ def read_spectral(
         return AxisRange(axis, none, problem)
     try:
         wcsprm, values = wcslib_values(cards, axis, edge_pixels(cards, axis), tables)
+        if cards.text("CTYPE", axis).endswith("-TAB"):
+            values = values * _si_units(cards, axis)
         rest = _rest_wavelength(cards)
         lengths = wavelengths(str(wcsprm.ctype[0])[:4], values, rest)
     except WcsError as error:
         return AxisRange(axis, none, str(error))
-    if np.isnan(lengths).any():
+    untold = np.isnan(lengths)
+    if untold.all() if cards.text("CTYPE", axis).endswith("-TAB") else untold.any():
         return AxisRange(axis, none, f"CTYPE{axis + 1}: some pixels have no wavelength")
+    if problem := table_problem(cards, axis, lengths):
+        return AxisRange(axis, none, problem)
     system = cards.texts.get("SPECSYS", "") or str(wcsprm.specsys)
     doppler, note = _to_barycentre(system.upper(), cards.numbers.get("VELOSYS"), direction)
     return AxisRange(axis, lengths * doppler, frame_note=note)
+
+
+def _si_units(cards: WcsCards, axis: int) -> float:
+    """SI units in one of CUNIT: wcslib gives the values of a table as they stand there."""
+    from astropy import units
+
+    unit = cards.text("CUNIT", axis)
+    quantity = cards.text("CTYPE", axis)[:4]
+    if not unit or quantity not in _SI:
+        return 1.0
+    try:
+        return float(units.Unit(unit, format="fits").to(_SI[quantity]))
+    except (ValueError, units.UnitsError) as error:
+        reason = str(error).partition("\n")[0]
+        raise WcsError(f"CUNIT{axis + 1} = {unit!r}: {reason}") from None
 
 
 def wavelengths(

@@ -32,8 +32,13 @@ class _Description:
 
     def __init__(self) -> None:
         self.cards: dict[str, int] = {}
-        """Number of the card by the kind of its keyword."""
+        """Number of the card by the kind of its keyword; none where only defaults hold."""
         self.values: dict[str, Decimal] = {}
+        self.last = 0
+        """Number of the last card of the whole description."""
+        self.has_cd = False
+        """Whether any axis of it has elements of CD: then those that are missing are not CDELT's,
+        and the diagonal is 1 where an axis has none (wcslib's cdfix)."""
 
 
 def can_step(header: Header, axis: int) -> bool:
@@ -61,10 +66,9 @@ def stepped_header(header: bytes, axis: int, step: int) -> bytes:
     cards[at] = with_integer(cards[at], -(-(parsed.integer(f"NAXIS{number}") or 1) // step))
     for alternate, found in descriptions.items():
         values = found.values
-        matrix = next((kind for kind in ("CD", "PC") if kind in found.cards), "")
         # With CD the matrix has the step; otherwise CDELT has it, PC being beside it.
-        stretched = "CD" if matrix == "CD" else "CDELT"
-        rate = values.get("CD", Decimal(1)) if matrix == "CD" else (
+        stretched = "CD" if found.has_cd else "CDELT"
+        rate = values.get("CD", Decimal(1)) if found.has_cd else (
             values.get("CDELT", Decimal(1)) * values.get("PC", Decimal(1))
         )  # fmt: skip
         first = values.get("CRVAL", Decimal(0)) + rate * (1 - values.get("CRPIX", Decimal(0)))
@@ -73,14 +77,15 @@ def stepped_header(header: bytes, axis: int, step: int) -> bytes:
             "CRVAL": first,
             stretched: values.get(stretched, Decimal(1)) * step,
         }
-        last = max(found.cards.values())
+        last = max(found.cards.values(), default=found.last)
         for kind, value in changes.items():
             if value == values.get(kind):
                 continue
             place = found.cards.get(kind)
             if place is None:
+                element = f"_{number}" if kind == "CD" else ""
                 inserted.setdefault(last, []).append(
-                    card(f"{kind}{number}{alternate}", float(value))
+                    card(f"{kind}{number}{element}{alternate}", float(value))
                 )
             else:
                 cards[place] = text_slot(cards[place]).fill(_text(value))
@@ -98,12 +103,16 @@ def _descriptions(header: Header, number: int) -> dict[str, _Description] | None
         kind, alternate, is_diagonal = "", "", True
         if match := _OF_AN_AXIS.fullmatch(keyword):
             kind, alternate = match[1], match[3]
+            found.setdefault(alternate, _Description()).last = at
             if int(match[2]) != number:
                 continue
         elif match := _OF_A_MATRIX.fullmatch(keyword) or _OF_AN_OLD_MATRIX.fullmatch(keyword):
             kind = match[1]
             alternate = match[4] if len(match.groups()) > 3 else ""
             axes = int(match[2]), int(match[3])
+            description = found.setdefault(alternate, _Description())
+            description.last = at
+            description.has_cd = description.has_cd or kind == "CD"
             if number not in axes:
                 continue
             is_diagonal = axes == (number, number)
@@ -113,7 +122,7 @@ def _descriptions(header: Header, number: int) -> dict[str, _Description] | None
             continue
         else:
             continue
-        description = found.setdefault(alternate, _Description())
+        description = found[alternate]
         if kind in ("CTYPE", "CUNIT"):
             description.cards[kind] = at
             continue
@@ -122,9 +131,9 @@ def _descriptions(header: Header, number: int) -> dict[str, _Description] | None
             return None
         if is_diagonal and kind != "CROTA":
             description.cards[kind], description.values[kind] = at, value
-    if any({"CD", "PC"} <= one.cards.keys() for one in found.values()):
+    if any(one.has_cd and "PC" in one.cards for one in found.values()):
         return None
-    return {alternate: one for alternate, one in found.items() if one.cards}
+    return found
 
 
 def _numbers(texts: Iterable[str | None]) -> set[int]:

@@ -75,10 +75,19 @@ class MadeBands:
 class CopiedBands:
     """Bands that are copied out of one file, which is opened for the first of them."""
 
-    def __init__(self, opened: AbstractContextManager[RunSource], pieces: Iterable[Piece]) -> None:
-        """*pieces* follow each other in the answer; making them must not block."""
+    def __init__(
+        self,
+        opened: AbstractContextManager[RunSource],
+        pieces: Iterable[Piece],
+        *,
+        source: RunSource | None = None,
+    ) -> None:
+        """*pieces* follow each other in the answer; making them must not block.
+
+        *opened* is entered for the first band, unless it has been and gave *source*.
+        """
         self._opened = opened
-        self._source: RunSource | None = None
+        self._source = source
         self._bands = _bands(pieces)
         self._next = next(self._bands, None)
 
@@ -106,7 +115,7 @@ class CopiedBands:
             target = band[at : at + _size(piece)]
             if isinstance(piece, bytes):
                 target[:] = piece
-            elif not self._source.copy_resident(piece, target):
+            elif piece.is_scattered or not self._source.copy_resident(piece, target):
                 return None
             at += len(target)
         self._next = next(self._bands, None)

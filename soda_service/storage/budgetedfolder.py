@@ -145,7 +145,9 @@ class UnfinishedFile:
         self.size = 0
 
     def write(self, piece: Buffer) -> None:
-        """Append *piece*. Raises OSError."""
+        """Append *piece*, unless the file has been abandoned. Raises OSError."""
+        if self._descriptor < 0:
+            return
         rest = memoryview(piece)
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]

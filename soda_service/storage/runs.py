@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+
+_MANY: Final = 1024
+"""Runs; each may lie on a page that this process has not touched so far."""
 
 
 class RunGrid(NamedTuple):
@@ -32,6 +36,11 @@ class RunGrid(NamedTuple):
     def size(self) -> int:
         """Bytes of all runs."""
         return self.length * prod(self.counts)
+
+    @property
+    def is_scattered(self) -> bool:
+        """Whether they are so many that touching them all takes milliseconds, memory or not."""
+        return prod(self.counts) > _MANY
 
     @property
     def end(self) -> int:

@@ -205,6 +205,7 @@ class RemoteStores:
         self._roots: dict[RemotePlace, RemoteRoot] = {}
         self._stores: dict[RemotePlace, Store] = {}
         self._lock = threading.Lock()
+        self._finding = threading.Lock()
         for root in roots:
             place = place_of(root.url)
             if place in self._roots:
@@ -346,15 +347,18 @@ class RemoteStores:
 
     def _look_for_roots(self) -> None:
         """Learn what has been added since, by an ingest in another process say."""
-        now = time.monotonic()
-        if self._find_roots is None or now - self._found_at < _FOUND_SECONDS:
+        if self._find_roots is None:
             return
-        self._found_at = now
-        for root in self._find_roots():
-            try:
-                self.add(root)
-            except ConfigurationError as error:
-                _logger.warning("%s cannot be reached: %s", root.url, error)
+        # Who comes while others look waits for what they find.
+        with self._finding:
+            if time.monotonic() - self._found_at < _FOUND_SECONDS:
+                return
+            for root in self._find_roots():
+                try:
+                    self.add(root)
+                except ConfigurationError as error:
+                    _logger.warning("%s cannot be reached: %s", root.url, error)
+            self._found_at = time.monotonic()
 
 
 class Store:

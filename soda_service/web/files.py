@@ -85,7 +85,7 @@ class FilesEndpoint:
         if chosen is None:
             return
         length = chosen.stop - chosen.start
-        bands: Bands = CopiedBands(closing(source), [RunGrid(chosen.start, length)])
+        bands: Bands = CopiedBands(closing(source), [RunGrid(chosen.start, length)], source=source)
         if is_remote(dataset.url):
             bands = MadeBands(_read_on(source, chosen))
         threads, status = services.long_work, chosen.status

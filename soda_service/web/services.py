@@ -11,7 +11,7 @@ from soda_service.catalog.resolver import Resolver
 from soda_service.catalog.skycoverage import SkyCoverages
 from soda_service.catalog.store import CatalogStore
 from soda_service.cutout.cutter import Cutter
-from soda_service.storage.resultcache import ResultCache
+from soda_service.storage.resultcache import result_cache
 from soda_service.web.threads import Threads
 from soda_service.web.urls import Proxies, UrlsFactory
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from soda_service.config import Settings
+    from soda_service.storage.resultcache import ResultCache
     from soda_service.storage.stores import RemoteStores
 
 _LONG_WAITING: Final = 25
@@ -57,7 +58,7 @@ class Services:
             cutter=Cutter(resolver, settings, stores),
             stores=stores,
             coverages=SkyCoverages(settings),
-            results=_results(settings),
+            results=result_cache(settings),
             urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
             threads=Threads(settings.threads),
             long_work=Threads(settings.threads, waiting_per_thread=_LONG_WAITING),
@@ -73,9 +74,3 @@ class Services:
         self.coverages.close()
         self.resolver.close()
         self.store.close()
-
-
-def _results(settings: Settings) -> ResultCache | None:
-    if not settings.result_cache_bytes:
-        return None
-    return ResultCache(settings.cache_dir / "results", settings.result_cache_bytes)

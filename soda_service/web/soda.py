@@ -111,7 +111,7 @@ async def _send(
             kept.close()
             await send_head(send, headers, length)
             return
-        bands: Bands = CopiedBands(closing(kept), [RunGrid(0, length)])
+        bands: Bands = CopiedBands(closing(kept), [RunGrid(0, length)], source=kept)
         await send_bands(receive, send, headers, bands, length=length, threads=threads)
     elif is_packed:
         await _send_packed(scope, receive, send, headers, plan, services)

@@ -55,6 +55,8 @@ class Threads:
 
         *function* must not raise StopIteration: no future can carry it.
         """
+        if not self._pending:
+            self._begun = time.monotonic()  # until now there was nothing to begin
         future = asyncio.wrap_future(
             self._pool.submit(copy_context().run, partial(self._begin, function, *args, **kwargs))
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from math import asin, degrees, inf
 from typing import TYPE_CHECKING, Any
@@ -399,3 +400,21 @@ def test_an_older_catalog_is_brought_up_to_date(
     assert more.obscore in list(found)
     facets(upgraded)
     upgraded.close()
+
+
+@pytest.mark.parametrize("limit", [1, 10, 1000])
+def test_what_has_no_place_meets_no_shape(tmp_path: Path, limit: int) -> None:
+    """By whatever way it is found: its identifier, its collection, or all of the catalog."""
+    placed = visit()
+    with closing(make_store(make_settings(tmp_path), placed, unplaced())) as store:
+        everywhere = (Circle(0.0, 0.0, 180.0),)
+        both = (placed.publisher_did, unplaced().publisher_did)
+        for query in (
+            CatalogQuery(shapes=everywhere),
+            CatalogQuery(shapes=everywhere, ids=both),
+            CatalogQuery(shapes=everywhere, ids=both[1:]),
+            CatalogQuery(shapes=everywhere, collections=("surveys",)),
+        ):
+            found = [one.obs_publisher_did for one in store.find(query, limit)]
+            is_asked = not query.collections and query.ids != both[1:]
+            assert found == ([placed.publisher_did] if is_asked else [])

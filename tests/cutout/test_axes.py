@@ -29,6 +29,7 @@ from soda_service.geometry.dali import parse_pixels
 from soda_service.geometry.shapes import Circle, Interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -353,6 +354,76 @@ def test_what_is_uncertain_of_an_axis_is_said(
     history = str(fits.getheader(io.BytesIO(contents))["HISTORY"])
     assert ("taken as" in history) == (noted is not None)
     assert (noted or "") in history
+
+
+def table_axis(path: Path, coordinates: Sequence[float], index: Sequence[float]) -> Path:
+    """A cube of eight planes whose wavelengths, in micrometres, stand in a table."""
+    count = len(coordinates)
+    image = fits.PrimaryHDU(np.zeros((8, 13, 17), np.int16))
+    for spec in sky_cards():
+        if isinstance(spec, tuple) and spec[0] != "WCSAXES":
+            image.header[spec[0]] = spec[1]
+    image.header.update({
+        "CTYPE3": "WAVE-TAB", "CUNIT3": "um", "CRPIX3": 1.0, "CRVAL3": 1.0, "CDELT3": 1.0,
+        "PS3_0": "WCS-TAB", "PV3_1": 1, "PV3_2": 1, "PV3_3": 1, "PS3_1": "COORD", "PS3_2": "INDEX",
+    })  # fmt: skip
+    row = {"COORD": coordinates, "INDEX": index}
+    columns = [
+        fits.Column(name, f"{count}D", dim=f"(1,{count})" if name == "COORD" else None,
+                    array=np.array([values]))
+        for name, values in row.items()
+    ]  # fmt: skip
+    table = fits.BinTableHDU.from_columns(columns, name="WCS-TAB")
+    table.header["EXTVER"] = 1
+    fits.HDUList([image, table]).writeto(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("index", "told"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8], 8),
+        ([1, 2, 3, 4, 5, 6, 7.9, 8], 8),
+        ([1, 1.1, 3, 4, 5, 6, 7, 8], 8),
+        ([1, 2, 3, 4, 5], 5),
+    ],
+)
+def test_a_table_that_ends_near_the_last_planes(
+    bench: Workbench, tmp_path: Path, index: list[float], told: int
+) -> None:
+    """Every plane with a wavelength is found by it; beyond the table there is none to be found."""
+    rows = np.array(index)
+    path = table_axis(tmp_path / "table.fits", (1 + rows / 10).tolist(), index)
+    subject = bench.of(path)
+    for plane in range(1, told + 1):
+        wavelength = (1 + plane / 10) * 1e-6
+        plan = subject.plan(band=Interval(wavelength, wavelength))
+        assert plan is not None
+        assert plan.hdus[0].box is not None
+        assert plan.hdus[0].box.section.endswith(f",{plane}:{plane}]")
+    assert subject.plan(band=Interval(1.95e-6, 3e-6)) is None
+    subject.cutter.close()
+
+
+def test_a_table_that_rises_and_falls_is_refused(bench: Workbench, tmp_path: Path) -> None:
+    """Between its edges a plane then holds what lies at neither."""
+    path = table_axis(tmp_path / "table.fits", [1, 5, 3, 8, 2, 9, 1.5, 7], list(range(1, 9)))
+    subject = bench.of(path)
+    with pytest.raises(UsageError, match="CTYPE3: the coordinates of its table rise and fall"):
+        subject.plan(band=Interval(8e-6, 8e-6))
+    subject.cutter.close()
+
+
+def test_what_is_said_makes_another_answer(bench: Workbench) -> None:
+    """The box is the same, the header is not, and neither is the entity tag."""
+    subject = bench.family("cube_wavelength")
+    circle = Circle(150.1, 2.2, 0.003)
+    plain, limited = subject.plan(circle), subject.plan(circle, band=Interval())
+    assert plain is not None
+    assert limited is not None
+    assert [one.box for one in plain.hdus] == [one.box for one in limited.hdus]
+    assert subject.made(plain) != subject.made(limited)
+    assert plain.etag != limited.etag
 
 
 @pytest.mark.parametrize(

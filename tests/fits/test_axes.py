@@ -122,6 +122,15 @@ def test_a_table_of_wavelengths_is_read() -> None:
     np.testing.assert_allclose(edges[1:-1], (table[:-1] + table[1:]) / 2, rtol=1e-12)
 
 
+def test_a_table_is_in_the_units_of_its_axis() -> None:
+    """AWAV-TAB in nanometres, with an index vector: values in air, told in vacuum."""
+    edges = spectral("tab_spectral_indexed").edges
+    at = 20 + 10 * (np.arange(10) + 0.5 - 2)
+    air = np.interp(at, (0, 15, 40, 55, 90, 120), 500 + 3 * np.arange(6.0) ** 1.2)
+    # Paper III, equation 65, at half a micrometre: 287.6155 + 4 * 1.62887 + 16 * 0.0136.
+    np.testing.assert_allclose(edges[1:-1] / (air[1:-1] * 1e-9), 1 + 294.35e-6, atol=5e-7)
+
+
 @pytest.mark.parametrize(
     ("ctype", "value", "equivalence"),
     [

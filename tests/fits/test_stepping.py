@@ -80,6 +80,29 @@ def test_a_matrix_and_an_alternate() -> None:
         assert values == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CD1_1": -0.01, "CD2_2": 0.01, "CTYPE3": "STOKES", "CRVAL3": 1.0, "CRPIX3": 1.0,
+         "CDELT3": 5.0},
+        {**SKY, "CTYPE3": "STOKES", "CRVAL3": 1.0, "CRPIX3": 1.0, "CDELT3": 1.0, "WCSAXESA": 3,
+         "CTYPE1A": "X", "CRPIX1A": 2.0, "CTYPE2A": "Y", "CRPIX2A": 2.0},
+        {**SKY, "CTYPE3": "STOKES", "CRVAL3": 1.0, "CRPIX3": 1.0, "CDELT3": 1.0, "WCSAXESA": 3,
+         "CTYPE1A": "X", "CD1_1A": 2.0, "CTYPE2A": "Y", "CD2_2A": 2.0, "CDELT3A": 4.0},
+    ],
+)  # fmt: skip
+# astropy tells that it takes the parent's missing element for 1.
+@pytest.mark.filterwarnings("ignore:'cdfix' made the change")
+def test_an_axis_of_which_a_description_says_nothing(cards: Cards) -> None:
+    """Readers take defaults for it: pixels by number, and 1 beside the elements of CD."""
+    parent = header_of(cards)
+    child = stepped(parent, 2, 3)
+    for key in sorted({"A" if name.endswith("A") and name != "CTYPEA" else " " for name in cards}):
+        values = WCS(child, key=key).all_pix2world(0.0, 0.0, [0, 1, 2], 0)[2]
+        expected = WCS(parent, key=key).all_pix2world(0.0, 0.0, [0, 3, 6], 0)[2]
+        assert values == pytest.approx(expected)
+
+
 def test_i_and_v() -> None:
     """The numbers that the standards' readers look for, exactly as they would be written."""
     third: Cards = {"CTYPE3": "STOKES", "CRVAL3": 1.0, "CRPIX3": 1.0, "CDELT3": 1.0}

@@ -126,6 +126,24 @@ def test_a_file_that_changes_is_not_mixed(tmp_path: Path) -> None:
             next(bands)
 
 
+def test_a_file_that_was_open_before_is_closed(path: Path) -> None:
+    """Though no band was ever asked for: the threads may have been too busy."""
+    source = LocalSource.open(str(path))
+    bands = CopiedBands(closing(source), [RunGrid(0, SIZE)], source=source)
+    bands.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(source.fileno())
+
+
+def test_many_runs_are_not_at_hand(path: Path) -> None:
+    """Each may cost a page fault, which the event loop has no time for."""
+    source = LocalSource.open(str(path))
+    runs = RunGrid(0, 8, (2000,), (1000,))
+    with closing(CopiedBands(closing(source), [runs], source=source)) as bands:
+        assert bands.at_hand() is None
+        assert bytes(next(bands)) == expected([runs])
+
+
 def test_a_file_that_is_gone(tmp_path: Path) -> None:
     """Closing what was never opened is no fault."""
 

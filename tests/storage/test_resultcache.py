@@ -106,6 +106,22 @@ def test_a_large_answer_goes_by(tmp_path: Path) -> None:
     assert files_in(tmp_path) == []
 
 
+def test_answers_under_way_are_few(tmp_path: Path) -> None:
+    """Clients that read slowly do not fill the disk, and one answer is written once at a time."""
+    cache = ResultCache(tmp_path, BUDGET)
+    many = [cache.keeping(etag(at), MadeBands(iter(PIECES)), len(ANSWER)) for at in range(50)]
+    same = [cache.keeping(etag(0), MadeBands(iter(PIECES)), len(ANSWER)) for _ in range(3)]
+    for bands in [*many, *same]:
+        next(bands)
+    assert len(files_in(tmp_path)) == BUDGET // 10 // len(ANSWER)
+    for bands in [*many, *same]:
+        assert len(list(bands)) == len(PIECES) - 1
+        bands.close()
+    assert found(cache, 0) == ANSWER
+    assert keep(cache, 49) == PIECES
+    assert found(cache, 49) == ANSWER
+
+
 def test_the_longest_unused_go_first(tmp_path: Path) -> None:
     """The budget holds, and what is asked for stays."""
     cache = ResultCache(tmp_path, BUDGET)

@@ -62,6 +62,22 @@ def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.Monke
         threads.close()
 
 
+def test_an_idle_minute_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst after it is waited for."""
+    monkeypatch.setattr("soda_service.web.threads.STALL_SECONDS", 0.05)
+    threads = Threads(2)
+
+    async def ask() -> list[int]:
+        await threads.call(len, "abc")
+        await asyncio.sleep(0.1)
+        return await asyncio.gather(*(threads.call(len, "abcd") for _ in range(40)))
+
+    try:
+        assert asyncio.run(ask()) == [4] * 40
+    finally:
+        threads.close()
+
+
 def test_calls_carry_the_request_id() -> None:
     """What a thread logs belongs to the request that it works for."""
 
