@@ -92,8 +92,12 @@ def followed(grid: SkyGrid, moc: Moc) -> Floats:
         if not x.size:  # wcslib takes none for an error
             return np.empty((2, 0))
         there = grid.pixel_to_sky(x, y)
-        beside = grid.pixel_to_sky(x + 0.01, y)
-        true = ((there - points[:, on]) ** 2).sum(axis=0) < ((beside - there) ** 2).sum(axis=0)
+        missed = ((there - points[:, on]) ** 2).sum(axis=0)
+        true = np.zeros(x.size, dtype=bool)
+        # At a limb the map is defined on one side only.
+        for aside, up in ((0.01, 0.0), (-0.01, 0.0), (0.0, 0.01), (0.0, -0.01)):
+            beside = grid.pixel_to_sky(x + aside, y + up)
+            true |= missed < ((beside - there) ** 2).sum(axis=0)
     return np.stack([x[true], y[true]])
 
 
