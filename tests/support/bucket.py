@@ -51,7 +51,7 @@ class Bucket:
     def ingest(self, *urls: str, workers: int = 1, **options: object) -> IngestReport:
         """Ingest *urls*, or the whole collection."""
         options = {"workers": workers, **options}
-        return ingest(urls or (self.url,), self.settings, self.collections, **options)  # type: ignore[arg-type]
+        return ingest(urls or (self.url,), self.settings, self.collections, **options)  # type: ignore[arg-type]  # options are ingest's own
 
     def check(self) -> CheckReport:
         """What `soda-service check` finds."""
@@ -89,7 +89,7 @@ def make_bucket(s3: S3Server, name: str, folder: Path, **settings: object) -> Bu
             data_dir=folder,
             cache_dir=folder / "cache",
             spool_dir=folder / "spool",
-            **settings,  # type: ignore[arg-type]
+            **settings,  # type: ignore[arg-type]  # pydantic checks them
         ),
         collections=CollectionsFile(collections={"sky": sky}),
     )
