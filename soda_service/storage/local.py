@@ -4,26 +4,19 @@ There are two ways to the bytes. `read`, `read_into` and `read_runs` use `preadv
 block and ends in bytes or in an error. `copy_resident` copies out of a mapping of the file,
 which costs no more than the copy: ten times less than a read for each row of a small box.
 
-A mapped page that lies behind the end of a file, because the file was truncated after it was
-opened, kills the process with SIGBUS when it is touched. So the mapping is touched in one
-place only, for at most `RESIDENT_LIMIT` bytes, and immediately before that the kernel is asked
-whether the pages are in the page cache and whether the file is as it was. The first question
-is not enough: where the cache holds several pages as one folio, those behind the new end of
-the file stay with the others. What remains is a file that is truncated within the tens of
-microseconds of the copy: replacing files by renaming new ones over them, as archives should,
-rules that out too.
+The mapping is touched in one place only, for at most `RESIDENT_LIMIT` bytes, immediately after
+the kernel has said that the pages are in the page cache; `mapping` sees to it that a file that
+is truncated just then does no harm.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import mmap
 import os
 from functools import lru_cache
 from math import prod
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -34,6 +27,7 @@ from soda_service.errors import (
     SodaServiceError,
     SourceUnavailableError,
 )
+from soda_service.storage.mapping import FileMapping
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
@@ -59,26 +53,6 @@ _ASKED_AT_ONCE: Final = 16 * 1024 * 1024
 """Most bytes about whose pages the kernel is asked in one call, which takes microseconds."""
 _MOST_RUNS: Final = 1024
 """Most calls of the kernel for the sake of one box."""
-_PAGE: Final = mmap.PAGESIZE
-
-# The interpreter's lock is kept: these calls take a microsecond and never wait for a disk.
-_libc: Final = ctypes.PyDLL(None)
-_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int),
-    *(ctypes.c_int, ctypes.c_int, ctypes.c_int64),
-)
-
-
-class _Mapped(NamedTuple):
-    """A mapping and what is known of it, in one value: an address lives as long as its mapping."""
-
-    content: NDArray[np.uint8]
-    address: int
-    kernel_tells: bool
-    """Whether `mincore` tells the truth about the file."""
 
 
 class LocalSource:
@@ -93,7 +67,7 @@ class LocalSource:
     def __init__(self, descriptor: int, path: str) -> None:
         """Takes the open *descriptor* over."""
         self._descriptor = descriptor
-        self._mapped: _Mapped | None = None
+        self._mapped: FileMapping | None = None
         self.path = path
         status = os.fstat(descriptor)
         self.version = FileVersion(status.st_size, status.st_mtime_ns)
@@ -194,21 +168,21 @@ class LocalSource:
             end += (count - 1) * step
         if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
             return False
-        mapping, address, kernel_tells = self._mapped or self._map()
-        if not kernel_tells:
+        mapping = self._mapped or self._map()
+        if not mapping.may_be_asked:
             return self._copy_without_waiting(grid, target)
         if end - start <= _ASKED_AT_ONCE:
-            if not _pages_resident(address, start, end):
+            if not mapping.has_resident(start, end):
                 return False
-        elif not _planes_resident(address, grid):
-            return False
-        status = os.fstat(descriptor)
-        if status.st_mtime_ns != version.modified_ns or status.st_size != version.size:
+        elif not _planes_resident(mapping, grid):
             return False
         # A run that is one item is copied in one go, faster than numbers or bytes are.
         run = _item(length)
         copied: NDArray[np.void] = np.ndarray(counts, run, target)
-        copied[...] = np.ndarray(counts, run, mapping, start, steps)
+        copied[...] = np.ndarray(counts, run, mapping.content, start, steps)
+        if mapping.is_torn:
+            self._mapped = None
+            return False
         status = os.fstat(descriptor)
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
 
@@ -224,16 +198,9 @@ class LocalSource:
         if length <= 0 or start < 0 or start + length > self.version.size:
             return False
         mapped = self._mapped or self._map()
-        if mapped.kernel_tells:
-            return _pages_resident(mapped.address, start, start + length)
+        if mapped.may_be_asked:
+            return mapped.has_resident(start, start + length)
         return self._try_pages(start, length)
-
-    def mapping(self) -> NDArray[np.uint8]:
-        """The whole file as read-only bytes; touching it is dangerous, see the top of this file.
-
-        It outlives `close` for as long as somebody holds it.
-        """
-        return (self._mapped or self._map()).content
 
     def check_unchanged(self) -> None:
         """Raises SourceUnavailableError where the file has changed since it was opened."""
@@ -261,23 +228,13 @@ class LocalSource:
     def __repr__(self) -> str:
         return f"<LocalSource of {self.version.size} bytes>"
 
-    def _map(self) -> _Mapped:
+    def _map(self) -> FileMapping:
         """Maps the file. Threads that do so together have one mapping each, and the last stays."""
-        size = self.version.size
-        if size:
-            try:
-                mapped = mmap.mmap(self._descriptor, size, prot=mmap.PROT_READ)
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "it has shrunk"
-                raise SourceUnavailableError(
-                    f"cannot be mapped: {reason}", path=self.path
-                ) from None
-            content = np.frombuffer(mapped, np.uint8)
-        else:
-            content = np.empty(0, np.uint8)
-        made = _Mapped(
-            content, int(content.ctypes.data), _kernel_tells_residency(self._descriptor, size)
-        )
+        try:
+            made = FileMapping(self._descriptor, self.version.size)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it has shrunk"
+            raise SourceUnavailableError(f"cannot be mapped: {reason}", path=self.path) from None
         self._mapped = made
         return made
 
@@ -373,7 +330,7 @@ def _item(length: int) -> np.dtype[np.void]:
     return np.dtype((np.void, length))
 
 
-def _planes_resident(address: int, grid: RunGrid) -> bool:
+def _planes_resident(mapping: FileMapping, grid: RunGrid) -> bool:
     """Whether the pages are there of runs that lie in planes far apart."""
     if len(grid.counts) < 2 or prod(grid.counts[:-1]) > _MOST_RUNS:
         return False
@@ -381,34 +338,5 @@ def _planes_resident(address: int, grid: RunGrid) -> bool:
     reach = plane.end - plane.start
     planes = grid._replace(counts=grid.counts[:-1], steps=grid.steps[:-1])
     return reach <= _ASKED_AT_ONCE and all(
-        _pages_resident(address, start, start + reach) for start in planes.starts().tolist()
+        mapping.has_resident(start, start + reach) for start in planes.starts().tolist()
     )
-
-
-def _pages_resident(address: int, start: int, end: int) -> bool:
-    """Whether the pages of these bytes are in the page cache, as the kernel says."""
-    start -= start % _PAGE
-    count = -(-(end - start) // _PAGE)
-    states = bytearray(count)
-    answer = ctypes.addressof(ctypes.c_char.from_buffer(states))
-    if _libc.mincore(address + start, end - start, answer):
-        return False
-    # Bit 0 alone has a meaning, and Linux leaves the others zero.
-    return states.count(1) == count
-
-
-def _kernel_tells_residency(descriptor: int, size: int) -> bool:
-    """Whether `mincore` tells the truth about this file.
-
-    Since Linux 5.2 it says of every page that it is there, unless the process owns the file
-    or may write to it. A page behind the end of the file is never there: who says it is, says
-    so of all.
-    """
-    behind = -(-size // _PAGE) * _PAGE
-    address = _libc.mmap(None, _PAGE, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, behind)
-    if address is None or address == ctypes.c_void_p(-1).value:
-        return False
-    state = ctypes.c_ubyte(1)
-    failed = _libc.mincore(address, _PAGE, ctypes.addressof(state))
-    _libc.munmap(address, _PAGE)
-    return not failed and not state.value & 1

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
-from soda_service.storage import local
+from soda_service.storage import mapping
 from soda_service.storage.local import RESIDENT_LIMIT, LocalSource, local_path
+from soda_service.storage.mapping import FileMapping
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import FileVersion, open_source
 
@@ -215,7 +216,7 @@ class TestResidence:
             rows = copied(source, RunGrid(5, 20, (4, 3), (100, 25)))
             starts = [5 + 100 * z + 25 * y for z in range(4) for y in range(3)]
             assert rows == b"".join(content[at : at + 20] for at in starts)
-            print(source._map().kernel_tells)
+            print(source._map().may_be_asked)
             """,
             tmp_path,
         )
@@ -293,7 +294,6 @@ class TestChangingFiles:
         path.touch()
         with LocalSource.open(str(path)) as source:
             assert source.read(0, 0) == b""
-            assert len(source.mapping()) == 0
             assert copied(source, RunGrid(0, 1)) is None
 
 
@@ -345,7 +345,7 @@ def test_two_threads_that_map_together_ask_about_their_own_mapping(
     path.read_bytes()
     first_is_mapping, second_is_done = threading.Event(), threading.Event()
     asked: list[tuple[int, list[int]]] = []
-    told, resident = local._kernel_tells_residency, local._pages_resident
+    told, resident = mapping._kernel_tells, FileMapping.has_resident
 
     def tell(descriptor: int, size: int) -> bool:
         if not first_is_mapping.is_set():
@@ -353,12 +353,12 @@ def test_two_threads_that_map_together_ask_about_their_own_mapping(
             assert second_is_done.wait(20)
         return told(descriptor, size)
 
-    def ask(address: int, start: int, end: int) -> bool:
-        asked.append((address, addresses_of_mappings(path)))
-        return resident(address, start, end)
+    def ask(mapped: FileMapping, start: int, end: int) -> bool:
+        asked.append((mapped.address, addresses_of_mappings(path)))
+        return resident(mapped, start, end)
 
-    monkeypatch.setattr(local, "_kernel_tells_residency", tell)
-    monkeypatch.setattr(local, "_pages_resident", ask)
+    monkeypatch.setattr(mapping, "_kernel_tells", tell)
+    monkeypatch.setattr(FileMapping, "has_resident", ask)
     grid = RunGrid(5, 1000)
     targets = [bytearray(1000) for _ in range(3)]
     with LocalSource.open(str(path)) as source, ThreadPoolExecutor(1) as threads:
