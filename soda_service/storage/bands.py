@@ -73,7 +73,11 @@ class MadeBands:
 
 
 class CopiedBands:
-    """Bands that are copied out of one file, which is opened for the first of them."""
+    """Bands that are copied out of one file, which is opened for the first of them.
+
+    From the first on that is not in the page cache all are read in a thread: pages that have come
+    this moment are in the kernel's hands still, and may make who touches them wait.
+    """
 
     def __init__(
         self,
@@ -90,24 +94,30 @@ class CopiedBands:
         self._source = source
         self._bands = _bands(pieces)
         self._next = next(self._bands, None)
+        self._is_cold = False
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Buffer:
         """See `Bands`; raises what opening and `RunSource.read_runs` raise."""
-        if self._next is None:
+        pieces = self._next
+        if pieces is None:
             raise StopIteration
         if self._source is None:
             self._source = self._opened.__enter__()
         source = self._source
-        read = [one if isinstance(one, bytes) else source.read_runs(one) for one in self._next]
-        self._next = next(self._bands, None)
-        return read[0] if len(read) == 1 else b"".join(read)
+        band: Buffer | None = self.at_hand()
+        if band is None:
+            self._is_cold = True
+            read = [one if isinstance(one, bytes) else source.read_runs(one) for one in pieces]
+            band = read[0] if len(read) == 1 else b"".join(read)
+            self._next = next(self._bands, None)
+        return band
 
     def at_hand(self) -> memoryview | None:
         """See `Bands`."""
-        if self._source is None or self._next is None:
+        if self._is_cold or self._source is None or self._next is None:
             return None
         band = np.empty(sum(map(_size, self._next)), np.uint8).data
         at = 0

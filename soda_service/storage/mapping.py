@@ -58,6 +58,8 @@ class FileMapping:
         """The whole file. Touch only what was just said to be resident."""
         if size:
             mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ)
+            # Else a page at the end of what was read ahead has more read, and waits to ask for it.
+            mapped.madvise(mmap.MADV_RANDOM)
             self.content = np.frombuffer(mapped, np.uint8)
         self.address = int(self.content.ctypes.data)
         self.may_be_asked = _handles_lost_pages() and _kernel_tells(descriptor, size)

@@ -111,9 +111,14 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
         os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         assert bands.at_hand() is None
         assert bytes(next(bands)) == CONTENT[:BAND_BYTES]
+        # Nor is what came with it: it is in the kernel's hands as yet.
+        source.read(0, SIZE)
+        assert source.is_resident(0, SIZE)
+        assert bands.at_hand() is None
+        assert b"".join(bytes(band) for band in bands) == expected([rows])
 
 
-def test_a_file_that_changes_is_not_mixed(tmp_path: Path) -> None:
+def test_a_file_changes_is_not_mixed(tmp_path: Path) -> None:
     """What came before stays, and then it breaks off."""
     path = tmp_path / "changing"
     path.write_bytes(CONTENT)
