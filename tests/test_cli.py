@@ -22,7 +22,7 @@ from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
 
-from soda_service import cli
+from soda_service.cli.progress import progress
 from soda_service.config import Settings, resource_path
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class TestIngest:
         screen = io.StringIO()
         terminal = partial(Console, file=screen, force_terminal=True, width=80)
         monkeypatch.setattr("rich.console.Console", lambda **_: terminal())
-        with cli._progress("Reading headers") as advance:
+        with progress("Reading headers") as advance:
             advance(0, None, "/a/x")
             time.sleep(0.15)
             advance(40, 10_000, "/data/a [red]very long name of a file 0123456789.fits")

@@ -17,6 +17,7 @@ import jsonschema  # type: ignore[import-untyped]  # ships no types
 import pytest
 import yaml
 from support.checkout import ROOT, require_checkout
+from support.programs import require_program
 
 from soda_service.config import Settings
 
@@ -172,7 +173,6 @@ def test_the_health_check_asks_the_port_of_the_settings(
     assert ended.returncode != 0
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 class TestMake:
     """The first steps, where they fail."""
 
@@ -200,7 +200,7 @@ class TestMake:
             (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
             (tmp_path / "python").chmod(0o755)
         ended = subprocess.run(
-            ["make", "PYTHON=./python", "demo"],
+            [require_program("make"), "PYTHON=./python", "demo"],
             cwd=tmp_path, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert ended.returncode != 0

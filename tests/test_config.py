@@ -72,6 +72,13 @@ def test_paths_are_relative_to_their_file(tmp_path: Path) -> None:
     assert load_settings(absolute).catalog_path == Path("/elsewhere/c.sqlite")
 
 
+def test_every_path_of_a_file_is_relative_to_it(tmp_path: Path) -> None:
+    paths = [name for name, value in Settings() if isinstance(value, Path)]
+    assert len(paths) >= 4
+    settings = load_settings(write(tmp_path, "".join(f'{name} = "here"\n' for name in paths)))
+    assert {getattr(settings, name) for name in paths} == {tmp_path / "here"}
+
+
 def test_without_a_file_the_shipped_collections_hold() -> None:
     assert load_settings().collections == resource_path("config/collections.toml")
 

@@ -23,8 +23,11 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_in_the_reference(name: str) -> None:
-    """By its name, in the table of settings."""
-    assert f"| `{name}` |" in REFERENCE
+    """By its name and its default, in the table of settings."""
+    shipped = (ROOT / "config" / "soda.toml").read_text(encoding="utf-8")
+    default = re.search(rf"^{name} = (.*)$", shipped, flags=re.MULTILINE)
+    assert default is not None
+    assert f"| `{name}` | `{default[1]}` |" in REFERENCE
 
 
 @pytest.mark.parametrize("name", sorted(CollectionConfig.model_fields))

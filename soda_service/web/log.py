@@ -36,7 +36,7 @@ class AccessLog:
 
     def __init__(self, settings: Settings) -> None:
         self.is_open = settings.log_requests and settings.log_level in {"debug", "info"}
-        self._write = self._write_json if settings.log_format == "json" else self._write_text
+        self._is_json = settings.log_format == "json"
         self._second = -1
         self._second_text = ""
 
@@ -52,34 +52,13 @@ class AccessLog:
         run_id: str | None,
     ) -> None:
         """Write the line; *target* is the path with its query, *size* that of the body."""
-        self._write(client, method, target, status, size, milliseconds, run_id)
-
-    def _write_text(
-        self,
-        client: str,
-        method: str,
-        target: str,
-        status: int,
-        size: int,
-        milliseconds: float,
-        run_id: str | None,
-    ) -> None:
-        run = "" if run_id is None else f" run {_one_line(run_id)}"
-        sys.stderr.write(
-            f"{self._now()} INFO soda_service.access [{request_id.get()}] {client} {method} "
-            f"{_one_line(target)} {status} {size} bytes {milliseconds:.2f} ms{run}\n"
-        )
-
-    def _write_json(
-        self,
-        client: str,
-        method: str,
-        target: str,
-        status: int,
-        size: int,
-        milliseconds: float,
-        run_id: str | None,
-    ) -> None:
+        if not self._is_json:
+            run = "" if run_id is None else f" run {_one_line(run_id)}"
+            sys.stderr.write(
+                f"{self._now()} INFO soda_service.access [{request_id.get()}] {client} {method} "
+                f"{_one_line(target)} {status} {size} bytes {milliseconds:.2f} ms{run}\n"
+            )
+            return
         facts: dict[str, object] = {
             "time": self._now(),
             "level": "info",

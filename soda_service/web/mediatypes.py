@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from soda_service.votable.delimited import Delimited
-from soda_service.votable.document import MEDIA_TYPE as VOTABLE
+from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Set as AbstractSet
@@ -14,21 +14,20 @@ if TYPE_CHECKING:
 
     from soda_service.discovery.sia2 import Form
 
-
-FITS: Final = {
+_FITS: Final = {
     "application/fits": "application/fits",
     "image/fits": "image/fits",
     "fits": "application/fits",
 }
 """Media types of cutouts by the names that they are asked for."""
 
-TEXT: Final = frozenset({"text/plain", "text", "txt"})
+_TEXT: Final = frozenset({"text/plain", "text", "txt"})
 """Names of what headers alone come as."""
 
-VOTABLES: Final = {"votable": VOTABLE, VOTABLE: VOTABLE, "text/xml": "text/xml"}
+_VOTABLES: Final = {"votable": VOTABLE, VOTABLE: VOTABLE, "text/xml": "text/xml"}
 """Media types of VOTables by the names that they are asked for."""
 
-CHARSETS: Final = frozenset({"us-ascii", "utf-8"})
+_CHARSETS: Final = frozenset({"us-ascii", "utf-8"})
 """Those that a document in pure ASCII is in."""
 
 _UNHONOURED: Final[Mapping[str, AbstractSet[str]]] = {
@@ -41,7 +40,7 @@ _UNHONOURED: Final[Mapping[str, AbstractSet[str]]] = {
 
 _CSV: Final = (Delimited.CSV, "text/csv;charset=utf-8;header=present")
 _TSV: Final = (Delimited.TSV, "text/tab-separated-values;charset=utf-8")
-TEXT_TABLES: Final[dict[str, tuple[Form, str]]] = {
+_TEXT_TABLES: Final[dict[str, tuple[Form, str]]] = {
     "csv": _CSV,
     "text/csv": _CSV,
     "tsv": _TSV,
@@ -50,8 +49,41 @@ TEXT_TABLES: Final[dict[str, tuple[Form, str]]] = {
 """Tables of text by the names that they are asked for: their form, and the media type sent."""
 
 
+def fits_type(text: str) -> str | None:
+    """The media type of a cutout for which *text* asks; None where it asks for anything else."""
+    return _FITS.get(_Asked.of(text).name)
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether *text* asks for what headers alone come as."""
+    return _Asked.of(text).name in _TEXT
+
+
+def is_text_table(text: str) -> bool:
+    """Whether *text* asks for a table as text, parameters that nobody can honour or not."""
+    return _Asked.of(text).name in _TEXT_TABLES
+
+
+def table_type(text: str) -> tuple[Form, str] | None:
+    """The form of the table for which *text* asks, and the media type to send it under."""
+    asked = _Asked.of(text)
+    text_table = _TEXT_TABLES.get(asked.name)
+    if text_table is not None and asked.says_only({"charset": {"utf-8"}, "header": {"present"}}):
+        return text_table
+    media_type = asked.votable({"serialization": {"tabledata", "binary2"}})
+    if media_type is None:
+        return None
+    serialization = asked.parameters.get("serialization") or "tabledata"
+    return Serialization(serialization.upper()), media_type
+
+
+def links_type(text: str) -> str | None:
+    """The media type of links for which *text* asks; DataLink 1.1 §3.3 has them in TABLEDATA."""
+    return _Asked.of(text).votable({"serialization": {"tabledata"}, "content": {"datalink"}})
+
+
 @dataclass(frozen=True, slots=True)
-class MediaType:
+class _Asked:
     """A media type that was asked for, or the short name of one; all in small letters."""
 
     name: str
@@ -78,7 +110,14 @@ class MediaType:
             for name, values in {**_UNHONOURED, **honoured}.items()
         )
 
-    def repeated(self) -> str:
+    def votable(self, honoured: Mapping[str, AbstractSet[str]]) -> str | None:
+        """The media type to send a VOTable under, if one with *honoured* parameters is meant."""
+        media_type = _VOTABLES.get(self.name)
+        if media_type is None or not self.says_only({"charset": _CHARSETS, **honoured}):
+            return None
+        return media_type + self._repeated()
+
+    def _repeated(self) -> str:
         """Its parameters as the answer says them again (DALI 1.1 §3.4.3)."""
         said = {
             "serialization": self.parameters.get("serialization", "").upper(),

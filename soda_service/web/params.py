@@ -51,7 +51,13 @@ from soda_service.geometry.shapes import Polygon
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 from soda_service.web.bodies import read_body, read_parts
 from soda_service.web.log import RUN_ID_KEY
-from soda_service.web.mediatypes import CHARSETS, FITS, TEXT, TEXT_TABLES, VOTABLES, MediaType
+from soda_service.web.mediatypes import (
+    fits_type,
+    is_plain_text,
+    is_text_table,
+    links_type,
+    table_type,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -190,7 +196,7 @@ class Params:
     def wants_text_table(self) -> bool:
         """Whether the answer was asked for as a table of text: its errors are text too."""
         values = self._values.get(_RESPONSEFORMAT, ())
-        return any(MediaType.of(_lenient_text(value)).name in TEXT_TABLES for value in values)
+        return any(is_text_table(_lenient_text(value)) for value in values)
 
     def cutout(self) -> CutoutParams:
         """What SODA 1.0 §3 makes of them, and the parameters of this service's own."""
@@ -360,10 +366,9 @@ class Params:
         for name in (_FORMAT, _RESPONSEFORMAT):
             text = self._one(name)
             if text is not None:
-                asked = MediaType.of(text).name
-                if form.header_only and asked in TEXT:
+                if form.header_only and is_plain_text(text):
                     continue
-                media_type = FITS.get(asked)
+                media_type = fits_type(text)
                 if media_type is None:
                     raise UsageError(
                         f"{name} is application/fits or image/fits, got {text[:100]!r}"
@@ -372,41 +377,27 @@ class Params:
 
     def _table_format(self) -> tuple[Form, str]:
         """The form of a table, and the media type to send it under."""
-        text = self._one(_RESPONSEFORMAT)
-        if text is None:
-            return Serialization.TABLEDATA, VOTABLE
-        asked = MediaType.of(text)
-        text_table = TEXT_TABLES.get(asked.name)
-        if text_table is not None and asked.says_only(
-            {"charset": {"utf-8"}, "header": {"present"}}
-        ):
-            return text_table
-        media_type = VOTABLES.get(asked.name)
-        if media_type is None or not asked.says_only(
-            {"charset": CHARSETS, "serialization": {"tabledata", "binary2"}}
-        ):
-            raise UsageError(
-                f"{_RESPONSEFORMAT} is votable, {VOTABLE} (with serialization=TABLEDATA or "
-                f"BINARY2), text/xml, csv or tsv, got {text[:100]!r}"
-            )
-        form = Serialization(asked.parameters.get("serialization", "tabledata").upper())
-        return form, media_type + asked.repeated()
+        asked = self._response_format(
+            table_type,
+            f"votable, {VOTABLE} (with serialization=TABLEDATA or BINARY2), text/xml, csv or tsv",
+        )
+        return asked or (Serialization.TABLEDATA, VOTABLE)
 
     def _links_format(self) -> str | None:
-        """The media type of links; DataLink 1.1 §3.3 has them in TABLEDATA."""
+        """The media type of links, where one was asked for."""
+        return self._response_format(links_type, f"votable, {VOTABLE} (as TABLEDATA) or text/xml")
+
+    def _response_format(
+        self, parse: Callable[[str], _Value | None], expected: str
+    ) -> _Value | None:
+        """What *parse* makes of RESPONSEFORMAT, if that is there; where it makes None, a refusal."""
         text = self._one(_RESPONSEFORMAT)
         if text is None:
             return None
-        asked = MediaType.of(text)
-        media_type = VOTABLES.get(asked.name)
-        if media_type is None or not asked.says_only(
-            {"charset": CHARSETS, "serialization": {"tabledata"}, "content": {"datalink"}}
-        ):
-            raise UsageError(
-                f"{_RESPONSEFORMAT} is votable, {VOTABLE} (as TABLEDATA) or text/xml, "
-                f"got {text[:100]!r}"
-            )
-        return media_type + asked.repeated()
+        found = parse(text)
+        if found is None:
+            raise UsageError(f"{_RESPONSEFORMAT} is {expected}, got {text[:100]!r}")
+        return found
 
     def _maxrec(self) -> int | None:
         """DALI 1.1 §3.4.4."""

@@ -87,11 +87,11 @@ def test_addresses() -> None:
 def test_availability() -> None:
     """Since when, in UTC, as pyvo reads it."""
     document = vosi.availability(is_available=True, up_since=STARTED)
-    assert_valid_vosi(document, "availability")
     seen = parse_availability(io.BytesIO(document))
     assert seen.available
     assert str(seen.upsince) == "2026-01-02T03:04:05Z"
     assert not seen.notes
+    assert_valid_vosi(document, "availability")
 
 
 def test_unavailability() -> None:
@@ -99,10 +99,10 @@ def test_unavailability() -> None:
     document = vosi.availability(
         is_available=False, up_since=STARTED, notes=["the catalog does not answer", HOSTILE]
     )
-    assert_valid_vosi(document, "availability")
     assert not parse_availability(io.BytesIO(document)).available
     notes = elements(parse_xml(document), "a:note")
     assert [note.text for note in notes] == ["the catalog does not answer", HOSTILE_AS_READ]
+    assert_valid_vosi(document, "availability")
 
 
 def test_examples(settings: Settings) -> None:

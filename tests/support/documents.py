@@ -34,7 +34,7 @@ _NAMESPACES = {
 }
 
 _SCHEMAS = Path(__file__).resolve().parents[3] / "shared" / "specs" / "xsd" / "voschemas.py"
-"""XSDs of VOSI and its relatives, where a checkout lies beside them; they are not ours to ship."""
+"""Loader of the XSDs of VOSI, where a folder with them lies beside the repository."""
 
 
 def parse_xml(document: bytes) -> Element:
@@ -134,10 +134,14 @@ def complaints_of_stilts(
 
 
 def assert_valid_vosi(document: bytes, schema: Literal["capabilities", "availability"]) -> None:
-    """Passes the XSD of VOSI 1.1 in both of its editions; skips where they are not at hand."""
+    """Passes the XSD of VOSI 1.1 in both of its editions.
+
+    They are not ours to ship: where they are not at hand the test is skipped. So let it be the
+    last that it does.
+    """
     schemas = _vosi_schemas()
     if schemas is None:
-        pytest.skip("shared/specs/xsd: the VOSI schemas are not beside this checkout")
+        pytest.skip("shared/specs/xsd: the schemas of VOSI are not beside the repository")
     for flavour in ("pkg", "ivoa"):
         schemas.schema(schema, flavour).assertValid(parse_xml(document))
 

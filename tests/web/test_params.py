@@ -369,6 +369,7 @@ class TestQueries:
                 Serialization.BINARY2,
                 f"{VOTABLE};serialization=BINARY2;charset=utf-8",
             ),
+            (f"{VOTABLE};serialization=;charset", Serialization.TABLEDATA, VOTABLE),
             ("csv", Delimited.CSV, "text/csv;charset=utf-8;header=present"),
             ("text/csv; header=present", Delimited.CSV, "text/csv;charset=utf-8;header=present"),
             ("TSV", Delimited.TSV, "text/tab-separated-values;charset=utf-8"),
@@ -449,6 +450,26 @@ def test_any_query_string_is_a_value_or_a_usage_error(query: bytes) -> None:
     for reading in (Params.cutout, Params.query, Params.links):
         with contextlib.suppress(UsageError):
             assert reading(Params(query)) is not None
+
+
+@given(
+    st.sampled_from(["votable", VOTABLE, "text/xml", "csv", "text/csv", "tsv", "fits", "text"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["serialization", "charset", "header", "content", "x", ""]),
+            st.sampled_from(
+                ["", "=", "=tabledata", "=BINARY2", '="utf-8"', "=present", "=datalink"]
+            ),
+        ),
+        max_size=3,
+    ),
+)
+def test_any_media_type_is_taken_or_refused(name: str, parameters: list[tuple[str, str]]) -> None:
+    """Its parameters may be many, empty, and of any other media type's."""
+    text = ";".join([name, *("".join(pair) for pair in parameters)])
+    for reading in (Params.cutout, Params.query, Params.links):
+        with contextlib.suppress(UsageError):
+            assert reading(Params(f"ID=x&RESPONSEFORMAT={quote(text)}".encode())) is not None
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=5))

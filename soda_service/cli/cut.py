@@ -1,0 +1,214 @@
+"""`soda-service cut`: one cutout without a server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soda_service.cli.options import Config, path_or_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from soda_service.config import Settings
+    from soda_service.cutout.cutter import CutoutPlan, Cutter
+    from soda_service.cutout.request import CutoutRequest
+    from soda_service.geometry.shapes import Shape
+
+_NAMING_A_CACHE = ("SODA_CONFIG", "SODA_CACHE_DIR")
+"""Variables by which a person has said where inflated copies of files shall be kept."""
+
+
+def cut(
+    source: Annotated[str, typer.Argument(metavar="FILE-OR-ID")],
+    *,
+    circle: Annotated[str | None, typer.Option(help='"RA DEC RADIUS", ICRS degrees.')] = None,
+    polygon: Annotated[str | None, typer.Option(help='"RA DEC RA DEC RA DEC ...".')] = None,
+    pos: Annotated[
+        str | None, typer.Option(help='"CIRCLE ...", "RANGE ra1 ra2 dec1 dec2" or "POLYGON ...".')
+    ] = None,
+    range_: Annotated[str | None, typer.Option("--range", help='"RA1 RA2 DEC1 DEC2".')] = None,
+    box: Annotated[
+        str | None, typer.Option(help='"RA DEC WIDTH [HEIGHT]", degrees, north up.')
+    ] = None,
+    moc: Annotated[
+        str | None, typer.Option(help='"9/1234 10/4940-4942": a coverage map as text.')
+    ] = None,
+    stamp: Annotated[
+        str | None, typer.Option(help='"RA DEC NX [NY]": so many pixels around a position.')
+    ] = None,
+    pixels: Annotated[
+        str | None, typer.Option(help=r'"\[x1:x2,y1:y2,*]": a section of the image, from 1.')
+    ] = None,
+    band: Annotated[str | None, typer.Option(help='"LOWER UPPER", metres of wavelength.')] = None,
+    time: Annotated[str | None, typer.Option(help='"LOWER UPPER", MJD, UTC.')] = None,
+    pol: Annotated[list[str] | None, typer.Option(help="Polarization state; repeatable.")] = None,
+    detail: Annotated[str | None, typer.Option(help="Named set of HDUs.")] = None,
+    hdu: Annotated[
+        list[str] | None,
+        typer.Option(help="HDU: EXTNAME, EXTNAME,EXTVER or a number from 0; repeatable."),
+    ] = None,
+    edge: Annotated[
+        str | None,
+        typer.Option(help="trim (default), pad or refuse what reaches out of the image."),
+    ] = None,
+    fill: Annotated[
+        list[str] | None,
+        typer.Option(help="A value, NaN or BLANK: pads and masks; repeatable."),
+    ] = None,
+    masked: Annotated[
+        bool, typer.Option("--mask", help="Fill pixels whose centres are outside of the shape.")
+    ] = False,
+    header_only: Annotated[
+        bool, typer.Option("--header-only", help="Headers as text, one card a line.")
+    ] = False,
+    checksums: Annotated[
+        bool,
+        typer.Option("--checksum", "--checksums", help="Compute CHECKSUM and DATASUM anew."),
+    ] = False,
+    proof: Annotated[
+        bool | None,
+        typer.Option("--proof/--no-proof", help="Compare coordinates with the parent's."),
+    ] = None,
+    compress: Annotated[
+        str, typer.Option(help="none, fz (images tile by tile) or gz (the file).")
+    ] = "none",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; - is standard output.")
+    ] = None,
+    config: Config = None,
+) -> None:
+    """Make one cutout without a server, by the same engine."""
+    from soda_service.config import load_settings
+    from soda_service.cutout.form import CutoutForm, Edge, parse_edge, parse_fill, parse_packing
+    from soda_service.cutout.request import CutoutRequest
+    from soda_service.cutout.selection import parse_hdu_name
+    from soda_service.errors import UsageError
+    from soda_service.geometry import dali
+    from soda_service.geometry.moc import parse_moc
+
+    spelt: list[tuple[Callable[[str], Shape], str | None]] = [
+        (dali.parse_circle, circle), (dali.parse_polygon, polygon), (dali.parse_pos, pos),
+        (dali.parse_range, range_), (dali.parse_box, box), (parse_moc, moc),
+    ]  # fmt: skip
+    shapes = [parse(text) for parse, text in spelt if text is not None]
+    if len(shapes) + (stamp is not None) + (pixels is not None) > 1:
+        raise UsageError(
+            "one of --circle, --polygon, --pos, --range, --box, --moc, --stamp and --pixels, "
+            "not several"
+        )
+    made = CutoutForm(
+        checksums=checksums,
+        edge=parse_edge(edge) if edge is not None else Edge.TRIM,
+        masked=masked,
+        header_only=header_only,
+        proof=proof,
+        packing=parse_packing(compress),
+    )
+    if fill:
+        made = replace(made, fill=tuple([parse_fill(text) for text in fill]))
+    settings = load_settings(config)
+    keeps_copies = config is not None or any(os.environ.get(name) for name in _NAMING_A_CACHE)
+    with _cutter_for(source, settings, keeps_copies=keeps_copies) as (cutter, identifier):
+        request = CutoutRequest(
+            identifier=identifier,
+            shape=shapes[0] if shapes else None,
+            band=dali.parse_interval(band) if band is not None else None,
+            time=dali.parse_interval(time) if time is not None else None,
+            pol=tuple(dict.fromkeys(dali.parse_pol(state) for state in pol or ())),
+            detail=detail,
+            stamp=dali.parse_stamp(stamp) if stamp is not None else None,
+            section=dali.parse_pixels(pixels) if pixels is not None else None,
+            hdus=tuple([parse_hdu_name(text) for text in hdu or ()]),
+            form=made,
+        )
+        _write_cutout(cutter, request, output)
+
+
+@contextmanager
+def _cutter_for(
+    source: str, settings: Settings, *, keeps_copies: bool
+) -> Iterator[tuple[Cutter, str]]:
+    """A cutter that knows *source*, and its identifier there.
+
+    Inflated copies of files are removed afterwards unless *keeps_copies*.
+    """
+    from soda_service.catalog.check import no_catalog
+    from soda_service.catalog.ingest import index_file
+    from soda_service.catalog.remotes import catalog_stores
+    from soda_service.catalog.resolver import FixedResolver, Resolver
+    from soda_service.catalog.store import CatalogStore
+    from soda_service.config import load_collections
+    from soda_service.cutout.cutter import Cutter
+    from soda_service.storage.remotesettings import block_cache, remote_limits
+    from soda_service.storage.stores import RemoteStores
+
+    with ExitStack() as stack:
+        if source[:6].lower() == "ivo://":
+            if not settings.catalog_path.exists():
+                typer.echo(f"soda-service: {no_catalog(settings)}", err=True)
+                raise typer.Exit(1)
+            store = stack.enter_context(closing(CatalogStore(settings)))
+            stores = stack.enter_context(catalog_stores(settings, store))
+            resolver: Resolver | FixedResolver = Resolver(store, settings, stores=stores)
+            identifier = source
+        else:
+            collections = load_collections(settings.collections)
+            stores = stack.enter_context(
+                RemoteStores((), limits=remote_limits(settings), cache=block_cache(settings))
+            )
+            path = path_or_url(source)
+            if isinstance(path, Path):
+                path = path.resolve()
+            dataset = index_file(path, settings, collections, stores)
+            resolver, identifier = FixedResolver(dataset), dataset.publisher_did
+        if not keeps_copies:
+            folder = stack.enter_context(TemporaryDirectory(prefix="soda-service-"))
+            settings = settings.model_copy(
+                update={"cache_dir": Path(folder), "spool_dir": Path(folder) / "spool"}
+            )
+        cutter = stack.enter_context(closing(Cutter(resolver, settings, stores)))
+        yield cutter, identifier
+
+
+def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -> None:
+    plan = cutter.plan(request)
+    if plan is None:
+        typer.echo("soda-service: no pixel of the file lies in what was asked for", err=True)
+        raise typer.Exit(1)
+    if output == Path("-"):
+        for chunk in cutter.cut(plan):
+            sys.stdout.buffer.write(chunk)
+        return
+    target = output or Path(plan.filename)
+    _write_whole(target, cutter, plan)
+    is_gzip, is_called_gzip = plan.media_type == "application/gzip", target.suffix == ".gz"
+    if is_gzip != is_called_gzip:
+        is_or_not = "compressed by gzip, which its name does not say" if is_gzip else (
+            "not compressed by gzip, as its name says; --compress gz does that"
+        )  # fmt: skip
+        typer.echo(f"soda-service: {target} is {is_or_not}", err=True)
+    typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
+
+
+def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan) -> None:
+    """Write beside *target* and move it into place: no half a file under a good name."""
+    partial = target.with_name(target.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            for chunk in cutter.cut(plan):
+                file.write(chunk)
+        partial.replace(target)
+    except OSError as error:
+        from soda_service.errors import UsageError
+
+        raise UsageError(f"cannot write {target}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)

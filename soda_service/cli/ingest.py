@@ -1,0 +1,104 @@
+"""`soda-service ingest`: files into the catalog."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from soda_service.cli.options import Config, path_or_url
+from soda_service.cli.progress import progress
+
+if TYPE_CHECKING:
+    from soda_service.catalog.ingest import IngestReport
+    from soda_service.config import Settings
+
+
+def ingest(
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Files and folders of FITS files, or URLs: s3://BUCKET/PREFIX."),
+    ],
+    *,
+    collection: Annotated[
+        str | None, typer.Option(help="Name of the collection that the files belong to.")
+    ] = None,
+    config: Config = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read headers; default: all cores.")
+    ] = None,
+    move: Annotated[
+        bool,
+        typer.Option(
+            "--move",
+            help="With --collection: take files out of another collection; identifiers change.",
+        ),
+    ] = False,
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty",
+            help="Remove the datasets of a collection's root that is empty or gone.",
+        ),
+    ] = False,
+) -> None:
+    """Read the headers of FITS files into the catalog; run it again after any change."""
+    from soda_service.catalog.ingest import IngestInterrupted, ingest as run_ingest
+    from soda_service.config import load_collections, load_settings
+
+    settings = load_settings(config)
+    collections = load_collections(settings.collections)
+    try:
+        with progress("Reading headers") as advance:
+            report = run_ingest(
+                [path_or_url(path) for path in paths],
+                settings,
+                collections,
+                collection=collection,
+                workers=workers,
+                move=move,
+                allow_empty=allow_empty,
+                progress=advance,
+                problem=tell_skipped,
+            )
+    except IngestInterrupted as stopped:
+        typer.echo(
+            f"stopped: {told(stopped.report)}. The catalog keeps these; run it again for the rest",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    make_rows_ready(settings)
+    typer.echo(told(report))
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def make_rows_ready(settings: Settings) -> None:
+    """Make the rows of searches ready that are not, a few milliseconds for a hundred."""
+    from soda_service.catalog.store import CatalogStore
+    from soda_service.discovery.readyrows import make_ready
+    from soda_service.web.urls import SiteUrls
+
+    with closing(CatalogStore(settings)) as store:
+        counts = make_ready(store, SiteUrls(""))
+        total = next(counts, 0)
+        if total == 0:
+            return
+        with progress("Making rows ready") as advance:
+            for count in counts:
+                total += count
+                advance(total, None, "")
+
+
+def tell_skipped(path: str, reason: str) -> None:
+    """One line for a file that is no dataset."""
+    typer.echo(f"skipped {path}: {reason}", err=True)
+
+
+def told(report: IngestReport) -> str:
+    """What was done, in one line."""
+    return (
+        f"{report.added} added, {report.changed} changed, {report.moved} moved, "
+        f"{report.unchanged} unchanged, {report.removed} removed, {report.failures} skipped"
+    )
