@@ -69,9 +69,12 @@ class Held:
 
 
 def measured() -> Starlette:
-    """The application that is served to everybody, with more paths, which are tried first."""
+    """The application that is served to everybody, with more paths.
+
+    They come after the busiest one, which so costs what it costs without them.
+    """
     app = application()
-    app.router.routes[:0] = [Route("/constant/{size:int}", Constant()), Route("/held", Held())]
+    app.router.routes[1:1] = [Route("/constant/{size:int}", Constant()), Route("/held", Held())]
     return app
 
 

@@ -112,6 +112,18 @@ class TestNamesAndValues:
         with pytest.raises(UsageError, match=r"11000 .* 10000"):
             Params("&".join(rims).encode()).query()
 
+    @given(st.text("%20+4gF", min_size=1, max_size=12))
+    def test_escapes_are_what_urllib_makes_of_them(self, raw: str) -> None:
+        """Blanks are decoded apart; whole, broken and nested escapes are what they always are."""
+        try:
+            ((_, expected),) = parse_qsl(f"ID={raw}", errors="strict")
+        except UnicodeDecodeError:
+            with pytest.raises(UsageError, match="ID is not UTF-8"):
+                Params(f"ID={raw}".encode()).links()
+            return
+        identifiers = Params(f"ID={raw}".encode()).links().identifiers
+        assert identifiers == (() if expected.isspace() else (expected,))
+
     def test_run_id_is_for_the_log(self) -> None:
         """At most 64 characters of it (DALI 1.1 §3.4.6)."""
         assert Params(b"RUNID=" + b"a" * 100).run_id == "a" * 64
