@@ -13,11 +13,10 @@ from starlette.routing import Route
 
 from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
-from soda_service.errors import SodaServiceError
 from soda_service.web import urls
 from soda_service.web.coverage import CoverageEndpoint
 from soda_service.web.datalink import LinksEndpoint
-from soda_service.web.errors import error_response
+from soda_service.web.errors import REFUSE_KEY, error_response, refuse
 from soda_service.web.files import FilesEndpoint
 from soda_service.web.log import AccessLog, configure_logging
 from soda_service.web.middleware import Cors, Failures, RequestLog
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
 
     from soda_service.config import Settings
 
@@ -71,32 +71,42 @@ def create_app(
     """
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services]]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services | ASGIApp]]:
         sys.setswitchinterval(_SWITCH_SECONDS)
         services = make_services(settings)
         warming = services.threads.submit(warm_up, services)
         try:
-            yield {"services": services}
+            yield {"services": services, REFUSE_KEY: _within(middleware, refuse)}
         finally:
             warming.cancel()
             services.close()
 
+    middleware = [
+        Middleware(
+            RequestLog,
+            proxies=urls.Proxies(settings.proxy_networks),
+            log=AccessLog(settings),
+        ),
+        Middleware(Cors, origins=settings.cors_origins),
+        Middleware(Failures),
+    ]
     app = Starlette(
         routes=[*_routes(), *routes],
-        middleware=[
-            Middleware(
-                RequestLog,
-                proxies=urls.Proxies(settings.proxy_networks),
-                log=AccessLog(settings),
-            ),
-            Middleware(Cors, origins=settings.cors_origins),
-            Middleware(Failures),
-        ],
-        exception_handlers={HTTPException: _answer_error, SodaServiceError: _answer_error},
+        middleware=middleware,
+        # All else is answered by `Failures`: Starlette would make a second error of one that
+        # comes when the answer has begun.
+        exception_handlers={HTTPException: _answer_error},
         lifespan=lifespan,
     )
     # A redirect from `…/` would name the host that the request claims; such a path is unknown.
     app.router.redirect_slashes = False
+    return app
+
+
+def _within(middleware: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
+    """*app* within *middleware*, the outermost first, as Starlette puts it around the router."""
+    for kind, args, kwargs in reversed(middleware):
+        app = kind(app, *args, **kwargs)
     return app
 
 

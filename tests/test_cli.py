@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -12,21 +13,28 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from astropy.io import fits
 from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
 
+from soda_service.cli.cut import _move_where_nothing_is
 from soda_service.cli.progress import progress
 from soda_service.config import Settings, resource_path
+from soda_service.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from support.command import Served
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +42,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"SODA_{name.upper()}", raising=False)
     monkeypatch.delenv("SODA_CONFIG", raising=False)
+
+
+@pytest.fixture(name="interruptible")
+def _interruptible() -> Iterator[None]:
+    """A suite in the background of a shell is deaf to SIGINT, and so would be what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _assert_one_line(ended: subprocess.CompletedProcess[str], code: int, said: str) -> None:
@@ -46,6 +62,13 @@ def _assert_one_line(ended: subprocess.CompletedProcess[str], code: int, said: s
 def _settings_file(path: Path, **values: str) -> Path:
     path.write_text("".join(f'{name} = "{value}"\n' for name, value in values.items()))
     return path
+
+
+def _availability(service: Served) -> str:
+    return httpx2.get(f"{service.base}availability", trust_env=False).text
+
+
+_SAYS_LITTLE = {"SODA_LOG_LEVEL": "error"}
 
 
 class TestServe:
@@ -71,12 +94,62 @@ class TestServe:
     def test_a_port_in_use(self, tmp_path: Path, workers: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
-            ended = run_command("serve", "--port", port, "--workers", workers, folder=tmp_path)
+            ended = run_command(
+                "serve", "--port", port, "--workers", workers,
+                folder=tmp_path, environment=_SAYS_LITTLE,
+            )  # fmt: skip
         _assert_one_line(ended, 1, f"port {port}: Address already in use")
 
     def test_a_host_that_is_none(self, tmp_path: Path) -> None:
-        ended = run_command("serve", "--host", "no such host", "--port", "0", folder=tmp_path)
+        ended = run_command(
+            "serve", "--host", "no such host", "--port", "0",
+            folder=tmp_path, environment=_SAYS_LITTLE,
+        )  # fmt: skip
         _assert_one_line(ended, 1, "no such host")
+
+    @pytest.mark.parametrize("spelt", ["environment", "file"])
+    def test_a_catalog_that_is_named_in_a_folder_that_is_not_there(
+        self, tmp_path: Path, spelt: str
+    ) -> None:
+        """`serve` makes neither; `ingest`, which is how catalogs come to be, makes both."""
+        catalog = f"sqlite:///{tmp_path}/unmounted/catalog.sqlite"
+        options: tuple[str, ...] = ()
+        environment = {}
+        if spelt == "file":
+            (tmp_path / "collections.toml").write_text("")
+            named = _settings_file(
+                tmp_path / "soda.toml", catalog="sqlite:///unmounted/catalog.sqlite"
+            )
+            options = ("--config", str(named))
+        else:
+            environment = {"SODA_CATALOG": catalog}
+        ended = run_command(
+            "serve", "--port", "0", *options, folder=tmp_path, environment=environment
+        )
+        _assert_one_line(ended, 2, f"no folder {tmp_path}/unmounted for the catalog {catalog}")
+        assert not (tmp_path / "unmounted").exists()
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+        ended = run_command("ingest", "data", *options, folder=tmp_path, environment=environment)
+        assert ended.returncode == 0, ended.stderr
+        with served("serve", *options, folder=tmp_path, environment=environment) as service:
+            assert "1 datasets can be found" in _availability(service)
+        assert not [line for line in service.log if " WARNING " in line]
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_empty_catalog_is_told_once(self, tmp_path: Path, workers: str) -> None:
+        """By the log and by availability; what is ingested meanwhile can be found."""
+        with served("serve", "--workers", workers, folder=tmp_path) as service:
+            said = _availability(service)
+            assert ":available>true<" in said
+            assert "The catalog is empty" in said
+            (tmp_path / "data").mkdir()
+            (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+            assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+            assert "1 datasets can be found" in _availability(service)
+        (line,) = [line for line in service.log if " WARNING " in line]
+        assert "the catalog soda-data/catalog.sqlite is empty" in line
+        assert "soda-service ingest" in line
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -99,8 +172,6 @@ class TestServe:
             "serve", "--workers", workers, "--config", str(named),
             folder=tmp_path, environment={"SODA_CONFIG": str(other)},
         ) as service:  # fmt: skip
-            import httpx2
-
             page = httpx2.get(service.base, trust_env=False).text
             capabilities = httpx2.get(f"{service.base}soda/capabilities", trust_env=False).text
         assert "Named" in page
@@ -133,6 +204,7 @@ class TestIngest:
         assert (ended.returncode, ended.stderr.count("skipped")) == (0, 0)
         assert "1 removed" in ended.stdout
 
+    @pytest.mark.usefixtures("interruptible")
     def test_ctrl_c_says_what_is_kept(self, tmp_path: Path) -> None:
         """The signal goes to the whole group of processes, as a terminal sends it."""
         (tmp_path / "data").mkdir()
@@ -190,6 +262,13 @@ def _datasets(folder: Path, *, at_least: int) -> int:
     return found
 
 
+_SMALL = ("--circle", "150.1 2.2 0.001")
+
+
+def _no_links(*_: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
 class TestCut:
     """A cutout without a server."""
 
@@ -211,6 +290,93 @@ class TestCut:
         assert [one.name for one in folder.rglob("*")] == ["out.fits"]
         assert list(temporary.iterdir()) == []
         assert [one.name for one in images.iterdir()] == [path.name]
+
+    @pytest.mark.parametrize("kind", ["itself", "symbolic", "hard", "from a link", "by ID"])
+    def test_the_file_that_is_cut_is_not_written_over(self, tmp_path: Path, kind: str) -> None:
+        """Under whichever name it goes."""
+        image, link = tmp_path / "image.fits", tmp_path / "link.fits"
+        content = FAMILIES["tan"]()
+        image.write_bytes(content)
+        if kind == "hard":
+            link.hardlink_to(image)
+        else:
+            link.symlink_to(image)
+        source, output = {
+            "itself": ("image.fits", "./image.fits"),
+            "from a link": ("link.fits", "image.fits"),
+            "by ID": ("ivo://demo.invalid/files?image.fits", "image.fits"),
+        }.get(kind, ("image.fits", "link.fits"))
+        if kind == "by ID":
+            assert run_command(
+                "ingest", "image.fits", "--collection", "files", folder=tmp_path
+            ).stdout.startswith("1 added")
+        before = sorted(one.name for one in tmp_path.iterdir())
+        ended = run_command("cut", source, *_SMALL, "-o", output, folder=tmp_path)
+        _assert_one_line(ended, 2, "is the file that is cut; give another name with -o")
+        assert image.read_bytes() == content
+        assert sorted(one.name for one in tmp_path.iterdir()) == before
+
+    def test_the_default_name_replaces_nothing(self, tmp_path: Path) -> None:
+        """-o does: then a person has named it."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        there = {one.name for one in tmp_path.iterdir()}
+        assert run_command("cut", "image.fits", *_SMALL, folder=tmp_path).returncode == 0
+        (made,) = {one.name for one in tmp_path.iterdir()} - there
+        cutout = (tmp_path / made).read_bytes()
+        (tmp_path / made).write_text("mine")
+        ended = run_command("cut", "image.fits", *_SMALL, folder=tmp_path)
+        _assert_one_line(ended, 2, f"{made} is already there; say -o {made} to replace it")
+        assert (tmp_path / made).read_text() == "mine"
+        ended = run_command("cut", "image.fits", *_SMALL, "-o", made, folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        assert (tmp_path / made).read_bytes() == cutout
+        # A name that leads nowhere is one all the same.
+        (tmp_path / made).unlink()
+        (tmp_path / made).symlink_to("nowhere")
+        ended = run_command("cut", "image.fits", *_SMALL, folder=tmp_path)
+        _assert_one_line(ended, 2, "is already there")
+
+    def test_a_name_that_is_taken_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With hard links, and on a file system that has none."""
+        partial, target = tmp_path / "partial", tmp_path / "target"
+        partial.write_text("new")
+        target.write_text("mine")
+        for has_links in (True, False):
+            if not has_links:
+                monkeypatch.setattr(Path, "hardlink_to", _no_links)
+            with pytest.raises(UsageError, match="already there"):
+                _move_where_nothing_is(partial, target)
+            assert target.read_text() == "mine"
+        target.unlink()
+        _move_where_nothing_is(partial, target)
+        assert target.read_text() == "new"
+
+    def test_other_files_stay(self, tmp_path: Path) -> None:
+        """Whatever they are called, and whether or not the cutout can be written."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        (tmp_path / "out.fits.part").write_text("mine")
+        (tmp_path / "folder").mkdir()
+        ended = run_command("cut", "image.fits", *_SMALL, "-o", "out.fits", folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+        ended = run_command("cut", "image.fits", *_SMALL, "-o", "folder", folder=tmp_path)
+        _assert_one_line(ended, 2, "cannot write folder: Is a directory")
+        assert (tmp_path / "out.fits.part").read_text() == "mine"
+        assert {one.name for one in tmp_path.iterdir()} == {
+            "image.fits", "out.fits", "out.fits.part", "folder"
+        }  # fmt: skip
+
+    def test_a_device_is_written_to_and_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(pipe.read_bytes)
+            ended = run_command("cut", "image.fits", *_SMALL, "-o", "pipe", folder=tmp_path)
+            assert ended.returncode == 0, ended.stderr
+            assert len(read.result(30)) % 2880 == 0
+        assert pipe.is_fifo()
 
     @pytest.mark.parametrize(
         ("packing", "output", "warned"),

@@ -176,6 +176,6 @@ def _sky_problems(dataset: Dataset, source: HeaderSource) -> Iterator[str]:
         except WcsError as error:
             yield f"HDU {hdu.layout.index} cannot be cut by sky position: {error}"
             continue
-        placed = placed or (hdu.role == SCIENCE and wcs.celestial is not None)
+        placed = placed or (hdu.role == SCIENCE and bool(wcs.sky_grids))
     if not placed:
         yield "no science image of it has celestial coordinates"

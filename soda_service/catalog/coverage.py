@@ -55,7 +55,7 @@ class Coverage:
 
 def cover(images: Sequence[ScienceImage]) -> Coverage:
     """What *images* cover together."""
-    grids = [grid for image in images if image.wcs and (grid := image.wcs.celestial)]
+    grids = [grid for image in images if image.wcs for grid in image.wcs.sky_grids]
     extents = zip(grids, extents_of(grids), strict=True)
     placed = [(grid, extent) for grid, extent in extents if extent is not None]
     columns: dict[str, str | int | float | None] = {}
@@ -197,8 +197,11 @@ def _polarization_columns(images: Sequence[ScienceImage]) -> dict[str, str | int
 
 
 def _is_cube(image: ScienceImage) -> bool:
-    """Whether an axis beyond the two on the sky has more than one pixel."""
-    grid = image.wcs.celestial if image.wcs else None
-    sky = grid.axes if grid else (0, 1)
+    """Whether an axis beyond those on the sky has more than one pixel."""
+    sky: tuple[int, ...] = (0, 1)
+    if image.wcs and image.wcs.faces:
+        sky = image.wcs.faces.axes
+    elif image.wcs and image.wcs.celestial:
+        sky = image.wcs.celestial.axes
     others = [length for axis, length in enumerate(image.naxis) if axis not in sky]
     return any(length > 1 for length in others)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, Connection, create_engine, event, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from soda_service.catalog.schema import APPLICATION_ID, HEAD
+from soda_service.catalog.upgrade import Upgrade
 from soda_service.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-_BUSY_MILLISECONDS: Final = 60_000
-"""How long a writer waits for another; ingest commits several times a second."""
+PATIENCE: Final = 60.0
+"""Seconds that a writer waits for another; ingest commits several times a second."""
 
 _POOLED_CONNECTIONS: Final = 16
 _WRITING: Final = "soda_writing"
+"""Of a transaction that may write: its patience."""
+
+_logger = logging.getLogger(__name__)
 
 
 class Database:
@@ -45,7 +49,6 @@ class Database:
         self.path = path
         _make_folder(path)
         self._engine = _engine(path)
-        self._writing_engine = self._engine.execution_options(**{_WRITING: True})
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
         try:
@@ -63,9 +66,12 @@ class Database:
         """A transaction that sees one state of the catalog and holds nobody up."""
         return self._engine.begin()
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that may write; one at a time for all processes."""
-        return self._writing_engine.begin()
+    def writing(self, *, patience: float = PATIENCE) -> AbstractContextManager[Connection]:
+        """A transaction that may write; one at a time for all processes.
+
+        Raises OperationalError where another one lasts longer than *patience*, in seconds.
+        """
+        return self._engine.execution_options(**{_WRITING: patience}).begin()
 
     def data_version(self) -> int:
         """A number that differs from the last call's when the catalog changed in between.
@@ -94,8 +100,17 @@ class Database:
             if _is_current(connection, self.path):
                 return
         _use_wal(self.path)
-        with self.writing() as connection:
-            _migrate(connection, self.path)
+        while True:
+            try:
+                with self.writing() as connection:
+                    _migrate(connection, self.path)
+            except OperationalError as error:
+                if "locked" not in str(error.orig):
+                    raise
+                # It may be bringing the catalog up to date, which takes as long as it takes.
+                _logger.warning("another process writes to the catalog %s; waiting", self.path)
+            else:
+                return
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -119,7 +134,7 @@ def _engine(path: Path) -> Engine:
         URL.create("sqlite", database=str(path.absolute())),
         pool_size=_POOLED_CONNECTIONS,
         max_overflow=-1,  # each thread that streams an answer holds a connection meanwhile
-        connect_args={"check_same_thread": False, "timeout": _BUSY_MILLISECONDS / 1000},
+        connect_args={"check_same_thread": False, "timeout": PATIENCE},
     )
 
     @event.listens_for(engine, "connect")
@@ -133,15 +148,19 @@ def _engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(_WRITING, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        patience = connection.get_execution_options().get(_WRITING)
+        if patience is None:
+            connection.exec_driver_sql("BEGIN")
+            return
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 
 
 def _use_wal(path: Path) -> None:
     """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them."""
-    end = time.monotonic() + _BUSY_MILLISECONDS / 1000
+    end = time.monotonic() + PATIENCE
     while True:
         connection = sqlite3.connect(path, isolation_level=None)
         try:
@@ -191,7 +210,8 @@ def _migrate(connection: Connection, path: Path) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        with Upgrade(driver_of(connection), path) as config.attributes["upgrade"]:
+            command.upgrade(config, "head")
     except CommandError:
         raise ConfigurationError(
             f"the catalog {path} was made by another version of the service; ingest into a new one"

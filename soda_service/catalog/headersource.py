@@ -10,16 +10,16 @@ up to the last of them, and its size is what its end claims until that is put to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import CorruptFileError, UnknownDatasetError
+from soda_service.storage.closing import Closable
 from soda_service.storage.inflate import inflated_pieces, is_compressed, largest_inflated
 from soda_service.storage.remote import HeaderWindow, RemoteSource
 from soda_service.storage.source import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from soda_service.storage.local import LocalSource
     from soda_service.storage.source import FileVersion
@@ -43,7 +43,7 @@ _GULP: Final = 64 * 1024
 """Bytes of an object that one request asks for: headers are seldom longer."""
 
 
-class HeaderSource:
+class HeaderSource(Closable):
     """An open file to be read forwards, mostly; one thread only."""
 
     def __init__(
@@ -106,17 +106,6 @@ class HeaderSource:
     def close(self) -> None:
         """Let go of the file."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _inflate(self, magic: bytes) -> None:
         window = self._window

@@ -17,11 +17,13 @@ from soda_service.catalog.headersource import HeaderSource
 from soda_service.catalog.rows import details_of, plane_rules
 from soda_service.errors import CorruptFileError
 from soda_service.fits.header import image_header
+from soda_service.fits.inherited import with_inherited
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import MOST_TABLE_BYTES, ImageWcs, WcsError, needed_tables
+from soda_service.storage.objectstore import ObjectChangedError
+from soda_service.storage.remoteplace import place_of
 from soda_service.storage.remotesettings import remote_limits, remote_root
 from soda_service.storage.source import is_remote
-from soda_service.storage.stores import ObjectChangedError, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from soda_service.config import CollectionConfig, Settings
     from soda_service.fits.cards import Header
     from soda_service.fits.layout import HduLayout
+    from soda_service.storage.remoteplace import RemoteLimits, RemoteRoot
     from soda_service.storage.source import FileVersion
-    from soda_service.storage.stores import RemoteLimits, RemoteRoot, RemoteStores
+    from soda_service.storage.stores import RemoteStores
 
-INDEX_VERSION: Final = 1
+INDEX_VERSION: Final = 2
 """Raised when the same file would be understood otherwise than before: all are read again."""
 
 SCIENCE: Final = "science"
@@ -223,13 +226,15 @@ def _science_images(
         except WcsError as error:
             _logger.info("%s: HDU %d: no coordinates: %s", path, hdu.layout.index, error)
         images.append(ScienceImage(hdu.layout.naxis, wcs))
-    placed = [image for image in images if image.wcs and image.wcs.celestial]
+    placed = [image for image in images if image.wcs and image.wcs.sky_grids]
     return placed or images
 
 
 def hdu_wcs(hdu: DatasetHdu, hdus: Sequence[DatasetHdu], source: HeaderSource) -> ImageWcs:
     """The coordinates of an image, given the HDUs of its file; raises WcsError."""
     header = image_header(hdu.layout.header)
+    if hdu.layout.index:
+        header = with_inherited(header, hdus[0].layout.header)
     tables = _tables(needed_tables(header), hdus, source)
     return ImageWcs.of(header, hdu.layout.naxis, tables=tables)
 

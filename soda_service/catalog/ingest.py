@@ -28,9 +28,10 @@ from soda_service.catalog.walk import Places, Walk, folder_of, includes, is_belo
 from soda_service.catalog.worker import IndexFailure
 from soda_service.catalog.writing import Refused, Written
 from soda_service.errors import SourceUnavailableError, UsageError
+from soda_service.storage.remoteplace import place_of
 from soda_service.storage.remotesettings import remote_limits
 from soda_service.storage.source import is_remote
-from soda_service.storage.stores import RemoteStores, place_of
+from soda_service.storage.stores import RemoteStores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -210,7 +211,7 @@ class _Ingest:
         self._progress = progress
         self._problem = problem
         self._scan = store.begin_scan()
-        self._saved: set[str] = set()
+        self._saved: set[tuple[str, str | None]] = set()
         self._empty_roots: list[str] = []
         """Roots that the catalog has datasets of and of which no file has been found so far."""
         self._guarded: list[str] = []
@@ -426,14 +427,17 @@ class _Ingest:
             yield from tasks
 
     def _save_collection(self, place: Place) -> None:
-        """Let the catalog know the collection and its root, of which a file is or will be in it.
+        """Let the catalog know the collection and its root, of which a file is in it.
 
-        Not for a file that turns out to be none: its folder would be a root for ever after.
+        Not of a file that turns out to be none: its folder would be a root for ever after.
         """
-        key = f"{place.collection}/{place.root}"
+        self._save(place, place.root)
+
+    def _save(self, place: Place, root: str | None) -> None:
+        key = (place.collection, root)
         if key not in self._saved:
-            self._saved.add(key)
-            self._store.save_collection(place.collection, place.root, place.config)
+            self._saved |= {key, (place.collection, None)}
+            self._store.save_collection(place.collection, root, place.config)
 
     def _take(self, task: IndexTask, indexed: DatasetRows | IndexFailure) -> None:
         if not isinstance(indexed, IndexFailure):
@@ -459,7 +463,7 @@ class _Ingest:
             return
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for task, _ in batch:
-            self._save_collection(task.place)
+            self._save(task.place, None)
         outcomes = self._store.write(
             [rows for _, rows in batch],
             self._scan,
@@ -473,6 +477,8 @@ class _Ingest:
             else:
                 done += 1
                 self._report(task, rows, outcome)
+            if not isinstance(outcome, Refused):
+                self._save_collection(task.place)
         self._advance(done, batch[-1][0].path)
 
     def _look_at_object(self, url: str) -> FileVersion | None:

@@ -22,8 +22,8 @@ from soda_service.catalog.rows import dataset_of
 from soda_service.catalog.walk import is_below
 from soda_service.catalog.worker import IndexFailure
 from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
+from soda_service.storage.remoteplace import place_of
 from soda_service.storage.source import is_remote
-from soda_service.storage.stores import place_of
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 60.0
 """How long a file may take while a client waits; `ingest` has more patience."""
+
+_PATIENCE: Final = 2.0
+"""Seconds that a client waits for another writer: it need not be stored to be answered."""
 
 IDLE_SECONDS: Final = 30.0
 """How long a process is kept that has nothing to do: it takes a hundred megabytes."""
@@ -82,7 +85,7 @@ class Reindexer:
             kind = CorruptFileError if rows.lasting else SourceUnavailableError
             raise kind(rows.reason, path=dataset.url)
         try:
-            self._store.write([rows])
+            self._store.write([rows], patience=_PATIENCE)
         except OperationalError as error:
             _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
         return dataset_of(rows.dataset, rows.hdus, place.config)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
-    from soda_service.storage.stores import RemoteRoot
+    from soda_service.storage.remoteplace import RemoteRoot
 
 
 def catalog_roots(store: CatalogStore) -> Iterator[RemoteRoot]:

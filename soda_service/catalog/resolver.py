@@ -20,6 +20,7 @@ from soda_service.errors import (
     SourceUnavailableError,
     UnknownDatasetError,
 )
+from soda_service.storage.networkfile import is_on_network
 from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
@@ -65,6 +66,19 @@ class _Entry:
     stored: StoredDataset
     catalog_version: int
     """That of the catalog when the entry was last compared with it."""
+    may_be_peeked: bool
+    """Whether its file may be looked at on an event loop."""
+    peeked_version: int = -1
+    """The same as `catalog_version` where that is so, else of no catalog."""
+
+    def __post_init__(self) -> None:
+        self.compared_with(self.catalog_version)
+
+    def compared_with(self, version: int) -> None:
+        """Remember that the entry is that of *version* of the catalog."""
+        self.catalog_version = version
+        if self.may_be_peeked:
+            self.peeked_version = version
 
     @property
     def memory(self) -> int:
@@ -187,7 +201,10 @@ class Resolver:
         return False
 
     def peek(self, identifier: str) -> Dataset | None:
-        """The same where that needs no more than one look at the file's entry; else None."""
+        """The same where that needs no more than one look at the file's entry; else None.
+
+        For an event loop: the entry of a file on a network file system is not looked at.
+        """
         folded = fold(identifier)
         with self._lock:
             entry = self._entries.get(folded)
@@ -195,7 +212,7 @@ class Resolver:
                 self._entries.move_to_end(folded)
         if (
             entry is None
-            or entry.catalog_version != self._catalog_version
+            or entry.peeked_version != self._catalog_version
             or time.monotonic() - self._looked_at > _CATALOG_SECONDS
         ):
             return None
@@ -229,7 +246,7 @@ class Resolver:
             return True
         if self._store.revision_of(folded) != entry.stored.revision:
             return False
-        entry.catalog_version = version
+        entry.compared_with(version)
         return True
 
     def _load(self, identifier: str, folded: str) -> _Entry:
@@ -238,7 +255,9 @@ class Resolver:
         if stored is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier)
-        return self._keep(folded, _Entry(stored, version))
+        # What another machine answers for may hold up whoever asks.
+        may_be_peeked = not is_on_network(stored.dataset.url)
+        return self._keep(folded, _Entry(stored, version, may_be_peeked))
 
     def _keep(self, folded: str, entry: _Entry) -> _Entry:
         with self._lock:
@@ -288,7 +307,8 @@ class Resolver:
             if fresh.stored.dataset.version != dataset.version:
                 # A catalog that may only be read keeps the old row; this process need not.
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
-                fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
+                entry = _Entry(stored, fresh.catalog_version, fresh.may_be_peeked)
+                fresh = self._keep(folded, entry)
             return fresh.stored.dataset
 
     def _version_of(self, folded: str, dataset: Dataset) -> FileVersion | None:

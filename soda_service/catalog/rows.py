@@ -63,6 +63,14 @@ class DatasetRows:
         return str(self.dataset["path"])
 
     @property
+    def version(self) -> FileVersion:
+        """Of that file."""
+        size, modified_ns = self.dataset["size"], self.dataset["modified_ns"]
+        assert isinstance(size, int)
+        assert isinstance(modified_ns, int)
+        return FileVersion(size, modified_ns, str(self.dataset["tag"]))
+
+    @property
     def header_bytes(self) -> int:
         """Of its headers, compressed: by far the most of it."""
         return sum(len(cards) for hdu in self.hdus if isinstance(cards := hdu["cards"], bytes))

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from sqlalchemy import and_, func, not_, or_, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import Database, driver_of
+from soda_service.catalog.database import PATIENCE, Database, driver_of
 from soda_service.catalog.dataset import Relation, Relations
 from soda_service.catalog.query import fold
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
 from soda_service.catalog.search import GULP, Columns, search
-from soda_service.catalog.writing import DatasetWriter
+from soda_service.catalog.writing import DatasetWriter, NotLookedAtError, holders, look_at
 from soda_service.config import CollectionConfig
 from soda_service.storage.source import FileVersion
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from soda_service.catalog.dataset import Dataset, ObsCore
     from soda_service.catalog.query import CatalogQuery
     from soda_service.catalog.rows import Cell, DatasetRows, Fact
-    from soda_service.catalog.writing import LookAtObject, Outcome
+    from soda_service.catalog.writing import Found, LookAtObject, Outcome
     from soda_service.config import LinkRule, Settings
 
 _RELATED_LIMIT: Final = 1_000
@@ -349,8 +349,11 @@ class CatalogStore:
 
     # Writing; ingest and the resolver alone do.
 
-    def save_collection(self, name: str, root: str, config: CollectionConfig) -> None:
-        """Add a collection, or bring what is stored of it up to date; its roots add up."""
+    def save_collection(self, name: str, root: str | None, config: CollectionConfig) -> None:
+        """Add a collection, or bring what is stored of it up to date.
+
+        Its roots add up; None is none.
+        """
         table = schema.collection
         values = {
             "title": config.title,
@@ -362,7 +365,7 @@ class CatalogStore:
                 select(table).where(table.c.name_folded == fold(name))
             ).one_or_none()
             roots = json.loads(known.roots) if known else []
-            if root not in roots and len(roots) < _ROOTS_LIMIT:
+            if root is not None and root not in roots and len(roots) < _ROOTS_LIMIT:
                 roots.append(root)
             values["roots"] = json.dumps(roots)
             if known is None:
@@ -418,6 +421,7 @@ class CatalogStore:
         *,
         overtaking: bool = False,
         look: LookAtObject | None = None,
+        patience: float = PATIENCE,
     ) -> list[Outcome]:
         """Add or replace *datasets* in one transaction; what became of each, in their order.
 
@@ -425,13 +429,22 @@ class CatalogStore:
         last saw its file. A dataset whose file moved keeps its row. One whose identifier the
         row of another file has is refused; but with *overtaking* it is given that row where
         the other file has changed since and *scan* has not found the dataset in it again.
-        *look* tells what an object in a store is now; without it, it is what it was.
+        *look* tells what an object in a store is now; without it, it is what it was. Raises
+        OperationalError where another writer takes longer than *patience*, in seconds.
         """
         if not datasets:
             return []
-        with self._database.writing() as connection:
-            writer = DatasetWriter(connection, scan, overtaking=overtaking, look=look)
-            return [writer.write(one) for one in datasets]
+        with self._database.reading() as connection:
+            paths = holders(connection, datasets)
+        found: dict[str, Found] = {}
+        while True:
+            found |= {path: look_at(path, look) for path in paths}
+            try:
+                with self._database.writing(patience=patience) as connection:
+                    writer = DatasetWriter(connection, scan, overtaking=overtaking, found=found)
+                    return [writer.write(one) for one in datasets]
+            except NotLookedAtError as error:  # the catalog has changed meanwhile
+                paths = [error.path]
 
     def write_ready(
         self,

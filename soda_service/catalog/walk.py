@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Final
 from soda_service.catalog.indexer import place_in
 from soda_service.catalog.query import fold
 from soda_service.errors import SourceUnavailableError, UsageError
+from soda_service.storage.remoteplace import place_of
 from soda_service.storage.source import FileVersion, is_remote
-from soda_service.storage.stores import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

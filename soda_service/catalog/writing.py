@@ -16,6 +16,8 @@ from soda_service.errors import SourceUnavailableError
 from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy import Connection
 
     from soda_service.catalog.rows import Cell, DatasetRows
@@ -51,17 +53,30 @@ LookAtObject = Callable[[str], FileVersion | None]
 """The version of the object at a URL, None where there is none; raises SourceUnavailableError."""
 
 
-class _Holder(Enum):
-    """What has become of the file of a row."""
+class _Look(Enum):
+    """What else a look at a file may tell."""
 
-    THERE = "there"
-    """As the row says, as far as can be told."""
-    CHANGED = "changed"
-    GONE = "gone"
+    UNKNOWN = "unknown"
+    """Nothing."""
+
+
+Found = FileVersion | _Look | None
+"""What is at a path now."""
+
+
+class NotLookedAtError(Exception):
+    """Whether a dataset is written depends on a file that has not been looked at."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
 
 
 class DatasetWriter:
-    """Writes datasets within one transaction."""
+    """Writes datasets within one transaction, in which no file and no store is looked at.
+
+    That may take long, and other writers wait meanwhile.
+    """
 
     def __init__(
         self,
@@ -69,10 +84,11 @@ class DatasetWriter:
         scan: int | None,
         *,
         overtaking: bool,
-        look: LookAtObject | None,
+        found: Mapping[str, Found],
     ) -> None:
+        """*found* are the files of other rows with the identifiers of what will be written."""
         self._connection = connection
-        self._look = look
+        self._found = dict(found)
         self._scan = scan
         self._overtaking = overtaking
         self._collections: dict[str, int] = {}
@@ -84,7 +100,10 @@ class DatasetWriter:
         ).scalar_one()
 
     def write(self, new: DatasetRows) -> Outcome:
-        """Put *new* in the place of what its path or its identifier had before."""
+        """Put *new* in the place of what its path or its identifier had before.
+
+        Raises NotLookedAtError; then the transaction has to begin anew.
+        """
         table = schema.dataset
         standing = self._connection.execute(
             select(
@@ -105,14 +124,19 @@ class DatasetWriter:
         same_path = next((row for row in standing if row.path == new.path), None)
         same_did = next((row for row in standing if row is not same_path), None)
         if same_did is not None:
+            if same_did.path not in self._found:
+                raise NotLookedAtError(same_did.path)
+            found = self._found[same_did.path]
             version = FileVersion(same_did.size, same_did.modified_ns, same_did.tag)
-            holder = _holder(same_did.path, version, self._look)
+            is_there = found is _Look.UNKNOWN or (
+                isinstance(found, FileVersion) and found.is_of_same_content(version)
+            )
             is_overtaken = self._overtaking and same_did.scan < (self._scan or 0)
-            if holder is _Holder.THERE or (holder is _Holder.CHANGED and not is_overtaken):
+            if is_there or (found is not None and not is_overtaken):
                 return Refused(
                     path=same_did.path,
                     publisher_did=same_did.obs_publisher_did,
-                    has_changed=holder is _Holder.CHANGED,
+                    has_changed=not is_there,
                 )
         # A file that moved and kept its identifier keeps its row.
         kept = same_did or same_path
@@ -121,6 +145,8 @@ class DatasetWriter:
             self._displace(displaced, _NOWHERE)
         row_id = self._insert(new) if kept is None else self._replace(kept.id, new)
         self._insert_parts(row_id, new)
+        # What was read a moment ago is there.
+        self._found.setdefault(new.path, new.version)
         if same_did is not None and displaced is not None:
             self._displace(displaced, same_did.path)
         if same_did is not None:
@@ -186,26 +212,30 @@ class DatasetWriter:
         return self._collections[name]
 
 
-def _holder(path: str, version: FileVersion, look: LookAtObject | None) -> _Holder:
+def holders(connection: Connection, datasets: Sequence[DatasetRows]) -> list[str]:
+    """The paths of rows that have the identifiers of *datasets* from other files."""
+    table = schema.dataset
+    new = {(str(one.dataset["did_folded"]), one.path) for one in datasets}
+    standing = connection.execute(
+        select(table.c.did_folded, table.c.path).where(
+            table.c.did_folded.in_({identifier for identifier, _ in new})
+        )
+    )
+    known = {row.did_folded: row.path for row in standing}
+    return list({known[did] for did, path in new if known.get(did, path) != path})
+
+
+def look_at(path: str, look: LookAtObject | None) -> Found:
+    """What is at *path* now; of an object, what *look* says."""
     if is_remote(path):
-        return _holding_object(path, version, look)
+        try:
+            return look(path) if look is not None else _Look.UNKNOWN
+        except SourceUnavailableError:
+            return _Look.UNKNOWN
     try:
         status = Path(path).stat()
     except (FileNotFoundError, NotADirectoryError):
-        return _Holder.GONE
+        return None
     except OSError:
-        return _Holder.THERE  # what cannot be looked at now has not gone away
-    is_same = FileVersion(status.st_size, status.st_mtime_ns) == version
-    return _Holder.THERE if is_same else _Holder.CHANGED
-
-
-def _holding_object(path: str, version: FileVersion, look: LookAtObject | None) -> _Holder:
-    if look is None:
-        return _Holder.THERE
-    try:
-        found = look(path)
-    except SourceUnavailableError:
-        return _Holder.THERE
-    if found is None:
-        return _Holder.GONE
-    return _Holder.THERE if found.is_of_same_content(version) else _Holder.CHANGED
+        return _Look.UNKNOWN  # what cannot be looked at now has not gone away
+    return FileVersion(status.st_size, status.st_mtime_ns)

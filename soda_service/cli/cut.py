@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from soda_service.config import Settings
     from soda_service.cutout.cutter import CutoutPlan, Cutter
     from soda_service.cutout.request import CutoutRequest
+    from soda_service.errors import UsageError
     from soda_service.geometry.shapes import Shape
 
 _NAMING_A_CACHE = ("SODA_CONFIG", "SODA_CACHE_DIR")
@@ -81,7 +83,8 @@ def cut(
         str, typer.Option(help="none, fz (images tile by tile) or gz (the file).")
     ] = "none",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; - is standard output.")
+        Path | None,
+        typer.Option("-o", "--output", help="File to write, or to replace; - is standard output."),
     ] = None,
     config: Config = None,
 ) -> None:
@@ -188,7 +191,8 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
             sys.stdout.buffer.write(chunk)
         return
     target = output or Path(plan.filename)
-    _write_whole(target, cutter, plan)
+    _refuse_to_lose(target, plan, may_replace=output is not None)
+    _write_whole(target, cutter, plan, may_replace=output is not None)
     is_gzip, is_called_gzip = plan.media_type == "application/gzip", target.suffix == ".gz"
     if is_gzip != is_called_gzip:
         is_or_not = "compressed by gzip, which its name does not say" if is_gzip else (
@@ -198,17 +202,61 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
     typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
 
 
-def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan) -> None:
-    """Write beside *target* and move it into place: no half a file under a good name."""
-    partial = target.with_name(target.name + ".part")
-    try:
-        with partial.open("wb") as file:
-            for chunk in cutter.cut(plan):
-                file.write(chunk)
-        partial.replace(target)
-    except OSError as error:
-        from soda_service.errors import UsageError
+def _refuse_to_lose(target: Path, plan: CutoutPlan, *, may_replace: bool) -> None:
+    """Raise UsageError where *target* is the very file that is cut, or is there unasked for."""
+    from soda_service.errors import UsageError
+    from soda_service.storage.local import local_path
+    from soda_service.storage.source import is_remote
 
+    with suppress(OSError):  # what is not there is not the same
+        url = plan.dataset.url
+        if not is_remote(url) and target.samefile(local_path(url)):
+            raise UsageError(f"{target} is the file that is cut; give another name with -o")
+    if not may_replace and os.path.lexists(target):
+        raise _already_there(target)
+
+
+def _already_there(target: Path) -> UsageError:
+    from soda_service.errors import UsageError
+
+    return UsageError(f"{target} is already there; say -o {target} to replace it")
+
+
+def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan, *, may_replace: bool) -> None:
+    """Write beside *target* and move it into place: no half a file under a good name."""
+    from soda_service.errors import UsageError
+
+    partial = target.with_name(f".soda-service-{token_hex(8)}.part")
+    try:
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            # A pipe or a device is written to; moved away, it would be lost.
+            _write(target, "wb", cutter, plan)
+            return
+        _write(partial, "xb", cutter, plan)
+        if may_replace:
+            partial.replace(target)
+        else:
+            _move_where_nothing_is(partial, target)
+    except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _write(path: Path, mode: str, cutter: Cutter, plan: CutoutPlan) -> None:
+    with path.open(mode) as file:
+        for chunk in cutter.cut(plan):
+            file.write(chunk)
+
+
+def _move_where_nothing_is(partial: Path, target: Path) -> None:
+    """Give *partial* the name *target*; UsageError where somebody has taken that meanwhile."""
+    try:
+        target.hardlink_to(partial)  # unlike a rename, never in another file's place
+    except FileExistsError:
+        raise _already_there(target) from None
+    except OSError:
+        # A file system without hard links.
+        if os.path.lexists(target):
+            raise _already_there(target) from None
+        partial.replace(target)

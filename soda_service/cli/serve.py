@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,8 +12,11 @@ from soda_service.cli.options import Config, Host, Port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from soda_service.config import Settings
+
+_log = logging.getLogger(__name__)
 
 
 def serve(
@@ -26,7 +31,42 @@ def serve(
     """Run the service."""
     from soda_service.config import load_settings
 
-    run_service(load_settings(config, host=host, port=port, workers=workers))
+    settings = load_settings(config, host=host, port=port, workers=workers)
+    _look_at_catalog(settings)
+    run_service(settings)
+
+
+def _look_at_catalog(settings: Settings) -> None:
+    """Say once what an empty service would only show: nothing has been ingested into its catalog.
+
+    Raises ConfigurationError where the catalog was named and its folder is not there: that is
+    a slip of the pen, or a disk that is not mounted, and no place for a new catalog.
+    """
+    from soda_service.catalog.store import CatalogStore
+    from soda_service.errors import ConfigurationError
+    from soda_service.web.log import configure_logging
+
+    path = settings.catalog_path
+    if "catalog" in settings.model_fields_set and _is_absent(path.parent):
+        raise ConfigurationError(
+            f"there is no folder {path.parent} for the catalog {settings.catalog}; "
+            "`soda-service ingest` makes both, else mend the setting or mount the disk"
+        )
+    configure_logging(settings)
+    with closing(CatalogStore(settings)) as store:
+        if store.count() == 0:
+            _log.warning(
+                "the catalog %s is empty, so nothing can be found or cut: run "
+                "`soda-service ingest` with the same settings; the service may go on meanwhile",
+                path,
+            )
+
+
+def _is_absent(folder: Path) -> bool:
+    try:
+        return not folder.is_dir()
+    except OSError:
+        return False  # opening the catalog says what is wrong
 
 
 def run_service(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:

@@ -95,7 +95,7 @@ class LinkRule(_Table):
 
 
 class StoreConfig(_Table):
-    """How the store of a collection is reached; `storage.stores.RemoteRoot` says more."""
+    """How the store of a collection is reached; `storage.remoteplace.RemoteRoot` says more."""
 
     anonymous: bool = False
     endpoint: str = Field(default="", pattern=r"^(https?://[^\s@]+)?$")

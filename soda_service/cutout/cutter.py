@@ -34,11 +34,11 @@ from soda_service.render.spool import SpoolRoom
 from soda_service.storage.bands import BAND_BYTES, CopiedBands, MadeBands, read_on
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.inflatedobject import InflatedObject
+from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.pool import OpenFiles
 from soda_service.storage.remote import RemoteSource
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote, open_source
-from soda_service.storage.stores import ObjectChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from soda_service.cutout.prepared import PreparedHdu
     from soda_service.cutout.request import CutoutRequest
     from soda_service.fits.axes import Polarization
+    from soda_service.fits.wcs import CelestialGrid
     from soda_service.geometry.frames import PixelSection, Stamp
     from soda_service.geometry.shapes import Shape
 
@@ -49,6 +50,8 @@ class NotQuickError(Exception):
 
 def exact_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
     """The box around *shape* in the grid of *leader*; may block."""
+    if leader.faces is not None:
+        return _box_on_faces(shape, leader)
     assert leader.grid is not None
     quick = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
     if quick is not NOT_QUICK:
@@ -56,8 +59,24 @@ def exact_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
     return box_around(shape, leader.grid, leader.sky_index())
 
 
+def _box_on_faces(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
+    """The box of three axes around what *shape* meets on each of the faces of a cube."""
+    assert leader.faces is not None
+    boxes = [
+        PixelBox((*box.lower, plane), (*box.upper, plane + 1))
+        for plane, grid in leader.faces.planes
+        if (box := box_around(shape, grid, leader.face_index(plane))) is not None
+    ]
+    if not boxes:
+        return None
+    lower = tuple(map(min, zip(*(box.lower for box in boxes), strict=True)))
+    return PixelBox(lower, tuple(map(max, zip(*(box.upper for box in boxes), strict=True))))
+
+
 def quick_box(shape: Shape, leader: PreparedHdu) -> PixelBox | None:
     """The same without blocking; raises NotQuickError where that cannot be done."""
+    if leader.faces is not None:
+        raise NotQuickError
     assert leader.grid is not None
     box = box_around_quickly(shape, leader.grid, leader.ready_sky_index)
     if box is NOT_QUICK:
@@ -122,13 +141,12 @@ class Places:
         return self._sky_boxes[index]
 
     def _stamp_frame(self, stamp: Stamp, leader: PreparedHdu) -> Frame | None:
+        if leader.faces is not None:
+            return self._stamp_on_faces(stamp, leader)
         grid = leader.grid
         assert grid is not None
         place = place_of(stamp, grid)
-        is_in = place is not None and all(
-            -0.5 <= at <= length - 0.5 for at, length in zip(place, grid.naxis, strict=True)
-        )
-        if not is_in:
+        if not _is_in(place, grid):
             # The inverse map is a hint: where a position has several pixels, one may be inside.
             box = self._find_box(Circle(stamp.lon, stamp.lat, 0.0), leader)
             if box is not None:
@@ -136,8 +154,35 @@ class Places:
                 place = place_of(stamp, grid, near=near) or near
         return None if place is None else frame_of_stamp(stamp, place)
 
+    def _stamp_on_faces(self, stamp: Stamp, leader: PreparedHdu) -> Frame | None:
+        """The frame on the face of a cube that has the position; on the first if several have."""
+        assert leader.faces is not None
+        for plane, grid in leader.faces.planes:
+            place = place_of(stamp, grid)
+            if place is not None and _is_in(place, grid):
+                frame = frame_of_stamp(stamp, place)
+                return Frame((*frame.lower, plane), (*frame.upper, plane + 1))
+        box = self._find_box(Circle(stamp.lon, stamp.lat, 0.0), leader)
+        if box is None:
+            return None
+        x, y, plane = box.lower
+        near = float(x), float(y)
+        grid = dict(leader.faces.planes)[plane]
+        frame = frame_of_stamp(stamp, place_of(stamp, grid, near=near) or near)
+        return Frame((*frame.lower, plane), (*frame.upper, plane + 1))
+
     def _shape_frame(self, shape: Shape, leader: PreparedHdu, box: PixelBox) -> Frame | PixelBox:
         """The box as it would be if the image went on."""
+        if leader.faces is not None:
+            *sky, faces = leader.sky_naxis
+            first, last = box.lower[2], box.upper[2] - 1
+            flat = PixelBox(box.lower[:2], box.upper[:2])
+            if first == last and is_surely_inside(shape, flat, (sky[0], sky[1])):
+                return box
+            raise UsageError(
+                f"the shape meets the edge of a face of the cube in {leader.called}, beyond which "
+                f"lie others of its {faces} faces: only EDGE=trim is defined there"
+            )
         assert leader.grid is not None
         if is_surely_inside(shape, box, leader.grid.naxis):
             return box
@@ -206,6 +251,13 @@ class Places:
             return box
         kind = SteppedFrame if isinstance(box, Frame) else SteppedBox
         return kind(box.lower, box.upper, axis, step)
+
+
+def _is_in(place: tuple[float, float] | None, grid: CelestialGrid) -> bool:
+    """Whether a place is known and lies in the image."""
+    return place is not None and all(
+        -0.5 <= at <= length - 0.5 for at, length in zip(place, grid.naxis, strict=True)
+    )
 
 
 def _section_of(hdu: PreparedHdu, section: PixelSection) -> Frame:

@@ -400,8 +400,7 @@ class Planner:
             notes = (card(COVERAGE, coverage, "part of the pixels that the parent has"), *notes)
         mask = None
         if form.masked and shape is not None and one.leader is not None:
-            assert one.leader.grid is not None
-            mask = Mask(shape, one.leader.grid, one.sky_axes)
+            mask = Mask(shape, one.leader.sky_planes, one.sky_axes)
         if held is box and mask is None:
             return None, notes
         value, text = self._fill_value(one)

@@ -22,6 +22,7 @@ from soda_service.errors import UnknownDatasetError
 from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, commentary, find_end
 from soda_service.fits.distortion import ReferredTable, referred_tables
 from soda_service.fits.header import HeaderCutter, image_header, kept_primary
+from soda_service.fits.inherited import with_inherited
 from soda_service.fits.layout import HduKind
 from soda_service.fits.proof import Prover
 from soda_service.fits.tablerows import BinaryTable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from soda_service.catalog.dataset import Dataset, DatasetHdu
     from soda_service.fits.cards import Header
+    from soda_service.fits.cubefaces import CubeFaces
     from soda_service.fits.wcs import CelestialGrid
     from soda_service.storage.pool import OpenFiles
 
@@ -64,7 +66,8 @@ _CutterKey = tuple[int, tuple[tuple[tuple[str, int], int], ...]]
 class PreparedHdu:
     """One HDU with its coordinates and its compiled header."""
 
-    def __init__(self, hdu: DatasetHdu, read_hdus: ReadHdus) -> None:
+    def __init__(self, hdu: DatasetHdu, primary: Header, read_hdus: ReadHdus) -> None:
+        """*primary* is the header of the file's first HDU."""
         self.hdu = hdu
         self.wcs: ImageWcs | None = None
         self.wcs_problem = ""
@@ -84,6 +87,7 @@ class PreparedHdu:
         """How provenance speaks of it, up to the box."""
         self._header_cutters: dict[_CutterKey, HeaderCutter] = {}
         self._index: SkyIndex | None = None
+        self._face_indices: dict[int, SkyIndex] = {}
         self._index_lock = threading.Lock()
         self._read_hdus = read_hdus
         layout = hdu.layout
@@ -94,7 +98,8 @@ class PreparedHdu:
             try:
                 needed = needed_tables(header)
                 tables = read_hdus(needed) if needed else b""
-                self.wcs = ImageWcs.of(header, layout.naxis, tables=tables)
+                described = with_inherited(header, primary) if layout.index else header
+                self.wcs = ImageWcs.of(described, layout.naxis, tables=tables)
             except WcsError as error:
                 self.wcs_problem = str(error)
 
@@ -170,6 +175,11 @@ class PreparedHdu:
         return self.wcs.celestial if self.wcs is not None else None
 
     @property
+    def faces(self) -> CubeFaces | None:
+        """The HDU's own sky grids where they are faces of a cube, which has no other `grid`."""
+        return self.wcs.faces if self.wcs is not None else None
+
+    @property
     def blank(self) -> int | None:
         """The stored value of integers that means none (FITS 4.0 §4.4.2.5)."""
         return self.image_header.integer("BLANK")
@@ -180,17 +190,31 @@ class PreparedHdu:
         return image_header(self.hdu.layout.header)
 
     @property
-    def sky_axes(self) -> tuple[int, int]:
-        """The two axes that a sky box limits, 0-based."""
-        grid = self.grid
+    def sky_planes(self) -> tuple[tuple[int, CelestialGrid], ...]:
+        """The grids with the planes that they are of; that of the sky itself as plane 0."""
+        if self.faces is not None:
+            return self.faces.planes
+        return () if self.grid is None else ((0, self.grid),)
+
+    @property
+    def sky_axes(self) -> tuple[int, ...]:
+        """The two axes that a sky box limits, 0-based, and that of the faces of a cube."""
+        grid, faces = self.grid, self.faces
+        if grid is None and faces is None and self.leader is not None:
+            faces = self.leader.faces
+        if faces is not None:
+            return faces.axes
         return grid.axes if grid is not None else (0, 1)
 
     @property
     def sky_naxis(self) -> tuple[int, ...]:
         """Lengths of those axes."""
-        first, second = self.sky_axes
+        return self.lengths_of(self.sky_axes)
+
+    def lengths_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Lengths of some axes; none where it lacks any of them."""
         naxis = self.hdu.layout.naxis
-        return (naxis[first], naxis[second]) if len(naxis) > max(first, second) else ()
+        return tuple(naxis[axis] for axis in axes) if len(naxis) > max(axes) else ()
 
     @property
     def axes_wcs(self) -> ImageWcs | None:
@@ -209,7 +233,8 @@ class PreparedHdu:
     def memory(self) -> int:
         """Bytes that it takes, about; more once the acceleration structure has been built."""
         header = len(self.hdu.layout.header.raw) * _HEADER_COPIES
-        return header + (self._index.nbytes if self._index is not None else 0)
+        indices = sum(one.nbytes for one in list(self._face_indices.values()))
+        return header + indices + (self._index.nbytes if self._index is not None else 0)
 
     def sky_index(self) -> SkyIndex:
         """The acceleration structure of the grid, built at the first call; may block."""
@@ -218,6 +243,14 @@ class PreparedHdu:
                 assert self.grid is not None
                 self._index = SkyIndex.of(self.grid)
             return self._index
+
+    def face_index(self, plane: int) -> SkyIndex:
+        """The same of one of the `faces`."""
+        assert self.faces is not None
+        with self._index_lock:
+            if plane not in self._face_indices:
+                self._face_indices[plane] = SkyIndex.of(dict(self.faces.planes)[plane])
+            return self._face_indices[plane]
 
 
 class PreparedDataset:
@@ -230,7 +263,8 @@ class PreparedDataset:
             "HISTORY", f"Cutout by soda-service {__version__} of\n  {dataset.publisher_did}"
         )
         """HISTORY cards that every cut HDU carries."""
-        self.hdus = tuple(PreparedHdu(hdu, self._read_hdus) for hdu in dataset.hdus)
+        primary = dataset.hdus[0].layout.header
+        self.hdus = tuple(PreparedHdu(hdu, primary, self._read_hdus) for hdu in dataset.hdus)
         self.stem = _SUFFIX.sub("", file_name(dataset))
         """What the name of an answer begins with."""
         planes = [hdu.planes for hdu in dataset.hdus if hdu.planes is not None]
@@ -307,13 +341,13 @@ class PreparedDataset:
         images = [hdu for hdu in self.hdus if hdu.is_cuttable]
         leaders: list[PreparedHdu] = []
         for image in images:
-            if image.grid is None:
+            if image.grid is None and image.faces is None:
                 continue
             image.leader = _leader_of(leaders, image)
             if image.leader is image:
                 leaders.append(image)
         for image in images:
-            if image.grid is None:
+            if image.grid is None and image.faces is None:
                 image.leader = _companion_leader(leaders, image)
 
 
@@ -350,13 +384,24 @@ def _distance(leader: PreparedHdu, image: PreparedHdu) -> tuple[float, float]:
     """
     if leader.sky_naxis != image.sky_naxis:
         return np.inf, np.inf
-    assert leader.grid is not None
-    assert image.grid is not None
-    width, height = leader.grid.naxis
+    assert leader.wcs is not None
+    assert image.wcs is not None
+    if leader.faces is not None and image.faces is not None:
+        planes, others = leader.faces.planes, image.faces.planes
+        if [at for at, _ in planes] != [at for at, _ in others]:
+            return np.inf, np.inf
+    pairs = zip(leader.wcs.sky_grids, image.wcs.sky_grids, strict=True)
+    apart = [_grids_apart(*pair) for pair in pairs]
+    return max(most for most, _ in apart), max(middle for _, middle in apart)
+
+
+def _grids_apart(grid: CelestialGrid, other: CelestialGrid) -> tuple[float, float]:
+    """The same of two grids of one size."""
+    width, height = grid.naxis
     x = np.array([0.0, width - 1, 0, width - 1, (width - 1) / 2])
     y = np.array([0.0, 0, height - 1, height - 1, (height - 1) / 2])
-    sky_of_one, sky_of_other = leader.grid.pixel_to_sky(x, y), image.grid.pixel_to_sky(x, y)
-    step = leader.grid.pixel_to_sky(x[4:] + 1, y[4:]) - sky_of_one[:, 4:]
+    sky_of_one, sky_of_other = grid.pixel_to_sky(x, y), other.pixel_to_sky(x, y)
+    step = grid.pixel_to_sky(x[4:] + 1, y[4:]) - sky_of_one[:, 4:]
     apart = np.linalg.norm(sky_of_one - sky_of_other, axis=0) / np.linalg.norm(step)
     if np.isnan(apart[4]):
         return np.inf, np.inf
@@ -365,7 +410,11 @@ def _distance(leader: PreparedHdu, image: PreparedHdu) -> tuple[float, float]:
 
 def _companion_leader(leaders: list[PreparedHdu], image: PreparedHdu) -> PreparedHdu | None:
     """The plane that an image without coordinates (HST's DQ, say) lies over, if it is certain."""
-    fitting = [one for one in leaders if one.sky_naxis == image.sky_naxis]
+    fitting = [
+        one
+        for one in leaders
+        if one.sky_naxis == image.lengths_of(one.faces.axes if one.faces else (0, 1))
+    ]
     same_version = [one for one in fitting if one.hdu.layout.version == image.hdu.layout.version]
     certain = same_version if len(same_version) == 1 else fitting
     return certain[0] if len(certain) == 1 else None

@@ -248,7 +248,7 @@ def _error_link(identifier: str, error: Exception) -> Link:
     return Link(
         identifier=identifier,
         semantics="#this",
-        error_message=explain(error),
+        error_message=explain(error, identifier),
         link_auth=None,
         link_authorized=None,
     )

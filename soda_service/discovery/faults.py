@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from enum import StrEnum
+from typing import Final
 
 from soda_service.errors import (
     AuthenticationError,
     AuthorizationError,
-    CorruptFileError,
     SodaServiceError,
     SourceUnavailableError,
     UnknownDatasetError,
@@ -17,6 +17,9 @@ from soda_service.errors import (
 )
 
 _log = logging.getLogger(__name__)
+
+_MOST_SHOWN: Final = 300
+"""Of an identifier in the log: a client may send any."""
 
 
 class Fault(StrEnum):
@@ -30,6 +33,10 @@ class Fault(StrEnum):
     DEFAULT = "DefaultFault"
 
 
+_FOR_THE_OPERATOR: Final = frozenset({Fault.TRANSIENT, Fault.FATAL})
+"""What no client can mend."""
+
+
 def fault_of(error: Exception) -> Fault:
     """The most specific label for *error*."""
     if isinstance(error, UnknownDatasetError):
@@ -41,26 +48,38 @@ def fault_of(error: Exception) -> Fault:
     return Fault.FATAL
 
 
-def explain(error: Exception) -> str:
-    """Label and message, fit for a client; what a client must not see goes to the log."""
-    return f"{fault_of(error)}: {told(error)}"
+def explain(error: Exception, dataset: str = "") -> str:
+    """Label and message, fit for a client; what a client must not see goes to the log.
+
+    *dataset* is the identifier that it is about, where there is one.
+    """
+    return f"{fault_of(error)}: {told(error, dataset)}"
 
 
-def told(error: Exception) -> str:
+def told(error: Exception, dataset: str = "") -> str:
     """What a client is told of *error*, the log being told the rest.
 
-    Whatever is not the client's own mistake carries the id of the request.
+    Whatever is not the client's own mistake carries the id of the request. The log has one
+    line for what the service raised on purpose, and a traceback for what nobody planned.
     """
     asked = request_id.get()
     if not isinstance(error, SodaServiceError):
         _log.error("unexpected %s", type(error).__name__, exc_info=error)
         return f"internal error, request {asked}"
-    if isinstance(error, CorruptFileError):
-        _log.error("%s: %s", error.path or "a file", error, exc_info=error)
-    elif isinstance(error, SourceUnavailableError):
-        _log.warning("%s: %s", error.path or "a file", error)
-    elif fault_of(error) is Fault.FATAL:
-        _log.error("%s", error, exc_info=error)
-    else:
+    if fault_of(error) not in _FOR_THE_OPERATOR:
         return str(error)
+    log(error, dataset)
     return f"{error}, request {asked}"
+
+
+def log(error: Exception, dataset: str = "", *, what: str = "") -> None:
+    """Write one line: *what* happened, to which dataset, in which file, and why.
+
+    A warning where trying again may help. Nothing of it is for a client.
+    """
+    path = getattr(error, "path", "")
+    subject = dataset[:_MOST_SHOWN]
+    if path:
+        subject = f"{subject} ({path})" if subject else path
+    level = logging.WARNING if fault_of(error) is Fault.TRANSIENT else logging.ERROR
+    _log.log(level, "%s", ": ".join(part for part in (what, subject, str(error)) if part))

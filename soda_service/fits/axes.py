@@ -218,5 +218,7 @@ def wcslib_values(
     except WcsError:
         raise
     except Exception as error:  # noqa: BLE001 - astropy fails in many ways over a damaged table
-        raise WcsError(f"CTYPE{axis + 1} = {ctype!r}: {wcslib_reason(error)}") from None
+        # The axis is the first one there, whatever its number is in the file.
+        reason = re.sub(r"\b(C[A-Z]{4})1\b", rf"\g<1>{axis + 1}", wcslib_reason(error))
+        raise WcsError(f"CTYPE{axis + 1} = {ctype!r}: {reason}") from None
     return wcsprm, np.asarray(values, dtype=np.float64)

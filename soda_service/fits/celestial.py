@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from soda_service.fits.cubefaces import put_on_face
+from soda_service.fits.pixelpolynomial import RADIAL
 from soda_service.fits.skyframe import SkyFrame
+from soda_service.fits.tablerows import lying_count_of_columns
 from soda_service.fits.wcscards import WcsCards, WcsError
 from soda_service.geometry.skyplane import Distortion, SkyPlane
 
@@ -37,6 +40,9 @@ _STEPS: Final = 25
 _NEWTON_STEPS: Final = 12
 _STEEPEST: Final = 1e30
 """Pixels per radian, and the other way round: products of more leave the range of numbers."""
+_CUBES: Final = frozenset({"TSC", "CSC", "QSC"})
+_ASIDE: Final = np.array([[1.0, 0.0], [0.0, 1.0]])
+"""Pixels; no line holds a point and both of these from it."""
 _AGREEMENT: Final = 1e-13
 """Radians by which the short way for TAN may differ from wcslib's, squared differences added."""
 
@@ -80,13 +86,13 @@ class CelestialGrid:
         """Their lengths."""
         if coupled := cards.coupling(axes):
             raise WcsError(f"{coupled}: the position on the sky changes along another axis")
-        for axis in range(cards.count):
-            if cards.text("CTYPE", axis) == "CUBEFACE":
-                raise WcsError(f"CTYPE{axis + 1} = 'CUBEFACE': each face has a sky of its own")
         kinds = [_ctype_parts(cards, axis)[0] for axis in axes]
         self._latitude_first = bool(_LATITUDE.fullmatch(kinds[0]))
         self._frame = SkyFrame.of(cards, kinds[1 if self._latitude_first else 0])
         self._wcsprm, self._transform, self._distorted, has_inverse = _compile(cards, axes, tables)
+        # wcslib 8.6 is wrong by degrees on the polar faces where all that it is asked for in one
+        # call has one coordinate of the plane in common: such a call gets other points besides.
+        self._is_cube = self._wcsprm.cel.prj.code in _CUBES
         self._sip_origin = np.asarray(self._transform.sip.crpix) - 1 if has_inverse else None
         """0-based pixel that the SIP polynomials count from."""
         # wcslib and the SIP code keep scratch space in their structures and let go of the GIL.
@@ -121,8 +127,11 @@ class CelestialGrid:
         return vectors
 
     def _general_pixel_to_sky(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        count = len(pixels)
+        if self._is_cube and count:
+            pixels = np.concatenate([pixels, pixels[:1] + _ASIDE])
         with self._lock:
-            world = self._transform._all_pix2world(pixels, 0)  # noqa: SLF001 - as above
+            world = self._transform._all_pix2world(pixels, 0)[:count]  # noqa: SLF001 - as above
         columns = world.T[::-1] if self._latitude_first else world.T
         return self._frame.to_icrs(_vectors(columns))
 
@@ -301,8 +310,9 @@ def _compile(cards: WcsCards, axes: tuple[int, int], tables: bytes) -> tuple[Any
     ctypes = [cards.text("CTYPE", axis) for axis in axes]
     for axis in axes:
         code = _ctype_parts(cards, axis)[1]
-        # wcslib's TPU is not among them: its PVi_m count in pixels of the parent.
-        known = {"TPV", "TNX", "ZPX", "NCP", "GLS", *astropy_wcs.PRJ_CODES}
+        known = {"TPV", "TPU", "TNX", "ZPX", "NCP", "GLS", *astropy_wcs.PRJ_CODES}
+        if code == "TPU":
+            _check_pixel_polynomial(cards, axes, axis)
         if code and code not in known:
             raise WcsError(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}: unknown projection")
     has_sip = any(cards.sip_orders.get(name, 0) > 1 for name in ("A", "B", "AP", "BP"))
@@ -319,6 +329,19 @@ def _compile(cards: WcsCards, axes: tuple[int, int], tables: bytes) -> tuple[Any
     forward = sip is not None and sip.a is not None
     distorted = forward or any(table is not None for pair in lookups for table in pair)
     return wcsprm, transform, distorted, forward and sip is not None and sip.ap is not None
+
+
+def _check_pixel_polynomial(cards: WcsCards, axes: tuple[int, int], axis: int) -> None:
+    """Raise WcsError where a cutout's header could not be true."""
+    if axes != (0, 1):
+        # As wcslib has it: they are its variables, whichever axes the sky is on.
+        raise WcsError(f"CTYPE{axis + 1}: a polynomial of the pixels along axes 1 and 2")
+    for number in sorted(RADIAL):
+        if cards.parameters.get(("PV", axis, number)):
+            raise WcsError(
+                f"PV{axis + 1}_{number}: an odd power of the distance from the parent's pixel 0, "
+                "which no header of a cutout can express"
+            )
 
 
 def _has_scamp_parameters(cards: WcsCards, axes: tuple[int, int]) -> bool:
@@ -360,6 +383,7 @@ def _wcsprm(cards: WcsCards, axes: tuple[int, int], ctypes: list[str]) -> Any:
         raise WcsError(f"{named}: {reason}") from None
     if wcsprm.lng < 0 or wcsprm.lat < 0:
         raise WcsError(f"{named}: not understood as longitude and latitude")
+    put_on_face(cards, wcsprm)
     return wcsprm
 
 
@@ -506,6 +530,9 @@ def open_tab_tables(cards: WcsCards, axes: Sequence[int], tables: bytes) -> Any:
 
     Where an index vector goes up and down, wcslib 8 refuses it and frees memory twice.
     """
+    if lie := lying_count_of_columns(tables):
+        named = ", ".join(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}" for axis in axes)
+        raise WcsError(f"{named}: its table has {lie!r}")
     hdus = open_tables(tables)
     for axis in axes:
         column = cards.parameters.get(("PS", axis, 2))

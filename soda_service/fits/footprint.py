@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, degrees, radians
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from soda_service.fits.celestial import CelestialGrid
+
+    _Grid: TypeAlias = "CelestialGrid | _Continued"
 
 Place = tuple[float, float]
 """Longitude and latitude, ICRS degrees, longitude from 0 to 360."""
@@ -47,6 +49,8 @@ _CELLS: Final = 32
 """Triangles across the size of an image."""
 _MERGED: Final = 32
 """Places across a triangle that are told apart where triangles are chosen."""
+_WITHIN: Final = 1e-9
+"""Pixels from the edge of an image that are taken for it."""
 _ALIKE: Final = 33
 """Points along each axis at which images with one extent show the same directions."""
 
@@ -104,6 +108,9 @@ def footprint(grid: CelestialGrid) -> tuple[tuple[Place, ...], ...]:
     width, height = grid.naxis
     whole = (-0.5, width - 0.5, -0.5, height - 0.5)
     polygons = _follow(grid, whole, _DEPTH)
+    if polygons is None:
+        # The map may end at the edge of the image, as at that of a cube's face.
+        polygons = _follow(_Continued(grid), whole, _DEPTH)
     if polygons is None:
         polygons = _cover(grid)
     return tuple(tuple(place_of(vertex) for vertex in polygon.T) for polygon in polygons)
@@ -167,10 +174,30 @@ def _lattice(block: Block, points: int) -> tuple[NDArray[np.float64], NDArray[np
     return x, y
 
 
+class _Continued:
+    """A grid that goes on straight beyond the edges of its image, for a pixel or two."""
+
+    def __init__(self, grid: CelestialGrid) -> None:
+        self._grid = grid
+        self.naxis = grid.naxis
+
+    def pixel_to_sky(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As the grid's own; beyond an edge as far on as the pixel mirrored at it lies back."""
+        edge_x, edge_y = (
+            np.clip(at, -0.5 + _WITHIN, length - 0.5 - _WITHIN)
+            for at, length in zip((x, y), self.naxis, strict=True)
+        )
+        edge = self._grid.pixel_to_sky(edge_x, edge_y)
+        sky = 2 * edge - self._grid.pixel_to_sky(2 * edge_x - x, 2 * edge_y - y)
+        length = np.linalg.norm(sky, axis=0)
+        ahead: NDArray[np.float64] = sky / np.where(length > 0, length, 1.0)
+        return ahead
+
+
 # ---------------------------------------------------------------- polygons along the outline
 
 
-def _follow(grid: CelestialGrid, block: Block, depth: int) -> list[NDArray[np.float64]] | None:
+def _follow(grid: _Grid, block: Block, depth: int) -> list[NDArray[np.float64]] | None:
     """Polygons along the outline of *block*, cut into four up to *depth* times; None if in vain."""
     if (polygon := _outline_polygon(grid, block)) is not None:
         return [polygon]
@@ -194,7 +221,7 @@ def _quarters(block: Block) -> Iterator[Block]:
             yield left, right, bottom, top
 
 
-def _is_continuous(grid: CelestialGrid, block: Block) -> bool:
+def _is_continuous(grid: _Grid, block: Block) -> bool:
     """Whether every pixel of *block* is on the sky and neighbours are near each other."""
     x, y = _lattice(block, 2 * _ALONG + 1)
     sky = grid.pixel_to_sky(x.ravel(), y.ravel()).reshape(3, *x.shape)
@@ -206,7 +233,7 @@ def _is_continuous(grid: CelestialGrid, block: Block) -> bool:
     return bool(steps.max() < 0.2)
 
 
-def _outline_polygon(grid: CelestialGrid, block: Block) -> NDArray[np.float64] | None:
+def _outline_polygon(grid: _Grid, block: Block) -> NDArray[np.float64] | None:
     """Unit vectors (3, N) of a polygon around *block*; None where there is no simple one."""
     inside = _regular_inside(grid, block)
     if inside is None:
@@ -228,7 +255,7 @@ def _outline_polygon(grid: CelestialGrid, block: Block) -> NDArray[np.float64] |
     return None
 
 
-def _regular_inside(grid: CelestialGrid, block: Block) -> NDArray[np.float64] | None:
+def _regular_inside(grid: _Grid, block: Block) -> NDArray[np.float64] | None:
     """Directions of a lattice over *block*; None where it is torn, folded or off the sky."""
     x, y = _lattice(block, _INSIDE)
     sky = grid.pixel_to_sky(x.ravel(), y.ravel()).reshape(3, *x.shape)
@@ -271,7 +298,7 @@ def _corners(block: Block, pad: float) -> NDArray[np.float64]:
     ])  # fmt: skip
 
 
-def _vertices(grid: CelestialGrid, block: Block, pad: float) -> NDArray[np.float64] | None:
+def _vertices(grid: _Grid, block: Block, pad: float) -> NDArray[np.float64] | None:
     """Vertices along the padded outline, as many as keep great circles near it."""
     corners = _corners(block, pad)
     vertices: list[NDArray[np.float64]] = []
@@ -292,7 +319,7 @@ def _vertices(grid: CelestialGrid, block: Block, pad: float) -> NDArray[np.float
 
 
 def _straight(
-    grid: CelestialGrid, sky: NDArray[np.float64], points: NDArray[np.float64], pad: float
+    grid: _Grid, sky: NDArray[np.float64], points: NDArray[np.float64], pad: float
 ) -> bool:
     """Whether the great circles between every second point pass near the points between."""
     chords = sky[:, :-1:2] + sky[:, 2::2]

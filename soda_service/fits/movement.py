@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from soda_service.fits.cards import CARD_SIZE, Card, Header, card
 from soda_service.fits.distortion import Move, distortion_moves
+from soda_service.fits.pixelpolynomial import polynomial_moves
 from soda_service.fits.recast import IntegerCard, MovingNumber, with_text
 from soda_service.fits.section import Section, format_section, mapped, moved, parse_section
 
@@ -87,7 +88,9 @@ def movement_of(
     _move_others(header, cards, axes, movement)
     moves = distortion_moves(header, axes, table_versions)
     movement.replaced |= moves.replaced
-    for at, absent in moves.inserted:
+    terms, new_terms = polynomial_moves(header, axes)
+    movement.replaced |= terms
+    for at, absent in [*moves.inserted, *new_terms]:
         movement.inserted[at].append(absent)
     return movement
 

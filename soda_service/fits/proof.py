@@ -21,6 +21,7 @@ import numpy as np
 from soda_service.errors import UntrueHeaderError
 from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
 from soda_service.fits.celestial import CelestialGrid, celestial_axes, open_tab_tables
+from soda_service.fits.cubefaces import face_axis, has_several_faces
 from soda_service.fits.wcscards import WcsCards, WcsError
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class _Description:
         is_understood = True
         try:
             sky = celestial_axes(self.cards)
+            if has_several_faces(self.cards):
+                sky = None  # wcslib takes the three axes together
             if sky is not None and sky[1] < len(naxis) and not self.cards.coupling(sky):
                 self.grid = CelestialGrid(self.cards, sky, tables)
         except WcsError:
@@ -355,6 +358,10 @@ def _compare_axes(
     axes = range(parent.count)
     linear = not (parent.axes.is_understood and cutout.axes.is_understood)
     pixels = _pixel_grid([cutout.cards.length(axis) for axis in axes])
+    if not linear and (faces := face_axis(cutout.cards)) is not None:
+        # Between two faces there is nothing.
+        last = cutout.cards.length(faces) - 1
+        pixels[:, faces] = np.clip(np.round(pixels[:, faces]), 0, last)
     at = moved(pixels, axes)
     its, mine = (
         description.axes.world(where, linear=linear)

@@ -40,8 +40,19 @@ _SI: Final = {
     "VRAD": "m/s", "VOPT": "m/s", "VELO": "m/s",
 }  # fmt: skip
 """Units of the quantities that have one (FITS 4.0 table 25)."""
+_SPELT: Final = {
+    "a": "Angstrom", "ang": "Angstrom", "angstrom": "Angstrom", "angstroms": "Angstrom",
+    "um": "um", "micron": "um", "microns": "um", "micrometer": "um", "nm": "nm", "nanometer": "nm",
+    "m/s": "m/s", "m/sec": "m/s", "km/s": "km/s", "km/sec": "km/s", "ev": "eV", "kev": "keV",
+}  # fmt: skip
+"""Units as people write them, in any case; the letters of others mean two things (MEV, MM)."""
 _AT_REST: Final = frozenset(("BARYCENT", "HELIOCEN"))
 """Heliocentre and barycentre are 12 m/s apart: far below any channel."""
+
+
+def is_spectral(ctype: str) -> bool:
+    """Whether an axis of this CTYPE is one of wavelength."""
+    return _AXIS.fullmatch(ctype) is not None
 
 
 def read_spectral(
@@ -56,14 +67,21 @@ def read_spectral(
     if axis is None:
         return None
     none = np.empty(0)
+    unit = cards.text("CUNIT", axis)
+    if spelt := _SPELT.get(unit.lower()):
+        cards.texts[f"CUNIT{axis + 1}"] = spelt
     if problem := axis_problem(cards, axis):
         return AxisRange(axis, none, problem)
     try:
         wcsprm, values = wcslib_values(cards, axis, edge_pixels(cards, axis), tables)
         if cards.text("CTYPE", axis).endswith("-TAB"):
             values = values * _si_units(cards, axis)
+        quantity = str(wcsprm.ctype[0])[:4]
         rest = _rest_wavelength(cards)
-        lengths = wavelengths(str(wcsprm.ctype[0])[:4], values, rest)
+        if rest is None and quantity in _STRETCHES:
+            cards.assert_legible("RESTWAV", "RESTFRQ", "RESTFREQ")
+        lengths = wavelengths(quantity, values, rest)
+        cards.assert_legible("SPECSYS")
     except WcsError as error:
         return AxisRange(axis, none, str(error))
     untold = np.isnan(lengths)

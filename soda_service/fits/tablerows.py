@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from soda_service.fits.cards import CARD_SIZE, Card
 from soda_service.fits.recast import with_integer
 
 if TYPE_CHECKING:
@@ -34,6 +35,25 @@ class _Column(NamedTuple):
     dtype: str
     scale: float
     zero: float
+
+
+def lying_count_of_columns(hdus: bytes) -> str | None:
+    """A card of *hdus* that claims more columns than a table can have; None where none does.
+
+    astropy makes room for as many as it says (FITS 4.0 §7.3.1: at most 999).
+    """
+    for found in re.finditer(rb"TFIELDS =", hdus):
+        start = found.start()
+        if start % CARD_SIZE:
+            continue
+        one = Card(hdus[start : start + CARD_SIZE])
+        try:
+            count = one.value
+        except ValueError:
+            return one.text
+        if type(count) is not int or not 0 <= count <= _MOST_COLUMNS:
+            return one.text
+    return None
 
 
 class BinaryTable:

@@ -79,6 +79,11 @@ _GPS_BEHIND_TAI: Final = 19.0
 """Seconds."""
 
 
+def is_temporal(ctype: str) -> bool:
+    """Whether an axis of this CTYPE is one of time."""
+    return _AXIS.fullmatch(ctype) is not None
+
+
 def read_temporal(cards: WcsCards, tables: bytes = b"") -> AxisRange | None:
     """The time axis; None where there is none.
 
@@ -102,6 +107,7 @@ def read_temporal(cards: WcsCards, tables: bytes = b"") -> AxisRange | None:
 
 
 def _edges(cards: WcsCards, axis: int, tables: bytes) -> NDArray[np.float64]:
+    cards.assert_legible("TIMEUNIT", "TIMEOFFS")
     general = cards.texts.get("TIMEUNIT") or "s"
     own = cards.text("CUNIT", axis)
     seconds = _seconds(own, f"CUNIT{axis + 1}") if own else _seconds(general, "TIMEUNIT")
@@ -156,6 +162,8 @@ def _seconds(unit: str, keyword: str) -> float:
 
 def _note(cards: WcsCards) -> str:
     """What is uncertain: times far from the observer are not brought back to it."""
+    if problem := cards.illegible.get("TREFPOS"):
+        return f"{problem}: times are taken as the observer's"
     place = cards.texts.get("TREFPOS", "")
     if place.upper() in _AT_THE_OBSERVER:
         return ""
@@ -165,6 +173,8 @@ def _note(cards: WcsCards) -> str:
 def _scale(cards: WcsCards, axis: int) -> str:
     """The scale that CTYPE names, else TIMESYS, else UTC (FITS 4.0 §9.2.1)."""
     ctype = re.split("[(-]", cards.text("CTYPE", axis))[0]
+    if ctype == "TIME":
+        cards.assert_legible("TIMESYS")
     name = ctype if ctype != "TIME" else cards.texts.get("TIMESYS") or "UTC"
     keyword = f"CTYPE{axis + 1}" if ctype != "TIME" else "TIMESYS"
     base = name.upper().partition("(")[0]
@@ -179,16 +189,16 @@ def _reference(cards: WcsCards) -> tuple[float, float]:
     Of several, MJD goes before JD and JD before the date, and two parts before a single number.
     """
     numbers = cards.numbers
-    if "MJDREFI" in numbers or "MJDREFF" in numbers:
+    if cards.assert_legible("MJDREFI", "MJDREFF"):
         return numbers.get("MJDREFI", 0.0), numbers.get("MJDREFF", 0.0)
-    if "MJDREF" in numbers:
+    if cards.assert_legible("MJDREF"):
         whole = float(np.floor(numbers["MJDREF"]))
         return whole, numbers["MJDREF"] - whole
-    if "JDREFI" in numbers or "JDREFF" in numbers:
+    if cards.assert_legible("JDREFI", "JDREFF"):
         return numbers.get("JDREFI", 0.0) - 2400000.0, numbers.get("JDREFF", 0.0) - 0.5
-    if "JDREF" in numbers:
+    if cards.assert_legible("JDREF"):
         return 0.0, numbers["JDREF"] - _MJD_ZERO
-    if "DATEREF" in cards.texts:
+    if cards.assert_legible("DATEREF"):
         return _from_iso(cards.texts["DATEREF"])
     return 0.0, 0.0
 

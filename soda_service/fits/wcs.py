@@ -12,6 +12,8 @@ import numpy as np
 
 from soda_service.fits.axes import AxisRange, Polarization, read_polarization
 from soda_service.fits.celestial import CelestialGrid, celestial_axes, lookup_keywords
+from soda_service.fits.cubefaces import CubeFaces, face_axis, faces_of, has_several_faces
+from soda_service.fits.pixelpolynomial import pixel_polynomials
 from soda_service.fits.spectral import read_spectral
 from soda_service.fits.temporal import read_temporal
 from soda_service.fits.wcscards import WcsCards, WcsError
@@ -44,8 +46,14 @@ class ImageWcs:
         axes = celestial_axes(cards)
         if axes is not None and axes[1] >= len(naxis):
             axes = None
-        self.celestial = CelestialGrid(cards, axes, tables) if axes is not None else None
+        self.celestial: CelestialGrid | None = None
         """The sky; None where the image has no two axes of it."""
+        self.faces: CubeFaces | None = None
+        """The sky where a third axis counts faces of a cube; there is no `celestial` then."""
+        if axes is not None and has_several_faces(cards):
+            self.faces = _cube_faces(cards, axes, tables)
+        elif axes is not None:
+            self.celestial = CelestialGrid(cards, axes, tables)
         self.spectral = read_spectral(cards, self._direction(), tables)
         """Wavelengths in metres, vacuum, barycentric; None without a spectral axis."""
         self.temporal = read_temporal(cards, tables)
@@ -64,6 +72,13 @@ class ImageWcs:
         """
         return cls(header, naxis, tables)
 
+    @property
+    def sky_grids(self) -> tuple[CelestialGrid, ...]:
+        """All that the image shows of the sky: one grid, one for each face of a cube, or none."""
+        if self.faces is not None:
+            return tuple(grid for _, grid in self.faces.planes)
+        return () if self.celestial is None else (self.celestial,)
+
     def __reduce__(self) -> tuple[type[Self], tuple[Header, tuple[int, ...], bytes]]:
         return type(self), self._made_from
 
@@ -77,13 +92,23 @@ class ImageWcs:
         return None if np.isnan(direction).any() else direction
 
 
-def counts_in_the_parents_pixels(header: Header) -> bool:
-    """Whether positions depend on where the parent's pixel 1 is, which no card says.
+def _cube_faces(cards: WcsCards, axes: tuple[int, int], tables: bytes) -> CubeFaces:
+    axis = face_axis(cards)
+    assert axis is not None
+    planes = tuple(
+        (plane, CelestialGrid(cards.at_pixel(axis, plane), axes, tables))
+        for plane in faces_of(cards)
+    )
+    return CubeFaces((*axes, axis), planes)
 
-    So it is with wcslib's TPU, whose polynomial is one of pixel coordinates.
+
+def counts_in_the_parents_pixels(header: Header) -> bool:
+    """Whether positions depend on where the parent's pixel 1 is, and cannot be made to follow.
+
+    So it is with wcslib's TPU, a polynomial of pixel coordinates, where it has odd powers of the
+    distance from pixel 0.
     """
-    ctypes = (header.get(f"CTYPE{axis}", "") for axis in (1, 2))
-    return any(isinstance(one, str) and one.strip().endswith("-TPU") for one in ctypes)
+    return any(one.obstacle for one in pixel_polynomials(header))
 
 
 def needed_tables(header: Header) -> tuple[tuple[str, int], ...]:

@@ -9,6 +9,7 @@ Source: FITS 4.0 §8; the older forms are those of wcslib.
 from __future__ import annotations
 
 import re
+from copy import copy
 from functools import lru_cache
 from math import isfinite
 from typing import TYPE_CHECKING, Final, Self
@@ -28,6 +29,7 @@ _LARGEST: Final = 1e100
 _LARGEST_CRPIX: Final = 1e9
 _WAT_WIDTH: Final = 68
 """Characters of IRAF's attributes on each card."""
+_TAB_CTYPE: Final = len("WAVE-TAB")
 _TABLE: Final = (("PS", 0), ("PV", 1), ("PV", 2), ("PS", 1))
 """Which -TAB table and column an axis is looked up in."""
 _LARGEST_SIP_ORDER: Final = 9
@@ -44,14 +46,14 @@ _WAT: Final = re.compile(r"WAT([1-9])_([0-9]{3})")
 _PLATE: Final = re.compile(
     r"AMD[XY][0-9]{1,2}|PPO[1-6]|CNPIX[12]|[XY]PIXELSZ|PLTRA[HMS]|PLTDEC[DMS]"
 )
-_NUMBERS: Final = frozenset((
-    "LONPOLE", "LATPOLE", "EQUINOX", "EPOCH", "RESTFRQ", "RESTFREQ", "RESTWAV", "VELOSYS",
-    "VELREF", "MJDREF", "MJDREFI", "MJDREFF", "JDREF", "JDREFI", "JDREFF", "TIMEOFFS",
+_AXES_NUMBERS: Final = frozenset((
+    "RESTFRQ", "RESTFREQ", "RESTWAV", "VELOSYS", "MJDREF", "MJDREFI", "MJDREFF",
+    "JDREF", "JDREFI", "JDREFF", "TIMEOFFS",
 ))  # fmt: skip
-_TEXTS: Final = frozenset((
-    "RADESYS", "RADECSYS", "SPECSYS", "SSYSOBS", "TIMESYS", "TIMEUNIT", "DATEREF", "TREFPOS",
-    "PLTDECSN",
-))  # fmt: skip
+_AXES_TEXTS: Final = frozenset(("SPECSYS", "TIMESYS", "TIMEUNIT", "DATEREF", "TREFPOS"))
+"""These two kinds are for axes beside the sky alone: what is wrong with them is wrong there."""
+_NUMBERS: Final = frozenset(("LONPOLE", "LATPOLE", "EQUINOX", "EPOCH", "VELREF")) | _AXES_NUMBERS
+_TEXTS: Final = frozenset(("RADESYS", "RADECSYS", "PLTDECSN")) | _AXES_TEXTS
 _PATTERNS: Final = (
     _AXIS_NUMBER, _AXIS_TEXT, _PARAMETER, _MATRIX, _SIP, _DISTORTION, _RECORD, _WAT, _PLATE
 )  # fmt: skip
@@ -97,6 +99,8 @@ class WcsCards:
         """By name (`PV` or `PS`), axis (0-based) and number."""
         self.records: dict[str, dict[str, float]] = {}
         """By `DP1`, `DQ2`, `D2IM1`…: field and value of the record-valued cards."""
+        self.illegible: dict[str, str] = {}
+        """Why the card of a keyword that axes beside the sky are told by has no value."""
         self.count = 2
         """Number of axes of the description (WCSAXES, or what the cards imply)."""
 
@@ -121,6 +125,13 @@ class WcsCards:
     def text(self, name: str, axis: int) -> str:
         """The text of an axis keyword, `CTYPE` say; empty where it is absent."""
         return self.texts.get(f"{name}{axis + 1}", "")
+
+    def assert_legible(self, *keywords: str) -> bool:
+        """Whether one of *keywords* has a value; WcsError where the card of one is illegible."""
+        for keyword in keywords:
+            if keyword in self.illegible:
+                raise WcsError(self.illegible[keyword])
+        return any(keyword in self.numbers or keyword in self.texts for keyword in keywords)
 
     def length(self, axis: int) -> int:
         """Pixels along an axis; 1 for an axis that only the description has."""
@@ -148,6 +159,16 @@ class WcsCards:
             one and row in (i, j) for (name, i, j), one in self.matrix.items() if name == "CD"
         )
         return 1.0 if row == column and not mentioned else 0.0
+
+    def at_pixel(self, axis: int, pixel: int) -> Self:
+        """The description of one pixel (0-based) of an axis: an image of length 1 along it."""
+        naxis = tuple(1 if at == axis else length for at, length in enumerate(self.naxis))
+        cards = copy(self)
+        cards.naxis = naxis
+        keyword = f"CRPIX{axis + 1}"
+        cards.numbers = self.numbers | {keyword: self.numbers.get(keyword, 0.0) - pixel}
+        cards.texts, cards.parameters = dict(self.texts), dict(self.parameters)
+        return cards
 
     def coupling(self, axes: Sequence[int]) -> str | None:
         """The element that makes *axes* depend on an axis of more than one pixel beside them."""
@@ -212,6 +233,10 @@ class WcsCards:
         """Each table's axes (PVi_3) are 1 and so on: wcslib takes them as indices, unchecked."""
         numbers: dict[object, list[float | str]] = {}
         for axis in axes:
+            if len(self.text("CTYPE", axis)) != _TAB_CTYPE:
+                # wcslib takes it for no such axis, and frees memory twice over the table's others.
+                ctype = self.text("CTYPE", axis)
+                raise WcsError(f"CTYPE{axis + 1} = {ctype!r}: four characters stand before -TAB")
             table = tuple(self.parameters.get((name, axis, at)) for name, at in _TABLE)
             numbers.setdefault(table, []).append(self.parameters.get(("PV", axis, 3), 1.0))
         for found in numbers.values():
@@ -334,7 +359,9 @@ class WcsCards:
         return True
 
     def _take_other(self, keyword: str, card: Card) -> bool:
-        if keyword in _NUMBERS or _PLATE.fullmatch(keyword):
+        if keyword in _AXES_NUMBERS or keyword in _AXES_TEXTS:
+            self._take_for_axes(keyword, card)
+        elif keyword in _NUMBERS or _PLATE.fullmatch(keyword):
             # 'J2000' and the like are no numbers: wcslib passes over them, and so do we.
             if not isinstance(_value(card), str) and (value := _number(card, _LARGEST)) is not None:
                 self.numbers[keyword] = value
@@ -350,6 +377,17 @@ class WcsCards:
         else:
             return False
         return True
+
+    def _take_for_axes(self, keyword: str, card: Card) -> None:
+        try:
+            if keyword in _AXES_TEXTS:
+                self._take_text(keyword, card)
+            elif (value := _number(card, _LARGEST)) is not None:
+                self.numbers[keyword] = value
+        except WcsError as error:
+            self.illegible[keyword] = str(error)
+        else:
+            self.illegible.pop(keyword, None)
 
     def _take_text(self, keyword: str, card: Card) -> None:
         value = _value(card)
@@ -414,6 +452,9 @@ class WcsCards:
         """Never give wcslib one distortion twice, in two forms."""
         codes = {self.text("CTYPE", axis)[5:8] for axis in range(self.count)}
         distorted = {key for key in self.texts if key.startswith("CQDIS")}
+        functions = {key for key in self.texts if key[:5] in {"CPDIS", "CQDIS"}}
+        if "TPU" in codes and any(self.texts[key].upper() != "LOOKUP" for key in functions):
+            raise WcsError(f"{min(functions)}: beside TPU, which is a distortion of the same kind")
         if distorted and codes & {"TNX", "ZPX", "TPV"}:
             for key in distorted:
                 del self.texts[key]

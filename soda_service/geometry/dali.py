@@ -281,7 +281,8 @@ def _circle(text: str, what: str, *, smallest: float | None) -> Circle:
     lon, lat, radius = [_finite(word, what, text) for word in words]
     if radius > 180.0 or radius < 0.0 or (radius == 0.0 and smallest is None):
         # DALI 1.1 §3.3.6 has (0, 180]; SIA 2.0 §2.1.1 does not exclude 0.
-        raise _refusal(f"the radius of {what} is not above 0 and at most 180 degrees", text)
+        least = "above" if smallest is None else "at least"
+        raise _refusal(f"the radius of {what} is not {least} 0 and at most 180 degrees", text)
     return Circle(_longitude(lon), _latitude(lat, what, text), radius)
 
 

@@ -33,9 +33,11 @@ class Mask(NamedTuple):
     """The pixels whose centres lie in a shape."""
 
     shape: Shape
-    grid: SkyGrid
-    axes: tuple[int, int]
-    """The axes of the image that are those of the grid, 0-based, ascending."""
+    planes: tuple[tuple[int, SkyGrid], ...]
+    """Grids, each with its plane along the third of the axes; only one if there are but two."""
+    axes: tuple[int, ...]
+    """The two axes of the image that are those of the grids, 0-based, ascending; for the faces
+    of a cube the axis of the faces besides."""
 
 
 class Filling(NamedTuple):
@@ -145,28 +147,45 @@ class _Masks:
 
     def __init__(self, mask: Mask, frame: PixelBox) -> None:
         self._mask = mask
-        first, second = mask.axes
-        plane = frame.naxis[first] * frame.naxis[second]
+        plane = prod(frame.naxis[axis] for axis in mask.axes)
         self._keeps = plane < frame.pixel_count and plane <= _KEPT_MASK
-        self._kept: dict[tuple[int, int, int, int], NDArray[np.bool_]] = {}
+        self._kept: dict[tuple[tuple[int, int], ...], NDArray[np.bool_]] = {}
 
     def of(self, part: PixelBox) -> NDArray[np.bool_]:
         """Which pixels of *part* are wanted, in a form that is broadcast to its shape."""
-        first, second = self._mask.axes
-        limits = part.lower[first], part.upper[first], part.lower[second], part.upper[second]
+        axes = self._mask.axes
+        limits = tuple((part.lower[axis], part.upper[axis]) for axis in axes)
         found = self._kept.get(limits)
         if found is None:
             found = self._found(*limits)
             if self._keeps:
                 self._kept[limits] = found
         shape = [1] * len(part.lower)
-        shape[first], shape[second] = found.shape[::-1]
+        for axis in axes:
+            shape[axis] = part.naxis[axis]
         return found.reshape(shape[::-1])
 
-    def _found(self, left: int, right: int, low: int, high: int) -> NDArray[np.bool_]:
-        x, y = np.meshgrid(np.arange(left, right, dtype=float), np.arange(low, high, dtype=float))
+    def _found(
+        self, columns: tuple[int, int], rows: tuple[int, int], faces: tuple[int, int] | None = None
+    ) -> NDArray[np.bool_]:
+        """Between these limits, in numpy order of the axes as they stand in the image."""
+        planes = dict(self._mask.planes)
+        if faces is None:
+            (only,) = planes.values()
+            return self._on(only, columns, rows)
+        found = np.zeros([high - low for low, high in (faces, rows, columns)], dtype=bool)
+        for plane, grid in planes.items():
+            if faces[0] <= plane < faces[1]:
+                found[plane - faces[0]] = self._on(grid, columns, rows)
+        order = np.argsort(self._mask.axes)
+        return found.transpose().transpose(order).transpose()
+
+    def _on(
+        self, grid: SkyGrid, columns: tuple[int, int], rows: tuple[int, int]
+    ) -> NDArray[np.bool_]:
+        x, y = np.meshgrid(np.arange(*columns, dtype=float), np.arange(*rows, dtype=float))
         with np.errstate(invalid="ignore"):  # pixels that are not on the sky
-            sky = self._mask.grid.pixel_to_sky(x.ravel(), y.ravel())
+            sky = grid.pixel_to_sky(x.ravel(), y.ravel())
             return contains(self._mask.shape, sky).reshape(x.shape)
 
 

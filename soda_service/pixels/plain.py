@@ -12,6 +12,7 @@ from operator import mul
 from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import CorruptFileError
+from soda_service.storage.remote import run_bands
 from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
@@ -44,17 +45,10 @@ class PlainReader:
         """The stored values of *box*, big-endian and in FITS order; may block.
 
         A band has at most *band_bytes*, as far as single pixels allow, and memory holds
-        little more than one, or than a gulp of a source far away. Raises CorruptFileError,
+        little more than one, or what a source far away has room for. Raises CorruptFileError,
         SourceUnavailableError.
         """
-        gulp = max(band_bytes, self._source.gulp_bytes)
-        for grid in runs_of(self._layout, box).bands(gulp, most_runs=_MOST_RUNS):
-            runs = self._source.read_runs(grid)
-            if len(runs) <= band_bytes:
-                yield runs
-                continue
-            for at in range(0, len(runs), band_bytes):
-                yield runs[at : at + band_bytes]
+        return run_bands(self._source, runs_of(self._layout, box), band_bytes, most_runs=_MOST_RUNS)
 
 
 def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:

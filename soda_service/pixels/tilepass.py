@@ -39,6 +39,8 @@ _DITHERED: Final = ("SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
 _NOT_DITHERED: Final = ("NO_DITHER", "NONE")
 _PERIOD: Final = 10000
 """Tiles after which the random numbers of dithering repeat."""
+_SCALES: Final = ("ZSCALE", "ZZERO")
+"""In the header, for all tiles, they are the standard's but not what the libraries read."""
 _MASK: Final = "NULL_PIXEL_MASK"
 """A column that this service does not decompress, and so does not pass on either."""
 _KEPT: Final = re.compile(
@@ -112,15 +114,15 @@ def passed_tiles(layout: HduLayout, box: PixelBox, source: RunSource) -> PassedT
 
     That is so for images that are not compressed, boxes that cut tiles, dithered floats whose
     tiles do not follow each other in the parent as they do in the box (each has random numbers
-    by its place), and tables that are not as they should be. Raises CorruptFileError where
-    tiles lie outside of the file, SourceUnavailableError.
+    by its place), tables that are not as they should be, and what readers do not read alike.
+    Raises CorruptFileError where tiles lie outside of the file, SourceUnavailableError.
     """
     if layout.kind is not HduKind.COMPRESSED or layout.end > source.version.size:
         return None
     header = layout.header
     cells = _cells(header)
     tile = _tile(header, layout.naxis)
-    if cells is None or tile is None:
+    if cells is None or tile is None or not _is_read_widely(layout, cells):
         return None
     numbers = _tile_numbers(layout.naxis, tile, box)
     dither = _dither(layout, numbers) if numbers is not None else None
@@ -150,6 +152,29 @@ def _cells(header: Header) -> tuple[_Cell, ...] | None:
         cells.append(_Cell(column, start, size))
         start += size
     return tuple(cells) if start and start == header.integer("NAXIS1") else None
+
+
+def _is_read_widely(layout: HduLayout, cells: Sequence[_Cell]) -> bool:
+    """Whether cfitsio and astropy make of such tiles what the plain cutout holds."""
+    header = layout.header
+    columns = {cell.column.name.strip().upper() for cell in cells}
+    if layout.bitpix == 64 or any(one in header and one not in columns for one in _SCALES):
+        return False
+    if layout.bitpix < 0 and "BLANK" in header:
+        return False  # some make NaN of that integer
+    match header.string("ZCMPTYPE"):
+        case "RICE_1" | "RICE_ONE" | "HCOMPRESS_1":
+            return "ZVAL1" in header and "ZVAL2" in header
+        case "PLIO_1":
+            forms = (header.string(f"TFORM{number}") or "" for number in range(1, len(cells) + 1))
+            named = zip(cells, forms, strict=True)
+            return all(
+                re.match("1?[PQ]I", form)
+                for cell, form in named
+                if cell.column.name.strip().upper() == "COMPRESSED_DATA"
+            )
+        case method:
+            return method in ("GZIP_1", "GZIP_2")
 
 
 def _tile(header: Header, naxis: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -210,10 +235,6 @@ def _cards(layout: HduLayout, dither: int) -> bytes:
             cards.append(card("ZDITHER0", dither, "dithering goes on from the parent's tile"))
         elif _KEPT.fullmatch(keyword):
             cards.append(one.raw)
-    blank = header.integer("BLANK")
-    if layout.bitpix < 0 and "ZBLANK" not in header and blank is not None:
-        # Readers look there for want of anything better; the image of floats has no BLANK.
-        cards.append(card("ZBLANK", blank, "value of undefined pixels"))
     return b"".join(cards) + column_cards(header)
 
 

@@ -154,6 +154,7 @@ class TileTable:
         is_possible = isinstance(blank, _Column) or abs(blank or 0) <= _LARGEST_INTEGER
         self._blank = blank if is_possible else None
         self.is_scaled = self._scale is not None
+        self._is_float = layout.bitpix < 0
 
     @property
     def plain_dtype(self) -> np.dtype[np.generic]:
@@ -227,6 +228,10 @@ class TileTable:
             raise self.corrupt(f"a column {_MASK} is not supported")
         scales = self._each(read, wanted, self._scale)
         zeros = self._each(read, wanted, self._zero)
+        if not self._is_float and self._scale is not None:
+            plain = (scales == 1) & (zeros == 0)
+            said = "holds integers that ZSCALE and ZZERO change: only floats are quantised"
+            self._check(rows, plain | (forms != FORMS.index(Form.PACKED)), said)
         blanks = None
         if self._blank is not None:
             blanks = self._each(read, wanted, self._blank).astype(np.int64)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _TYPES: Final = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _METHODS: Final = ("NO_DITHER", "SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
 _LOSSLESS: Final = "NONE"
+_HOLD_FLOATS: Final = ("GZIP_1", "GZIP_2", "NOCOMPRESS")
+_LARGEST_SEED: Final = 2**31 - 1
 _UNSIGNED_ZERO: Final = 32768
 
 
@@ -48,15 +50,18 @@ class TileValues:
         self._is_dithered = self.is_quantised and method != _METHODS[0]
         self._has_zeros = method == _METHODS[2]
         seed = header.integer("ZDITHER0") if "ZDITHER0" in header else 1
-        if self._is_dithered and (seed is None or seed < 0):
+        if self._is_dithered and (seed is None or not 0 <= seed <= _LARGEST_SEED):
             raise table.corrupt("ZDITHER0 is no seed")
         self._seed = (seed or 0) - 1
         try:
             self._decode = decoder(header, is_float=is_float and not self.is_quantised)
         except ValueError as error:
             raise table.corrupt(str(error)) from None
-        self._gunzip = Gzip(self.dtype.itemsize, is_float=is_float)
         compression = header.string("ZCMPTYPE")
+        is_said_to_be_lossless = is_float and table.is_scaled and method == _LOSSLESS
+        if is_said_to_be_lossless and compression not in _HOLD_FLOATS:
+            raise table.corrupt(f"{compression} of floats with ZSCALE, but ZQUANTIZ = 'NONE'")
+        self._gunzip = Gzip(self.dtype.itemsize, is_float=is_float)
         self._clips = compression == "HCOMPRESS_1"
         # cfitsio compresses unsigned integers so, because PLIO knows no negative ones.
         is_shifted = compression == "PLIO_1" and layout.bitpix == 16

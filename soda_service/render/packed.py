@@ -11,7 +11,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -26,10 +26,10 @@ from soda_service.render.fits import (
     padding_size,
     with_checksum_cards,
 )
+from soda_service.storage.closing import Closable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from soda_service.fits.tiles import PlainImage
     from soda_service.render.spool import Spool, SpoolRoom
@@ -83,7 +83,7 @@ class TiledPart:
     tiles: CompressedTiles
 
 
-class PackedFile:
+class PackedFile(Closable):
     """A whole answer on temporary disk; to be closed."""
 
     def __init__(self, spool: Spool) -> None:
@@ -99,17 +99,6 @@ class PackedFile:
     def close(self) -> None:
         """Let go of the disk."""
         self._spool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def gzipped(parts: Iterable[FitsPart], room: SpoolRoom) -> PackedFile:

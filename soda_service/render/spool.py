@@ -9,14 +9,14 @@ import os
 import tempfile
 import threading
 import weakref
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import SourceUnavailableError, UsageError
+from soda_service.storage.closing import Closable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     Buffer = bytes | bytearray | memoryview
 
@@ -72,7 +72,7 @@ class SpoolRoom:
             self._taken -= size
 
 
-class Spool:
+class Spool(Closable):
     """One file: written once, from its beginning to its end but for what is skipped; then read.
 
     For one thread at a time.
@@ -128,17 +128,6 @@ class Spool:
     def close(self) -> None:
         """Let go of the disk; nothing can be read any more."""
         self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _claim(self, size: int) -> None:
         claimed = self._claimed[0]

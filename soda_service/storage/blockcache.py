@@ -57,6 +57,11 @@ class BlockCache:
         self._size = 0
 
     @property
+    def has_disk(self) -> bool:
+        """Whether blocks are kept on disk too."""
+        return self._folder is not None
+
+    @property
     def size(self) -> int:
         """Bytes in memory now."""
         return self._size

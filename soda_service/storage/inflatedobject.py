@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
+
+from soda_service.storage.closing import Closable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from soda_service.storage.local import LocalSource
     from soda_service.storage.remote import RemoteSource
     from soda_service.storage.runs import RunGrid
 
 
-class InflatedObject:
+class InflatedObject(Closable):
     """Reads the copy; asks the store once in a while. Safe to use from several threads."""
 
     gulp_bytes: Final = 0
@@ -61,14 +62,3 @@ class InflatedObject:
         """Close the copy."""
         self._copy.close()
         self._origin.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

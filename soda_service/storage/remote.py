@@ -10,32 +10,45 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import contextmanager
+from functools import partial
 from hashlib import blake2b
 from math import prod
-from typing import TYPE_CHECKING, Final, Self
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from soda_service.errors import CorruptFileError
 from soda_service.storage.blockcache import BLOCK_BYTES
+from soda_service.storage.closing import Closable
+from soda_service.storage.flight import SMALL_REQUEST
+from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.spans import Span, Spread, blocks, joined, pieces
-from soda_service.storage.stores import ObjectChangedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future, ThreadPoolExecutor
-    from types import TracebackType
+    from concurrent.futures import Future
 
-    from soda_service.storage.blockcache import BlockCache, Part
+    from numpy.typing import NDArray
+
+    from soda_service.storage.blockcache import Part
+    from soda_service.storage.objectstore import Put, Store
+    from soda_service.storage.remoteplace import RemotePlace
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import FileVersion
-    from soda_service.storage.stores import RemotePlace, Store
+    from soda_service.storage.source import FileVersion, RunSource
+    from soda_service.storage.stores import Way
 
-    Put = Callable[[int, memoryview], None]
-    """Is given a place in the object and what stands there, within one block."""
+    Ask = Callable[[Span], list[Part]]
+    """Makes a request; gives what is still to be put where it belongs."""
 
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies without waiting."""
+
+_LARGE_BOX: Final = 6 * 1024 * 1024
+"""Bytes of a box above which it is not kept in memory."""
+
+_OWN_PAGES: Final = 1024 * 1024
+"""Bytes that are worth a call of the operating system, and another one to be rid of them."""
 
 _RESIDENT_BLOCKS: Final = 128
 """Most blocks from which they are copied: each costs some microseconds."""
@@ -46,7 +59,14 @@ _PREFETCH_SHARE: Final = 4
 """The share of it that one reader may bring in: others must not drive it out before it is read."""
 
 
-class RemoteSource:
+class _Flight(NamedTuple):
+    """A request that has room."""
+
+    size: int
+    parts: Future[list[Part]]
+
+
+class RemoteSource(Closable):
     """An object of one version; safe to use from several threads. It holds nothing open."""
 
     def __init__(
@@ -54,17 +74,15 @@ class RemoteSource:
         store: Store,
         place: RemotePlace,
         version: FileVersion,
-        *,
-        cache: BlockCache,
-        pool: ThreadPoolExecutor,
+        way: Way,
     ) -> None:
-        """*pool* makes requests beside those of the reading thread."""
+        """*way* is that of all sources of this process."""
         self.version = version
         self.path = place.url
         self._store = store
         self._place = place
-        self._cache = cache
-        self._pool = pool
+        self._way = way
+        self._cache = way.cache
         named = f"{version.size} {version.modified_ns} {version.tag} {place.url}"
         self._key = blake2b(named.encode(), digest_size=20).hexdigest()
         self._confirmed = float("-inf")
@@ -79,11 +97,8 @@ class RemoteSource:
 
     @property
     def gulp_bytes(self) -> int:
-        """How much of a box is best asked for at once.
-
-        With a fifth more between its runs it still is what may fly, two requests as a rule.
-        """
-        return self._store.limits.flight_bytes * 3 // 4
+        """How much of a box is best asked for at once, and is where there is room for it."""
+        return max(BLOCK_BYTES, self._way.held.largest)
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly *length* bytes from *start*; may block.
@@ -124,14 +139,36 @@ class RemoteSource:
 
     def read_runs(self, grid: RunGrid) -> memoryview:
         """The runs of *grid*, one after another; may block; raises what `read` raises."""
+        return self._read_runs(grid, self._keep_for(grid.size))
+
+    def bands(self, grid: RunGrid, band_bytes: int, *, most_runs: int) -> Iterator[memoryview]:
+        """The runs of *grid* in bands of about *band_bytes* at most; may block.
+
+        More is read at once where there is room for it. Raises what `read` raises.
+        """
+        keep = self._keep_for(grid.size)
+        gulp = max(band_bytes, self.gulp_bytes)
+        for much in grid.bands(gulp, most_runs=most_runs):
+            with self._way.held.share(much.size) as room:
+                # Where there is none, it is a band at a time.
+                some = max(room, band_bytes)
+                for part in much.bands(some, most_runs=most_runs):
+                    yield from _in_copies(self._read_runs(part, keep), band_bytes)
+
+    def _keep_for(self, size: int) -> Put | None:
+        """How what is read for a box of *size* bytes is kept; None where it is not."""
+        if size <= _LARGE_BOX:
+            return self._keep
+        # Of a box of many gulps nothing would be there any more when it is wanted again, nor
+        # anything else.
+        return self._put_aside if self._cache.has_disk else None
+
+    def _read_runs(self, grid: RunGrid, keep: Put | None) -> memoryview:
         self._check_inside(grid.start, grid.end - grid.start)
-        runs = np.empty(grid.size, np.uint8)
+        runs = _room_for(grid.size)
         if grid.size:
             starts = grid.starts()
             spans = joined(starts, grid.length, gap=self._store.limits.gap_bytes)
-            # Of a box of many gulps nothing would be there any more when it is wanted again, nor
-            # anything else.
-            keep = self._put_aside if grid.size > self.gulp_bytes // 2 else self._keep
             self._gather(spans, Spread(starts, grid.length, runs.data).put, keep)
         return runs.data
 
@@ -210,17 +247,6 @@ class RemoteSource:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<RemoteSource of {self.version.size} bytes>"
 
@@ -228,14 +254,14 @@ class RemoteSource:
         self,
         spans: list[Span],
         put: Put,
-        keep: Put,
+        keep: Put | None,
         *,
         ahead: int = 0,
     ) -> None:
         """Gives *put* what *spans* hold, part by part and in no order.
 
-        What is missing is asked for in one go, and up to *ahead* bytes beyond its end; *keep*
-        is given it too.
+        What is missing is asked for in one go, and up to *ahead* bytes beyond its end. If it is
+        to be kept, *keep* is given it by the block. If not, *put* is given it by other threads.
         """
         self.check_unchanged()
         limits = self._store.limits
@@ -251,38 +277,69 @@ class RemoteSource:
             start, stop = missing[-1]
             missing[-1] = Span(start, min(stop + ahead, self.version.size))
             wanted = pieces(missing, most=limits.piece_bytes, grain=BLOCK_BYTES)
-            self._fetch(wanted, put, keep)
+            if keep is None:
+                self._fetch(wanted, partial(self._request_into, put), _put_nowhere, _put_nowhere)
+            else:
+                self._fetch(wanted, self._request, put, keep)
         elif not self.is_fresh:
             self._confirm()
 
-    def _fetch(self, wanted: list[Span], put: Put, keep: Put) -> None:
-        """Asks for *wanted*, some at a time, and gives *put* and *keep* what came."""
-        limits = self._store.limits
-        if len(wanted) == 1:
-            _land(self._request(wanted[0]), put, keep)
+    def _fetch(self, wanted: list[Span], ask: Ask, put: Put, keep: Put) -> None:
+        """Asks for *wanted*, some at a time, and gives *put* and *keep* what *ask* gives."""
+        flights: deque[_Flight] = deque()
+        if len(wanted) == 1 and wanted[0].stop - wanted[0].start <= SMALL_REQUEST:
+            _land(ask(wanted[0]), put, keep)
             return
-        flying: deque[tuple[int, Future[list[Part]]]] = deque()
-        size = 0
         try:
             for span in wanted:
-                more = span.stop - span.start
-                while flying and (
-                    size + more > limits.flight_bytes or len(flying) >= limits.parallel
-                ):
-                    landed, future = flying.popleft()
-                    _land(future.result(), put, keep)
-                    size -= landed
-                flying.append((more, self._pool.submit(self._request, span)))
-                size += more
-            while flying:
-                _land(flying.popleft()[1].result(), put, keep)
+                size = span.stop - span.start
+                if self._make_room(size, flights, put, keep):
+                    parts = self._way.pool.submit(ask, span)
+                    flights.append(_Flight(size, parts))
+                    continue
+                for small in pieces([span], most=SMALL_REQUEST, grain=BLOCK_BYTES):
+                    _land(ask(small), put, keep)
+            while flights:
+                self._land_first(flights, put, keep)
         finally:
-            for _, future in flying:
-                future.cancel()
+            for flight in flights:
+                flight.parts.add_done_callback(partial(self._end, flight.size))
+                flight.parts.cancel()
+
+    def _make_room(self, size: int, flights: deque[_Flight], put: Put, keep: Put) -> bool:
+        """Takes room for *size* more bytes, *flights* landing first where need be.
+
+        False where others have all of it and a small request has to do.
+        """
+        limits, room = self._store.limits, self._way.flying
+        while True:
+            flying = sum(flight.size for flight in flights)
+            fits = flying + size <= limits.flight_bytes and len(flights) < limits.parallel
+            if fits and room.take_at_once(size):
+                return True
+            if not flights:
+                return size > SMALL_REQUEST and room.take(size)
+            self._land_first(flights, put, keep)
+
+    def _land_first(self, flights: deque[_Flight], put: Put, keep: Put) -> None:
+        flight = flights[0]
+        _land(flight.parts.result(), put, keep)
+        flights.popleft()
+        self._way.flying.give_back(flight.size)
+
+    def _end(self, size: int, _parts: Future[list[Part]]) -> None:
+        """Of a flight that nobody waits for."""
+        self._way.flying.give_back(size)
 
     def _request(self, span: Span) -> list[Part]:
         with self._noticing():
             return self._store.fetch(self._place, self.version, span)
+
+    def _request_into(self, put: Put, span: Span) -> list[Part]:
+        """Nothing is left to be put where it belongs."""
+        with self._noticing():
+            self._store.fetch_into(self._place, self.version, span, put)
+        return []
 
     def _keep(self, start: int, content: memoryview) -> None:
         self._cache.put(self._key, start, content)
@@ -316,6 +373,15 @@ class RemoteSource:
                 f"the file ends before byte {start + length}: it has {self.version.size} bytes",
                 path=self.path,
             )
+
+
+def run_bands(
+    source: RunSource, grid: RunGrid, band_bytes: int, *, most_runs: int
+) -> Iterator[memoryview]:
+    """The runs of *grid* in bands of at most *band_bytes*; raises what `RunSource.read` raises."""
+    if isinstance(source, RemoteSource):
+        return source.bands(grid, band_bytes, most_runs=most_runs)
+    return map(source.read_runs, grid.bands(band_bytes, most_runs=most_runs))
 
 
 class HeaderWindow:
@@ -362,6 +428,24 @@ def _land(parts: list[Part], put: Put, keep: Put) -> None:
         part = parts.pop()
         keep(part.start, part.content)
         put(part.start, part.content)
+
+
+def _in_copies(runs: memoryview, band_bytes: int) -> Iterator[memoryview]:
+    """*runs* in bands, none of which keeps all of them in memory."""
+    if len(runs) <= band_bytes:
+        yield runs
+        return
+    for at in range(0, len(runs), band_bytes):
+        yield np.array(runs[at : at + band_bytes]).data
+
+
+def _room_for(size: int) -> NDArray[np.uint8]:
+    """So many bytes that are not cleared, or are zeros."""
+    if size < _OWN_PAGES:
+        return np.empty(size, np.uint8)
+    # What the C library is given back by one of many threads it seldom gives back itself.
+    pages = mmap(-1, size, flags=MAP_PRIVATE | MAP_ANONYMOUS)
+    return np.frombuffer(pages, np.uint8)
 
 
 def _put_nowhere(start: int, content: memoryview) -> None:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Final
 from soda_service.config import StoreConfig
 from soda_service.storage.blockcache import BLOCK_BYTES, BlockCache
 from soda_service.storage.blockfolder import BlockFolder
-from soda_service.storage.stores import PIECE_BYTES, RemoteLimits, RemoteRoot
+from soda_service.storage.remoteplace import PIECE_BYTES, RemoteLimits, RemoteRoot
 
 if TYPE_CHECKING:
     from soda_service.config import Settings
 
 _FOLDER: Final = "blocks"
 """Below `cache_dir`."""
+_FLYING_SHARE: Final = 4
+"""The part of the bytes on their way that may be on that between the store and this process."""
 
 
 def remote_root(url: str, config: StoreConfig | None) -> RemoteRoot:
@@ -32,11 +34,13 @@ def remote_root(url: str, config: StoreConfig | None) -> RemoteRoot:
 
 def remote_limits(settings: Settings) -> RemoteLimits:
     """How stores are read."""
-    flight = settings.remote_flight_bytes
+    whole = settings.remote_flight_bytes
+    flight = whole // _FLYING_SHARE
     return RemoteLimits(
         gap_bytes=settings.remote_gap_bytes,
         piece_bytes=min(PIECE_BYTES, flight // BLOCK_BYTES * BLOCK_BYTES),
         flight_bytes=flight,
+        held_bytes=whole - flight,
         parallel=settings.remote_parallel,
         connections=settings.remote_connections,
         timeout_seconds=settings.remote_timeout_seconds,

@@ -120,6 +120,9 @@ def open_source(
     """
     if stores is not None and is_remote(url):
         return stores.open_known(url, version)
-    from soda_service.storage.local import LocalSource  # the implementation needs this module
+    # The implementations need this module.
+    from soda_service.storage.local import LocalSource, local_path
+    from soda_service.storage.networkfile import NetworkFile, is_on_network
 
-    return LocalSource.open(url)
+    kind = NetworkFile if is_on_network(local_path(url)) else LocalSource
+    return kind.open(url)

@@ -1,43 +1,187 @@
-"""Connections: how much a client may say beside the body of its request."""
+"""Connections: how much a client may say beside bodies, how long it may take, what is no HTTP."""
 
 from __future__ import annotations
 
+import asyncio
+import re
 import sys
 from contextlib import suppress
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
+from urllib.parse import unquote
+from weakref import WeakKeyDictionary
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from soda_service.web.bodies import REFUSAL_KEY, Refusal
+from soda_service.web.errors import REFUSE_KEY, refuse
 
 if TYPE_CHECKING:
-    import asyncio
+    from uvicorn.server import Protocols, ServerState
 
 MAX_HEAD_BYTES: Final = 1024**2
-"""Of the request line, headers, trailers and what frames chunks, together: a thousand
-identifiers in one query string take a tenth of it."""
+"""Of the request line, headers, trailers and what frames chunks, together."""
+
+MAX_TARGET_BYTES: Final = 65_535
+"""Of path and query: httptools counts their bytes with 16 bits. About a thousand
+identifiers; who has more says them in a body."""
+
+HEAD_SECONDS: Final = 60.0
+"""A client that has not said the whole head of a request by then is cut off."""
 
 STALL_SECONDS: Final = 120.0
-"""A client that takes nothing of what waits for it for so long is cut off."""
+"""A client that takes nothing of what waits for it for so long is cut off, and so is one that
+gives nothing of the body that is waited for."""
+
+_LOOKS: Final = 6
+"""How often a connection is looked at in the shorter of these times."""
+
+_ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*").match
+"""What stands before the path where a proxy is spoken to (RFC 9112 §3.2.2)."""
 
 
 class LimitedHttp(HttpToolsProtocol):
-    """HTTP/1.1 by httptools, which by itself gathers headers without end.
+    """HTTP/1.1 by httptools, which by itself gathers headers, and waits, without end.
 
-    Who sends more than MAX_HEAD_BYTES is told so with status 400 and cut off; bodies have
-    a limit of their own (`params.read_params`). Who stops reading is cut off after
-    STALL_SECONDS, so that no search and no file stays open for it.
+    What is no HTTP, or has more than MAX_HEAD_BYTES beside bodies, is refused in the form of
+    its path, as far as that is known, and cut off; bodies have a limit of their own
+    (`params.read_params`). Who stops reading or writing is cut off, too, so that no search, no
+    file and no connection stays open for it.
     """
 
+    _lookouts: ClassVar[WeakKeyDictionary[ServerState, _Lookout]] = WeakKeyDictionary()
+
     _beside_body = 0
+    _body_bytes = 0
+    _is_deaf = False
+    """Whether nothing that comes is understood any more."""
     _watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """See to it that somebody looks whether the client goes on."""
+        super().connection_made(transport)
+        if self.server_state not in self._lookouts:
+            self._lookouts[self.server_state] = _Lookout(self.loop, self.connections)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much."""
+        if self._is_deaf:
+            self._throw_away(data)
+            return
         self._beside_body += len(data)
         super().data_received(data)
         if self._beside_body > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too long.")
+            self._refuse(Refusal(431, f"the head is longer than {MAX_HEAD_BYTES} bytes"))
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what httptools does not understand."""
+        del msg
+        # Called where httptools' error is being handled, which says what is wrong, or hides it.
+        error = sys.exc_info()[1]
+        hidden = error.__context__ if error is not None else None
+        reason = hidden if isinstance(hidden, HttpParserError | UnicodeError) else error
+        self._refuse(Refusal(400, f"the request is not HTTP: {str(reason)[:100]}"))
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
+        """Whether to go on: a refused client that only reads gets its answer."""
+        if not self._is_deaf or self.cycle is None:
+            return None
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        return True
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Understand nothing more, answer what is under way, and this with *refusal*."""
+        if self._is_deaf or self.transport.is_closing():
+            return
+        self._is_deaf = True
+        self._unset_keepalive_if_required()
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope or not cycle.more_body:
+            self._answer(refusal)
+        elif cycle.response_complete:
+            self.transport.close()
+        else:
+            cast("dict[str, object]", cycle.scope)[REFUSAL_KEY] = refusal
+            cycle.keep_alive = False
+            cycle.message_event.set()
+
+    def _answer(self, refusal: Refusal) -> None:
+        """Answer a head that is none, after those that came before it."""
+        if self.scope is None or (self.cycle is not None and self.cycle.scope is self.scope):
+            super().on_message_begin()
+        if len(self.url) > MAX_TARGET_BYTES:
+            refusal = Refusal(
+                414,
+                f"the URL is longer than {MAX_TARGET_BYTES} bytes; "
+                "longer requests are POSTed, with the parameters in the body",
+            )
+        origin = _ORIGIN(self.url)
+        path, _, query = self.url[origin.end() if origin else 0 :].partition(b"?")
+        cast("dict[str, object]", self.scope).update(
+            # httptools has the method of the request before as long as this one has no URL.
+            method=self.parser.get_method().decode("ascii") if self.url else "-",
+            path=self.root_path + unquote(path.decode("latin-1")),
+            raw_path=path or b"-",
+            query_string=query,
+        )
+        cast("dict[str, object]", self.scope)[REFUSAL_KEY] = refusal
+        before = self.cycle
+        self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=False,
+            on_response=self.on_response_complete,
+        )
+        app = self.app_state.get(REFUSE_KEY, refuse)
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, app))
+
+    def _throw_away(self, data: bytes) -> None:
+        """Give it to the answer to what was refused, which counts it (`bodies.LastResponse`)."""
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += data
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
+
+    def awaited(self) -> _Awaited | None:
+        """What this connection waits for, None while it is not the client's turn."""
+        cycle = self.cycle
+        if self._is_deaf or self.transport.is_closing():
+            return None
+        if cycle is None or cycle.response_complete:
+            # While it is idle between two requests, uvicorn's own timer runs.
+            is_idle = self.timeout_keep_alive_task is not None
+            return None if is_idle else _Awaited(self.scope, self._body_bytes, HEAD_SECONDS)
+        if cycle.more_body and not cycle.response_started and not self.flow.read_paused:
+            return _Awaited(self.scope, self._body_bytes, STALL_SECONDS)
+        return None
+
+    def cut_off(self) -> None:
+        """End it, because what it waits for did not come; a request that has begun is told."""
+        if self.scope is None or (
+            self.cycle is not None
+            and self.cycle.scope is self.scope
+            and self.cycle.response_complete
+        ):
+            self.transport.close()
+        else:
+            self._refuse(Refusal(408, "the rest of the request did not come"))
 
     def pause_writing(self) -> None:
         """Watch whether the client takes anything of what waits for it."""
@@ -90,4 +234,52 @@ class LimitedHttp(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Leave what belongs to the body out of the count."""
         self._beside_body -= len(body)
+        self._body_bytes += len(body)
         super().on_body(body)
+
+
+class _Awaited(NamedTuple):
+    """What a connection waits for."""
+
+    scope: object
+    """Of the request that has begun, None where none has."""
+    body_bytes: int
+    """Of all bodies on this connection that have come."""
+    patience: float
+    """Seconds without change after which it is cut off."""
+
+    def is_still(self, other: _Awaited) -> bool:
+        """Whether nothing has come in between."""
+        return self.scope is other.scope and self[1:] == other[1:]
+
+
+class _Lookout:
+    """Looks at all connections of a server now and then, so that no request sets a timer.
+
+    The time since which one waits is that of the look that first saw it wait.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connections: set[Protocols]) -> None:
+        self._loop = loop
+        self._connections = connections
+        self._waiting: dict[LimitedHttp, tuple[_Awaited, float]] = {}
+        self._look_later()
+
+    def _look_later(self) -> None:
+        self._loop.call_later(min(HEAD_SECONDS, STALL_SECONDS) / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        waiting = {}
+        for one in tuple(self._connections):
+            if not isinstance(one, LimitedHttp) or (awaited := one.awaited()) is None:
+                continue
+            before, since = self._waiting.get(one, (awaited, now))
+            if not awaited.is_still(before):
+                since = now
+            if now - since < awaited.patience:
+                waiting[one] = awaited, since
+            else:
+                one.cut_off()
+        self._waiting = waiting
+        self._look_later()

@@ -25,9 +25,10 @@ from soda_service.errors import (
     UsageError,
 )
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, error_document
+from soda_service.web.bodies import REFUSAL_KEY, LastResponse, Refusal
 
 if TYPE_CHECKING:
-    from starlette.types import Scope
+    from starlette.types import Receive, Scope, Send
 
 _RETRY_AFTER: Final = ("retry-after", "10")
 """Seconds after which a store may be back."""
@@ -42,6 +43,12 @@ class Form(Enum):
 
 FORM_KEY: Final = "soda_service.error_form"
 """In the scope of a request whose errors take another form than its path tells."""
+
+DATASET_KEY: Final = "soda_service.dataset"
+"""In the scope of a request that failed: the identifier of the dataset that it is about."""
+
+REFUSE_KEY: Final = "refuse"
+"""In the state of the application: `refuse` within the same middleware as all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +76,19 @@ _VOTABLE_BELOW: Final = ("/sia/", "/datalink/")
 def error_response(error: Exception, scope: Scope) -> Response:
     """What the client is told of *error*; what only the operator may know goes to the log."""
     if isinstance(error, HTTPException):
-        return _written(_of_router(error), Fault.USAGE, _router_message(error, scope), scope)
+        kind = LastResponse if isinstance(error, Refusal) else Response
+        message = _router_message(error, scope)
+        return _written(_of_router(error), Fault.USAGE, message, scope, kind)
     row = next(_TABLE[kind] for kind in type(error).__mro__ if kind in _TABLE)
-    return _written(row, fault_of(error), told(error), scope)
+    return _written(row, fault_of(error), told(error, scope.get(DATASET_KEY, "")), scope)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that never became one, with the Refusal in its scope.
+
+    An ASGI application of its own, for no path leads to it.
+    """
+    await error_response(scope[REFUSAL_KEY], scope)(scope, receive, send)
 
 
 def _of_router(error: HTTPException) -> _Row:
@@ -90,7 +107,9 @@ def _router_message(error: HTTPException, scope: Scope) -> str:
             return error.detail or HTTPStatus(error.status_code).phrase
 
 
-def _written(row: _Row, fault: Fault, message: str, scope: Scope) -> Response:
+def _written(
+    row: _Row, fault: Fault, message: str, scope: Scope, kind: type[Response] = Response
+) -> Response:
     if _form(scope) is Form.VOTABLE:
         body, media_type = error_document(fault, message), VOTABLE
     else:
@@ -98,7 +117,7 @@ def _written(row: _Row, fault: Fault, message: str, scope: Scope) -> Response:
         label = fault if scope["path"].startswith(_VOTABLE_BELOW) else row.label
         text = f"{label}: {message}\n"
         body, media_type = text.encode("utf-8", "backslashreplace"), "text/plain"
-    return Response(body, row.status, dict(row.headers), media_type)
+    return kind(body, row.status, dict(row.headers), media_type)
 
 
 def _form(scope: Scope) -> Form:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 
 from soda_service.storage.bands import CopiedBands, MadeBands, read_on
+from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.remote import RemoteSource
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote, open_source
-from soda_service.storage.stores import ObjectChangedError
+from soda_service.web.errors import DATASET_KEY
 from soda_service.web.responses import (
     content_disposition,
     http_date,
@@ -75,6 +76,7 @@ class FilesEndpoint:
             raise HTTPException(404)
         identifier = identifier_of(services.settings.authority, path)
         confirmed = _may_be_answered_without_reading(scope)
+        scope[DATASET_KEY] = identifier
         dataset, source = await services.long_work.call(_open, services, identifier, confirmed)
         chosen: _Chosen | None = None
         try:

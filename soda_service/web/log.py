@@ -13,17 +13,23 @@ from soda_service.errors import request_id
 if TYPE_CHECKING:
     from soda_service.config import Settings
 
-__all__ = ["RUN_ID_KEY", "AccessLog", "configure_logging", "request_id"]
+__all__ = ["RUN_ID_KEY", "AccessLog", "ToldError", "configure_logging", "request_id"]
 
 RUN_ID_KEY: Final = "soda_service.run_id"
 """In the scope of a request whose client gave a RUNID."""
+
+
+class ToldError(Exception):
+    """The log has been told already why the connection is broken off by this."""
 
 
 def configure_logging(settings: Settings) -> None:
     """Send every record of the process to standard error, as *settings* say."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if settings.log_format == "json" else _TextLines())
+    handler.addFilter(_is_news)
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are of no interest
     logging.logMultiprocessing = False  # nothing here prints it, and it costs time to find
 
 
@@ -84,6 +90,11 @@ class AccessLog:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether this is more than the server's own traceback of a ToldError."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ToldError))
 
 
 class _TextLines(logging.Formatter):

@@ -12,9 +12,12 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
+from soda_service.discovery.faults import log as log_fault
+from soda_service.errors import SodaServiceError
 from soda_service.web.bodies import ClientGoneError
-from soda_service.web.errors import error_response
-from soda_service.web.log import RUN_ID_KEY, request_id
+from soda_service.web.errors import DATASET_KEY, error_response
+from soda_service.web.log import RUN_ID_KEY, ToldError, request_id
+from soda_service.web.responses import BrokenAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -154,7 +157,8 @@ class Failures:
     """Answers what nobody planned, where nothing has been sent yet.
 
     Once an answer has begun there is only one honest thing left: to break the connection,
-    which the server does with what is raised here.
+    which the server does with what is raised here. Why is one line of the log; a bug is left to
+    the server, which writes its traceback.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -174,9 +178,15 @@ class Failures:
         except ClientGoneError:
             return
         except Exception as error:
-            if started or scope["type"] != "http":
+            if scope["type"] != "http":
                 raise
-            await error_response(error, scope)(scope, receive, send)
+            if not started:
+                await error_response(error, scope)(scope, receive, send)
+            elif isinstance(error, BrokenAnswerError | SodaServiceError):
+                log_fault(error, scope.get(DATASET_KEY, ""), what="an answer broke off")
+                raise ToldError from None
+            else:
+                raise
 
 
 def _header(scope: Scope, wanted: bytes) -> bytes | None:

@@ -413,14 +413,14 @@ class Params:
 async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     """The parameters in the query string and, for POST, in the body.
 
-    A body of more than *limit* bytes is HTTPException 413, as soon as that is known.
+    A body of more than *limit* bytes is Refusal 413, as soon as that is known.
     """
     query: bytes = scope["query_string"]
     params = await _noted(scope, query)
     if scope["method"] != "POST":
         return params
+    body = await read_body(scope, receive, limit)
     headers = Headers(scope=scope)
-    body = await read_body(headers, receive, limit)
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         return params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from soda_service.cutout.cutter import AbandonedError
 from soda_service.cutout.form import Packing
@@ -14,6 +14,7 @@ from soda_service.storage.bands import CopiedBands, MadeBands
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote
 from soda_service.web.bodies import ClientGoneError
+from soda_service.web.errors import DATASET_KEY
 from soda_service.web.params import parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
@@ -47,23 +48,29 @@ class SyncEndpoint:
         params = await read_params(scope, receive, limit=services.settings.request_bytes)
         asked = await parsed(params, params.cutout)
         cutter = services.cutter
-        plan = cutter.plan_quickly(asked.request)
-        if isinstance(plan, Quickness):
-            plan = await services.long_work.call(cutter.plan, asked.request)
-        if plan is None:
-            # SODA 1.0 §5.1: no pixels is 204, not an error.
-            await send_empty(send, 204, [])
-            return
-        size = max(plan.size, plan.computed_size)
-        if size > services.settings.cutout_bytes:
-            raise UsageError(
-                f"the cutout would have {size} bytes, "
-                f"and at most {services.settings.cutout_bytes} are sent; ask for less of the sky"
-            )
         try:
+            plan = cutter.plan_quickly(asked.request)
+            if isinstance(plan, Quickness):
+                plan = await services.long_work.call(cutter.plan, asked.request)
+            if plan is None:
+                # SODA 1.0 §5.1: no pixels is 204, not an error.
+                await send_empty(send, 204, [])
+                return
+            size = max(plan.size, plan.computed_size)
+            if size > services.settings.cutout_bytes:
+                _refuse(size, services.settings.cutout_bytes)
             await _send(scope, receive, send, plan, asked.media_type, services)
         except AbandonedError:
             raise ClientGoneError from None
+        except Exception:
+            scope[DATASET_KEY] = asked.request.identifier
+            raise
+
+
+def _refuse(size: int, most: int) -> NoReturn:
+    raise UsageError(
+        f"the cutout would have {size} bytes, and at most {most} are sent; ask for less of the sky"
+    )
 
 
 async def _send(

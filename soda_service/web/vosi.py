@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from soda_service.discovery import vosi
+from soda_service.errors import SodaServiceError
 from soda_service.web.params import cutout_parameters
 from soda_service.web.responses import http_date, send_whole
 from soda_service.web.showcase import showpieces
@@ -50,11 +51,15 @@ class AvailabilityEndpoint:
         services: Services = scope["state"]["services"]
         try:
             count = await services.threads.call(services.store.count)
-        except Exception:  # noqa: BLE001 - VOSI 1.1 §3.2: whatever is wrong is the answer
-            _log.warning("the catalog does not answer", exc_info=True)
+        except Exception as error:  # noqa: BLE001 - VOSI 1.1 §3.2: whatever is wrong is the answer
+            is_ours = isinstance(error, SodaServiceError)
+            _log.warning("the catalog does not answer: %s", error, exc_info=not is_ours)
             is_available, note = False, "The catalog does not answer."
         else:
             is_available, note = True, f"{count} datasets can be found and cut."
+            if not count:
+                # It answers every request as it should; there is nothing to answer with.
+                note = "The catalog is empty: nothing can be found or cut before an ingest."
         body = vosi.availability(
             is_available=is_available, up_since=services.up_since, notes=[note]
         )

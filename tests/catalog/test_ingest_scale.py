@@ -76,7 +76,7 @@ def own_memory(process: int) -> int:
 
 
 class Gauge:
-    """Notes the memory of an ingest of *count* files in its second quarter and in its last.
+    """Notes the memory of an ingest of *count* files in each quarter of it but the first.
 
     The least of each counts: what waits to be written comes and goes. The very end does not:
     when all files have been found, the lists of their folders go.
@@ -85,8 +85,8 @@ class Gauge:
     def __init__(self, count: int) -> None:
         self.count = count
         # Numbers, and no lists of them, which would grow with the files.
-        self.held = {1: 10**12, 3: 10**12}
-        self.workers = {1: 10**12, 3: 10**12}
+        self.held = {1: 10**12, 2: 10**12, 3: 10**12}
+        self.workers = {1: 10**12, 2: 10**12, 3: 10**12}
 
     def __call__(self, done: int, *_: object) -> None:
         quarter = (done - 1) * 4 // self.count
@@ -98,8 +98,11 @@ class Gauge:
             self.workers[quarter] = min(used, self.workers[quarter])
 
     def growth(self, memory: dict[int, int]) -> float:
-        """Bytes for each file between those quarters."""
-        return (memory[3] - memory[1]) / (self.count / 2)
+        """Bytes for each file from one quarter to the next.
+
+        The smaller of both: what is imported late comes once, what grows with files always does.
+        """
+        return min(memory[2] - memory[1], memory[3] - memory[2]) / (self.count / 4)
 
 
 @pytest.mark.parametrize("in_each", [50, 1])

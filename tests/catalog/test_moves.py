@@ -157,6 +157,24 @@ def test_a_copy_is_refused_by_name_and_the_original_stays(named: Archive) -> Non
     assert set(paths(named)) == {"A"}
 
 
+def test_the_folder_of_a_copy_is_no_root(archive: Archive) -> None:
+    """Or it would decide about identifiers and collections for ever after."""
+    archive.configure("named", publisher_did="{OBSID}")
+    original = add(archive, "one/original.fits", "A")
+    archive.ingest(original.parent, collection="named")
+    copy = archive.folder / "two" / "copy.fits"
+    copy.parent.mkdir()
+    shutil.copy(original, copy)
+    report = archive.ingest(copy.parent, collection="named")
+    assert (report.added, report.failures) == (0, 1)
+    (row,) = archive.store.collection_rows()
+    assert row.roots == (str(original.parent),)
+    add(archive, "two/another.fits", "B")
+    assert archive.ingest(copy.parent, collection="named").added == 1
+    (row,) = archive.store.collection_rows()
+    assert row.roots == (str(original.parent), str(copy.parent))
+
+
 def test_files_that_change_places_do_so_in_one_run(named: Archive) -> None:
     one, other = add(named, "a.fits", "A"), add(named, "b.fits", "B")
     third = [add(named, f"ring/{name}.fits", f"R{name}") for name in "123"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from support.images import FAMILIES, primary, sky_cards
+from support.mounts import pretend_network
 
 from soda_service.catalog import crew, reindex, resolver as resolver_module
 from soda_service.catalog.check import check_catalog
@@ -41,6 +44,12 @@ def resolver(archive: Archive) -> Iterator[Resolver]:
     store.close()
 
 
+@pytest.fixture
+def on_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file system of temporary files seems to be another machine's."""
+    pretend_network(tmp_path, monkeypatch)
+
+
 DID = "ivo://archive.example/archive?tan.fits"
 
 
@@ -51,6 +60,19 @@ def test_the_same_object_as_long_as_nothing_changes(resolver: Resolver) -> None:
     assert resolver.resolve(DID.upper()) is dataset
     assert resolver.peek(DID) is dataset
     assert resolver.peek(DID.replace("archive", "ARCHIVE")) is dataset
+
+
+def test_a_file_of_another_machine_is_not_looked_at_on_an_event_loop(
+    resolver: Resolver, archive: Archive, on_network: None
+) -> None:
+    """Its server may have gone, and then nobody would be answered any more."""
+    dataset = resolver.resolve(DID)
+    assert resolver.peek(DID) is None
+    assert resolver.resolve(DID) is dataset
+    assert resolver.peek(DID) is None
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    assert len(resolver.resolve(DID).hdus) > len(dataset.hdus)
+    assert resolver.peek(DID) is None
 
 
 @pytest.mark.parametrize("identifier", ["", "tan.fits", "ivo://x/y?z", "../../etc/passwd", "\x00"])
@@ -71,6 +93,31 @@ def test_a_changed_file_is_indexed_anew_and_stored(resolver: Resolver, archive: 
     assert resolver.resolve(DID) is after
     assert archive.store.get(DID) == after
     assert archive.ingest().unchanged == 2
+
+
+def test_a_changed_file_does_not_wait_for_who_writes(
+    resolver: Resolver,
+    archive: Archive,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A backup may hold the catalog for long: the file is answered for, and stored by the next."""
+    monkeypatch.setattr(reindex, "_PATIENCE", 0.05)
+    resolver.resolve(DID)
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    other = sqlite3.connect(archive.settings.catalog_path, isolation_level=None)
+    with closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        after = resolver.resolve(DID)
+        assert "database is locked" in caplog.text
+        other.execute("ROLLBACK")
+    assert len(after.hdus) > 1
+    assert resolver.resolve(DID) is after
+    stored = archive.store.get(DID)
+    assert stored is not None
+    assert len(stored.hdus) == 1
+    assert archive.ingest().changed == 1
+    assert archive.store.get(DID) == after
 
 
 def test_a_vanished_file_is_gone_and_may_come_back(resolver: Resolver, archive: Archive) -> None:
@@ -326,7 +373,7 @@ def test_a_catalog_that_may_only_be_read_still_serves(
 ) -> None:
     from sqlalchemy.exc import OperationalError
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OperationalError("INSERT", {}, Exception("attempt to write a readonly database"))
 
     monkeypatch.setattr(CatalogStore, "write", refuse)

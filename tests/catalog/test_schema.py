@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from soda_service.catalog import migrations
+from soda_service.catalog import database as database_module, migrations, upgrade
 from soda_service.catalog.database import Database
 from soda_service.catalog.dataset import ObsCore
 from soda_service.catalog.schema import APPLICATION_ID, HEAD, dataset, metadata
@@ -151,3 +154,98 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> 
     finally:
         store.close()
     test_migrations_make_the_tables_that_the_code_describes(tmp_path)
+
+
+@pytest.fixture(name="old_catalog")
+def _old_catalog(tmp_path: Path) -> Path:
+    """A catalog of the second schema with 30,000 datasets."""
+    path = tmp_path / "old.sqlite"
+    config = Config()
+    config.set_main_option("path_separator", "os")
+    config.set_main_option("script_location", migrations.__path__[0])
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+        command.upgrade(config, "0001")
+        for statement in _BEFORE_TAGS.split(";\n")[:-1]:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 30098) "
+            "INSERT INTO dataset (id, collection_id, did_folded, local_part, path, size, "
+            "modified_ns, media_type, fingerprint, revision, scan, calib_level, obs_collection, "
+            "obs_id, obs_publisher_did, access_estsize) SELECT i, 1, 'ivo://' || i, i, '/' || i, 1,"
+            " 1, 'application/fits', 'f', 3, 2, 2, 'sky', i, 'ivo://' || i, 6 FROM n"
+        )
+        command.upgrade(config, "0002")
+    engine.dispose()
+    return path
+
+
+def test_an_upgrade_says_how_far_it_is(
+    old_catalog: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upgrade, "_TOLD_SECONDS", 0.0)
+    Database(old_catalog).close()
+    said = [record.getMessage() for record in caplog.records]
+    assert "is of an older version" in said[0]
+    assert any("an index over time and wavelength is made: 66 %" in line for line in said)
+    assert "is up to date after" in said[-1]
+    engine = create_engine(f"sqlite:///{old_catalog}")
+    with engine.connect() as connection:
+        for table in ("dataset", "dataset_span"):
+            count = connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+            assert count == 30_000
+    engine.dispose()
+    caplog.clear()
+    Database(old_catalog).close()
+    assert not caplog.records
+
+
+def test_a_stopped_upgrade_leaves_the_catalog_as_it_was(
+    old_catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the user's word in the middle of a statement; and it can be done again."""
+    told = 0
+
+    def stopping(self: upgrade.Upgrade, seconds: float) -> None:
+        nonlocal told
+        told += 1
+        if told == 40:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(upgrade, "_TOLD_SECONDS", 0.0)
+        patch.setattr(upgrade.Upgrade, "_tell", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            Database(old_catalog)
+    assert told == 40
+    engine = create_engine(f"sqlite:///{old_catalog}")
+    with engine.connect() as connection:
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        assert version == "0002"
+        assert connection.exec_driver_sql("SELECT count(*) FROM dataset").scalar() == 30_000
+        assert (
+            "dataset_span"
+            not in connection.exec_driver_sql(
+                "SELECT group_concat(name) FROM sqlite_master"
+            ).scalar_one()
+        )
+    engine.dispose()
+    Database(old_catalog).close()
+
+
+def test_who_comes_while_another_process_writes_waits(
+    old_catalog: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However long that takes."""
+    monkeypatch.setattr(database_module, "_BUSY_MILLISECONDS", 20)
+    other = sqlite3.connect(old_catalog, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.5, other.execute, ["ROLLBACK"])
+    end.start()
+    Database(old_catalog).close()
+    end.join()
+    other.close()
+    assert "another process writes to the catalog" in caplog.text

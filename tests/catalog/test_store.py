@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from soda_service.catalog.dataset import Dataset
+    from soda_service.storage.source import FileVersion
 
 EVERYTHING = CatalogQuery()
 
@@ -249,6 +250,40 @@ def test_writing_replaces_by_path_and_refuses_by_identifier(
     moved = store.get(standing.publisher_did)
     assert moved is not None
     assert moved.url == "/elsewhere.fits"
+
+
+def test_stores_are_asked_while_others_may_write(store: CatalogStore) -> None:
+    """A look may take as long as a store takes to fail, and another process may have come first."""
+    standing = make_dataset("visits", "standing", url="http://a.example/standing.fits")
+    rival = replace(standing, url="http://a.example/moved.fits")
+    version = standing.version
+    store.write([rows_of(standing, "")])
+    asked: list[str] = []
+
+    def look(url: str) -> FileVersion | None:
+        asked.append(url)
+        if len(asked) == 1:  # it moves before the answer comes
+            between = replace(standing, url="http://a.example/between.fits")
+            assert store.write([rows_of(between, "")], look=lambda _: None) == [Written.MOVED]
+        return version if url == "http://a.example/between.fits" else None
+
+    (refused,) = store.write([rows_of(rival, "")], look=look)
+    assert refused == Refused(
+        path="http://a.example/between.fits",
+        publisher_did=standing.publisher_did,
+        has_changed=False,
+    )
+    assert asked == ["http://a.example/standing.fits", "http://a.example/between.fits"]
+
+
+def test_two_files_of_one_identifier_written_at_once(store: CatalogStore, tmp_path: Path) -> None:
+    """The first has been read a moment ago, so it is there, and the other is a copy."""
+    first, copy = (
+        make_dataset("visits", "twice", url=str(tmp_path / name)) for name in ("a.fits", "b.fits")
+    )
+    added, refused = store.write([rows_of(first, ""), rows_of(copy, "")])
+    assert added == Written.ADDED
+    assert refused == Refused(path=first.url, publisher_did=first.publisher_did, has_changed=False)
 
 
 def test_removal_leaves_nothing_behind(store: CatalogStore) -> None:

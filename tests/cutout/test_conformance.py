@@ -16,6 +16,7 @@ from support.cutouts import Figures, File, Workbench, compare, measured
 from support.images import (
     BEYOND_ASTROPY_FAMILIES,
     COUPLED_FAMILIES,
+    FACES_FAMILIES,
     IMAGE_FAMILIES,
     SKY_FAMILIES,
     TAIL_FAMILIES,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
     from support.golden import Golden
 
-CUT_FAMILIES: Final = (*SKY_FAMILIES, *BEYOND_ASTROPY_FAMILIES, "cube_frequency_slanted")
+CUT_FAMILIES: Final = (
+    *SKY_FAMILIES, *FACES_FAMILIES, *BEYOND_ASTROPY_FAMILIES, "cube_frequency_slanted",
+)  # fmt: skip
 """Families that can be cut by a place on the sky, bytes behind the end apart."""
 REFUSED_FAMILIES: Final = tuple(name for name in IMAGE_FAMILIES if name not in CUT_FAMILIES)
 """Sound pixels without a place on the sky."""

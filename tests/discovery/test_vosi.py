@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from pyvo.io.vosi import parse_availability, parse_capabilities
 from support.catalogs import HOSTILE, HOSTILE_AS_READ, URLS
-from support.documents import assert_valid_vosi, elements, parse_xml, strings
+from support.documents import (
+    assert_valid_vosi,
+    complaints_of_xsdvalidate,
+    elements,
+    parse_xml,
+    strings,
+)
 
 from soda_service.discovery import vosi
 from soda_service.discovery.urls import Service
@@ -47,6 +53,37 @@ EXAMPLE = vosi.Example(
 def test_capabilities_are_valid(service: Service) -> None:
     """Against the schemas of VOSI and VODataService."""
     assert_valid_vosi(vosi.capabilities(service, URLS), "capabilities")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b'use="base"', b'use="some"'),
+        (b"vs:ParamHTTP", b"vs:ParamFTP"),
+        (b"<capability ", b"<ability/><capability "),
+        (b"/VOSICapabilities/v1.0", b"/VOSICapabilities/v0.9"),
+        (b"vosi:capabilities", b"vosi:capability"),
+    ],
+)
+def test_a_wrong_document_is_refused(right: bytes, wrong: bytes) -> None:
+    """By every schema that a capability needs: else the tests above would say nothing."""
+    document = vosi.capabilities(Service.WHOLE, URLS)
+    assert right in document
+    assert complaints_of_xsdvalidate(document.replace(right, wrong), "capabilities")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b"01-02T", b"01-42T"),
+        (b"vosi:upSince", b"vosi:since"),
+        (b"/VOSIAvailability/", b"/VOSICapabilities/"),
+    ],
+)
+def test_a_wrong_availability_is_refused(right: bytes, wrong: bytes) -> None:
+    document = vosi.availability(is_available=True, up_since=STARTED)
+    assert right in document
+    assert complaints_of_xsdvalidate(document.replace(right, wrong), "availability")
 
 
 def test_golden(golden: Golden, settings: Settings) -> None:

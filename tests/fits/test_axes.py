@@ -482,6 +482,57 @@ def test_a_time_selects_its_plane(name: str) -> None:
     assert axis.box(bounds) == (0, count)
 
 
+@pytest.mark.parametrize(
+    ("ctype", "unit", "metres"),
+    [("WAVE", "ANGSTROM", 1e-10), ("WAVE", "angstroms", 1e-10), ("WAVE", "A", 1e-10),
+     ("WAVE", "NM", 1e-9), ("WAVE", "micron", 1e-6), ("WAVE", "MICRONS", 1e-6)],
+)  # fmt: skip
+def test_units_of_wavelengths_as_people_write_them(ctype: str, unit: str, metres: float) -> None:
+    axis = axis_of(linear_cards(3, ctype, unit, 1.0, 5000.0, 2.0), 3).spectral
+    assert axis is not None
+    np.testing.assert_allclose(axis.edges, metres * np.array([4999, 5001, 5003, 5005]), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("ctype", "unit", "standard"),
+    [("VRAD", "KM/S", "km/s"), ("VOPT", "M/S", "m/s"), ("VELO", "km/sec", "km/s"),
+     ("ENER", "KEV", "keV"), ("ENER", "EV", "eV")],
+)  # fmt: skip
+def test_other_spectral_units_as_people_write_them(ctype: str, unit: str, standard: str) -> None:
+    line: CardSpec = ("RESTFRQ", 1.420405752e9)
+    said, meant = (
+        axis_of(linear_cards(3, ctype, one, 1.0, 20.0, 1.0), 3, line).spectral
+        for one in (unit, standard)
+    )
+    assert said is not None
+    assert meant is not None
+    assert not meant.problem
+    assert list(said.edges) == list(meant.edges)
+
+
+def test_what_wcslib_refuses_has_the_number_of_the_axis_in_the_file() -> None:
+    """It sees the axis alone, as the first one."""
+    axis = axis_of(linear_cards(3, "WAVE", "furlong", 1.0, 20.0, 1.0), 3).spectral
+    assert axis is not None
+    assert "CUNIT3" in axis.problem
+    assert "CUNIT1" not in axis.problem
+
+
+@pytest.mark.parametrize("count", ["9223372036854775807", "1000", "-1", "1.5", "'1'", "1E"])
+@pytest.mark.parametrize("name", ["tab_spectral", "tab_time", "tab_time_indexed"])
+def test_a_table_that_claims_columns_without_end_is_refused(name: str, count: str) -> None:
+    """Readers would make room for them all, some six gigabytes."""
+    image = first_image(name)
+    at = image.tables.index(b"TFIELDS =")
+    lying = f"TFIELDS = {count}".ljust(80).encode()
+    tables = image.tables[:at] + lying + image.tables[at + 80 :]
+    wcs = ImageWcs.of(image.header, image.naxis, tables=tables)
+    axis = wcs.spectral or wcs.temporal
+    assert axis is not None
+    assert "TFIELDS" in axis.problem
+    assert axis.bounds is None
+
+
 # ---------------------------------------------------------------- polarization
 
 

@@ -374,6 +374,20 @@ def test_a_cutout_that_is_no_header_is_refused() -> None:
         first_cut("tan").prove(b"CRPIX1")
 
 
+@pytest.mark.parametrize("ctype", ["WCS-TAB", "WAVES-TAB", "-TAB"])
+def test_a_table_of_which_an_axis_has_another_form_kills_nobody(ctype: str) -> None:
+    """The axis BAND-TAB, second of its table, is then alone in wcslib, which frees memory twice.
+
+    The cards are compared as the linear map that they spell out.
+    """
+    raw = FAMILIES["tab_alternate"]()
+    at = raw.index(b"CTYPE1W =")
+    said = f"CTYPE1W = '{ctype}'".ljust(80).encode()
+    raw = raw[:at] + said + raw[at + 80 :]
+    (cut,) = cuts_of(raw, tuple(scan_hdus(lambda at, size: raw[at : at + size], len(raw))))
+    assert cut.prove().points
+
+
 def test_every_card_of_the_proof_is_documented() -> None:
     """Each of them on its own, by name."""
     written = Header(proof_cards(Proof(1.0, 1.0, 1)))

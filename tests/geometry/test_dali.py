@@ -210,6 +210,10 @@ def test_a_polygon_that_all_but_fills_a_hemisphere_is_read() -> None:
 
 def test_a_radius_of_zero_is_a_point_where_that_is_allowed() -> None:
     assert dali.parse_pos("CIRCLE 1 2 0", allow_point=True) == Circle(1.0, 2.0, 0.0)
+    with pytest.raises(UsageError, match="not at least 0 and at most 180"):
+        dali.parse_pos("CIRCLE 1 2 -1", allow_point=True)
+    with pytest.raises(UsageError, match="not above 0 and at most 180"):
+        dali.parse_pos("CIRCLE 1 2 0")
 
 
 @pytest.mark.parametrize(

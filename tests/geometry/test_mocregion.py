@@ -82,6 +82,74 @@ def edges(moc: Moc, count: int = 3000) -> Floats:
     return np.concatenate(parts, axis=1)
 
 
+def crossings(grid: SkyGrid, moc: Moc, count: int = 300, levels: int = 3) -> Floats:
+    """Where sides of its cells enter and leave the image, in pixels, shape (2, N).
+
+    For images that are smooth for as far as the sides come near them. Stretches of sides that
+    may cross the border are cut finer until they are as good as straight.
+    """
+    found = [np.empty((2, 0))]
+    for order, first, stop in moc.runs():
+        cells = np.concatenate([np.arange(a, b) for a, b in zip(first, stop, strict=True)])
+        for side in range(4):
+            cell = np.repeat(cells, count)
+            start = np.tile(np.arange(count) / count, cells.size)
+            step = 1.0 / count
+            for _ in range(levels):
+                one, other = (_on_sides(grid, cell, order, side, start + at) for at in (0.0, step))
+                near = _may_cross(grid, one, other)
+                parts = np.arange(32) * (step / 32)
+                cell = np.repeat(cell[near], 32)
+                start = (start[near, None] + parts).ravel()
+                step /= 32
+            one, other = one[:, near], other[:, near]
+            enters, leaves = _within(grid, one, other, 0.0)
+            for at in (enters, leaves):
+                which = (enters <= leaves) & (at > 0.0) & (at < 1.0)
+                found.append((one + at * (other - one))[:, which])
+    return np.concatenate(found, axis=1)
+
+
+def _on_sides(grid: SkyGrid, cells: NDArray[np.int64], order: int, side: int, at: Floats) -> Floats:
+    """Pixel coordinates of points along one side of each cell, *at* from 0 to 1; NaN off it."""
+    if not cells.size:  # wcslib takes none for an error
+        return np.empty((2, 0))
+    face, column, row = squares(cells, order)
+    x, y = ((at, 0.0 * at), (at, 0.0 * at + 1.0), (0.0 * at, at), (0.0 * at + 1.0, at))[side]
+    points = vectors_at(face, (column + x) * 0.5**order, (row + y) * 0.5**order)
+    places = np.stack(grid.sky_to_pixel(points))
+    places[:, ~(np.abs(places) < 1e9).all(axis=0)] = np.nan
+    return places
+
+
+def _may_cross(grid: SkyGrid, one: Floats, other: Floats) -> NDArray[np.bool_]:
+    """Whether stretches may cross the border, for all that they may bend aside."""
+    aside = 0.1 * np.sqrt(((other - one) ** 2).sum(axis=0)) + 1e-9
+    enters, leaves = _within(grid, one, other, aside)
+    first, last = _within(grid, one, other, -aside)
+    crosses: NDArray[np.bool_] = (enters <= leaves) & ~((first == 0.0) & (last == 1.0))
+    crosses |= np.isnan(one[0]) != np.isnan(other[0])
+    return crosses
+
+
+def _within(
+    grid: SkyGrid, one: Floats, other: Floats, more: Floats | float
+) -> tuple[Floats, Floats]:
+    """Where straight ways enter and leave the image with as many pixels more around it.
+
+    As parts of the way, 0 to 1; what never enters it leaves before.
+    """
+    enters, leaves = np.zeros(one.shape[1]), np.ones(one.shape[1])
+    for axis, length in enumerate(grid.naxis):
+        way = other[axis] - one[axis]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low = (-0.5 - more - one[axis]) / way
+            high = (length - 0.5 + more - one[axis]) / way
+        enters = np.maximum(enters, np.minimum(low, high))
+        leaves = np.minimum(leaves, np.maximum(low, high))
+    return enters, leaves
+
+
 def followed(grid: SkyGrid, moc: Moc) -> Floats:
     """Where the edges run, in pixels of the image, shape (2, N)."""
     points = edges(moc)
@@ -116,15 +184,14 @@ def check(grid: SkyGrid, moc: Moc, box: PixelBox | None, *, is_smooth: bool) -> 
         nearest = np.floor(places + 0.5)
         deep = np.abs(places - nearest).max(axis=0, initial=0.0) < 0.49
         assert ((nearest >= low) & (nearest < high))[:, deep].all(), told
-    seen = np.concatenate([sampled(grid, moc, least=1).astype(float), places], axis=1)
+    # Where the image ends, the outermost point is that at which an edge leaves it.
+    ends = crossings(grid, moc) if is_smooth else np.empty((2, 0))
+    seen = np.concatenate([sampled(grid, moc, least=1).astype(float), places, ends], axis=1)
     for axis in (0, 1):
         across = (seen[1 - axis] > box.lower[1 - axis] - 0.6) & (
             seen[1 - axis] < box.upper[1 - axis] - 0.4
         )
-        # Where the image ends, the outermost point is that at which an edge leaves it: samples
-        # of the edge miss it by as much as they are apart.
-        ends = box.lower[1 - axis] == 0 or box.upper[1 - axis] == grid.naxis[1 - axis]
-        slack = 1e-3 if is_smooth and not ends else 0.1
+        slack = 1e-3 if is_smooth else 0.1
         assert seen[axis, across].min() < box.lower[axis] + 0.5 + slack, (told, box)
         assert seen[axis, across].max() > box.upper[axis] - 1.5 - slack, (told, box)
 

@@ -87,7 +87,7 @@ def test_every_frame_is_what_numpy_makes_of_it(
         box.lower, box.upper, frame.lower, strict=True))[::-1]  # fmt: skip
     expected[inside] = image[whole_box.slices]
     if axes is not None and max(axes) < len(naxis):
-        mask = Mask(shape, FlatSky(), axes)
+        mask = Mask(shape, ((0, FlatSky()),), axes)
         places = np.indices(frame.shape)[::-1]
         x, y = (places[axis] + frame.lower[axis] for axis in axes)
         expected[np.hypot(x - 2, y - 3) > 2.53] = value
@@ -113,7 +113,9 @@ def test_bands_that_end_too_early() -> None:
 def test_memory_does_not_grow_with_the_image() -> None:
     """Of a cube of 400 MB neither the pixels nor the masks are all there at once."""
     frame = PixelBox((0, 0, 0), (2000, 2000, 25))
-    filling = Filling(frame, b"\x7f\xc0\0\0", Mask(Circle(10.0, 10.0, 9.0), FlatSky(), (0, 1)))
+    filling = Filling(
+        frame, b"\x7f\xc0\0\0", Mask(Circle(10.0, 10.0, 9.0), ((0, FlatSky()),), (0, 1))
+    )
 
     def zeros() -> Iterator[memoryview]:
         for _ in range(400):

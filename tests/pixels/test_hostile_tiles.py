@@ -166,13 +166,37 @@ def test_headers_that_lie_are_refused(path: Path, changes: Sequence[CardSpec]) -
         _read(path, _changed(_layout(path), *changes))
 
 
-def test_a_seed_that_would_crash_other_readers_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [-20000, 2**31, 10**20])
+def test_a_seed_that_would_crash_other_readers_is_refused(tmp_path: Path, seed: int) -> None:
     """A negative ZDITHER0 makes them look before the first random number."""
     rows = [Row(rice()(one), scale=1.0, zero=0.0) for one in tiles_of(STORED, TILE)]
-    cards: list[CardSpec] = [*RICE, ("ZQUANTIZ", "SUBTRACTIVE_DITHER_1"), ("ZDITHER0", -20000)]
+    cards: list[CardSpec] = [*RICE, ("ZQUANTIZ", "SUBTRACTIVE_DITHER_1"), ("ZDITHER0", seed)]
     path = tmp_path / "image.fits"
     path.write_bytes(tile_file(rows, NAXIS, -32, TILE, "RICE_1", cards))
     with pytest.raises(CorruptFileError, match="ZDITHER0"):
+        _read(path)
+
+
+def test_scaled_integers_are_refused(tmp_path: Path) -> None:
+    """Both libraries change them, though only floats are quantised; 1 and 0 change none."""
+    path = tmp_path / "image.fits"
+    for scale, zero in ((2.0, 0.0), (1.0, 3.0)):
+        rows = [Row(rice()(one), scale=scale, zero=zero) for one in tiles_of(STORED, TILE)]
+        path.write_bytes(tile_file(rows, NAXIS, 32, TILE, "RICE_1", RICE))
+        with pytest.raises(CorruptFileError, match=r"HDU 1: tile 1 holds .* ZSCALE"):
+            _read(path)
+    rows = [Row(rice()(one), scale=1.0, zero=0.0) for one in tiles_of(STORED, TILE)]
+    path.write_bytes(tile_file(rows, NAXIS, 32, TILE, "RICE_1", RICE))
+    assert _read(path) == STORED.astype(">i4").tobytes()
+
+
+def test_floats_that_are_quantised_and_are_not_are_refused(tmp_path: Path) -> None:
+    """RICE holds integers: without ZSCALE they would be none of the image's values."""
+    rows = [Row(rice()(one), scale=0.5, zero=0.0) for one in tiles_of(STORED, TILE)]
+    cards: list[CardSpec] = [*RICE, ("ZQUANTIZ", "NONE")]
+    path = tmp_path / "image.fits"
+    path.write_bytes(tile_file(rows, NAXIS, -32, TILE, "RICE_1", cards))
+    with pytest.raises(CorruptFileError, match="ZQUANTIZ = 'NONE'"):
         _read(path)
 
 

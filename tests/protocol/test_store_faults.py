@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,10 @@ from soda_service.config import CollectionConfig, CollectionsFile, Settings, Sto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+    from support.command import Served
     from support.rangeserver import RangeServer
     from support.service import LiveService
 
@@ -43,7 +45,7 @@ HASTY: dict[str, Any] = {
     "remote_retry_seconds": 1.0,
     "remote_rest_seconds": 0.0,
     "remote_fresh_seconds": 3600.0,
-    "remote_flight_bytes": 1024**2,
+    "remote_flight_bytes": 4 * 1024**2,
     "remote_memory_bytes": 0,
     "log_requests": False,
 }
@@ -367,8 +369,10 @@ def test_slow_clients_hold_a_gulp_each(store: RangeServer, live: LiveService) ->
     assert asked < 0.6 * 4 * len(CONTENT)
 
 
-def test_memory_does_not_grow_with_what_is_read(own_store: RangeServer, tmp_path: Path) -> None:
-    """Four clients at once, each with an answer of 100 MB; in a process of its own."""
+def _large_image_served(
+    store: RangeServer, folder: Path, **options: int
+) -> AbstractContextManager[Served]:
+    """The service over an image of 100 MB, in a process of its own."""
     header = fits.Header()
     header.update(
         CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=150.0, CRVAL2=2.0, CRPIX1=1.0, CRPIX2=1.0,
@@ -376,22 +380,26 @@ def test_memory_does_not_grow_with_what_is_read(own_store: RangeServer, tmp_path
     )  # fmt: skip
     written = io.BytesIO()
     fits.PrimaryHDU(np.zeros((5000, 5000), np.float32), header).writeto(written)
-    own_store.contents["/files/large.fits"] = written.getvalue()
-    (tmp_path / "soda.toml").write_text(
-        'authority = "archive.example"\nremote_memory_bytes = 16_000_000\n'
-        "remote_flight_bytes = 4_194_304\n"
-    )
-    (tmp_path / "collections.toml").write_text(
-        f'[collections.far]\nroot = "{own_store.url("/files")}"\n'
-    )
+    store.contents["/files/large.fits"] = written.getvalue()
+    settings = [f"{name} = {value}" for name, value in options.items()]
+    (folder / "soda.toml").write_text("\n".join(['authority = "archive.example"', *settings]))
+    (folder / "collections.toml").write_text(f'[collections.far]\nroot = "{store.url("/files")}"\n')
     configured = ("--config", "soda.toml")
-    url = own_store.url("/files/large.fits")
-    assert run_command("ingest", url, *configured, folder=tmp_path).returncode == 0
-    with served("serve", *configured, folder=tmp_path) as service:
-        target = f"{service.base}soda/sync?ID=ivo://archive.example/far?large.fits&PIXELS=[*,*]"
+    url = store.url("/files/large.fits")
+    assert run_command("ingest", url, *configured, folder=folder).returncode == 0
+    return served("serve", *configured, folder=folder)
+
+
+LARGE = "soda/sync?ID=ivo://archive.example/far?large.fits&PIXELS=[*,*]"
+
+
+def test_memory_does_not_grow_with_what_is_read(own_store: RangeServer, tmp_path: Path) -> None:
+    """Four clients at once, each with an answer of 100 MB."""
+    options = {"remote_memory_bytes": 16_000_000, "remote_flight_bytes": 16_777_216}
+    with _large_image_served(own_store, tmp_path, **options) as service:
 
         def take(_: int) -> int:
-            with httpx2.stream("GET", target, timeout=60) as answer:
+            with httpx2.stream("GET", service.base + LARGE, timeout=60) as answer:
                 return sum(len(piece) for piece in answer.iter_raw())
 
         whole = take(0)
@@ -404,7 +412,26 @@ def test_memory_does_not_grow_with_what_is_read(own_store: RangeServer, tmp_path
                 most = max(most, _anonymous_bytes(service.process.pid))
                 time.sleep(0.02)
         assert {one.result() for one in waiting} == {whole}
-        assert most - before < 120 * 1024**2
+        assert most - before < 60 * 1024**2
+
+
+def test_eight_slow_clients_take_less_than_200_megabytes(
+    own_store: RangeServer, tmp_path: Path
+) -> None:
+    """As the settings come; each takes a bit now and then of an answer of 100 MB."""
+    with _large_image_served(own_store, tmp_path) as service, ExitStack() as stack:
+        clients = [
+            stack.enter_context(httpx2.stream("GET", service.base + LARGE, timeout=60))
+            for _ in range(8)
+        ]
+        pieces = [client.iter_raw(65_536) for client in clients]
+        most = taken = 0
+        while taken < 8 * 14 * 1024**2:
+            for one in pieces:
+                taken += len(next(one))
+            most = max(most, _anonymous_bytes(service.process.pid))
+            time.sleep(0.005)
+        assert most < 200e6
 
 
 def _anonymous_bytes(pid: int) -> int:

@@ -23,16 +23,12 @@ from soda_service.pixels.reader import open_reader
 from soda_service.storage.blockcache import BLOCK_BYTES, BlockCache
 from soda_service.storage.blockfolder import BlockFolder
 from soda_service.storage.local import LocalSource
+from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.remote import RESIDENT_LIMIT, HeaderWindow, RemoteSource
+from soda_service.storage.remoteplace import RemoteLimits, RemoteRoot, place_of
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import FileVersion, RunSource, is_remote, open_source
-from soda_service.storage.stores import (
-    ObjectChangedError,
-    RemoteLimits,
-    RemoteRoot,
-    RemoteStores,
-    place_of,
-)
+from soda_service.storage.stores import RemoteStores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -274,7 +270,7 @@ class TestBoxes:
             assert sum(one.size for one in server.asked) <= ratio * grid.size
             server.forget()
             assert source.read_runs(grid) == runs_of(grid)
-            is_large = grid.size > source.gulp_bytes // 2
+            is_large = grid.size > 6 * 1024**2
             assert bool(server.asked) == is_large
 
     def test_large_boxes_drive_nothing_out(self, server: RangeServer) -> None:

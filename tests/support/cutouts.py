@@ -99,8 +99,12 @@ class Subject:
                 yield one.hdu.layout.index
 
     def grid(self, index: int) -> Any:
-        """The sky of an HDU, for choosing places in it; the judgement is astropy's."""
-        return self.cutter._prepared.get(self.dataset).hdus[index].grid
+        """The sky of an HDU, for choosing places in it; the judgement is astropy's.
+
+        Of the faces of a cube that of the second, in the middle.
+        """
+        planes = self.cutter._prepared.get(self.dataset).hdus[index].sky_planes
+        return dict(planes).get(1, planes[0][1]) if planes else None
 
 
 class Workbench:
@@ -492,6 +496,8 @@ def _compare_cards(one: Hdu, mother: Hdu, figures: Figures) -> None:
     """Every card of the parent is there, in its order, unless a rule says otherwise."""
     cut = one.mentions > mother.mentions
     moves = _MOVES_IN_IMAGES if cut else _MOVES
+    if cut and str(mother.header.get("CTYPE1")).endswith("-TPU"):
+        moves = re.compile(rf"{moves.pattern}|PV\d_\d+[A-Z]?")
     mine = iter(one.cards)
     keywords = {keyword_of(card) for card in one.cards}
     waiting = mother.cards

@@ -296,6 +296,15 @@ _ZPX: Final[list[CardSpec]] = [
     *_wat(2, 'wtype=zpx axtype=dec projp0=0. projp1=1. projp2=0. projp3=37400. '
              f'latcor = "3. 3. 3. 2. {_TNX_SURFACES[1]} "'),
 ]  # fmt: skip
+_sky("tpu", [
+    *without(sky_cards("TPU"), "CDELT1", "CDELT2"), *ROTATED_CD,
+    ("PV1_0", 0.7), ("PV1_1", 1.002), ("PV1_2", 3e-3), ("PV1_4", 2e-4), ("PV1_8", -3e-6),
+    ("PV2_1", 0.998), ("PV2_2", -2e-3), ("PV2_5", -1.5e-4), ("PV2_10", 4e-6), ("PV2_12", 1e-8),
+])  # fmt: skip
+_sky("tpu_swapped", [
+    *sky_cards("TPU", ctypes=("DEC", "RA"), crval=(2.2, 150.1)),
+    ("PV1_2", 1.001), ("PV1_6", 1e-4), ("PV2_2", 0.999), ("PV2_7", 2e-6),
+])  # fmt: skip
 _add("zpx", lambda: primary(ramp(WIDTH, HEIGHT), _ZPX), "image", "beyond_astropy")
 _sky("zpn", [
     *sky_cards("ZPN", cdelt=(-1.1e-3, 1.1e-3)),
@@ -1391,7 +1400,9 @@ _broken("wcs_pv_flood", [*sky_cards("TPV"), *(("PV1_" + str(n), 1e99) for n in r
 _broken("wcs_parameter_100", [*sky_cards("TPV"), ("PV1_100", 1.0)])
 _broken("wcs_sky_in_a_table", [*sky_cards("TAB"), ("PS1_0", "NOWHERE"), ("PS2_0", "NOWHERE")])
 _broken("wcs_cd_against_pc", [*_CD_TAN, ("PC1_1", 0.5), ("PC2_2", 0.5)])
-_broken("wcs_polynomial_of_parent_pixels", [*sky_cards("TPU"), ("PV1_1", 1.0), ("PV2_1", 1.0)])
+_broken("wcs_distance_from_parent_pixel", [
+    *sky_cards("TPU"), ("PV1_1", 1.0), ("PV2_1", 1.0), ("PV2_3", 1e-5),
+])  # fmt: skip
 _broken("wcs_short_codes", [
     ("WCSAXES", 2), ("CTYPE1", "RA--TAN"), ("CTYPE2", "DEC-TAN"),
     *without(sky_cards(), "WCSAXES", "CTYPE1", "CTYPE2"),
@@ -1403,16 +1414,22 @@ _broken("wcs_three_longitudes", [*sky_cards(), ("CTYPE3", "GLON-TAN")])
 _broken("wcs_lookup_is_not_there", [*_CD_TAN, ("CPDIS1", "LOOKUP"), *_record("DP1", 7)])
 
 
-@_family("image", "broken_wcs")
-def _make_wcs_cubeface() -> bytes:
-    """Six faces of a cube (Paper II section 5.6), each of them another sky on one pair of axes."""
+# ---------------------------------------------------------------- faces of a cube
+
+
+def _cube_faces(code: str) -> bytes:
+    """Six faces of a cube (Paper II section 5.6), 85 by 78 of their 90 degrees, on a third axis."""
     cards = [
         ("WCSAXES", 3),
-        *without(sky_cards("TSC", crval=(40.0, 0.0), crpix=(9.0, 7.0), cdelt=(-5.0, 6.0)),
+        *without(sky_cards(code, crval=(40.0, 0.0), crpix=(9.0, 7.0), cdelt=(-5.0, 6.0)),
                  "WCSAXES"),
         ("CTYPE3", "CUBEFACE"), ("CRPIX3", 1.0), ("CRVAL3", 0.0), ("CDELT3", 1.0),
     ]  # fmt: skip
     return primary(ramp(17, 13, 6), cards)
+
+
+for _code in ("TSC", "CSC", "QSC"):
+    _add(f"cube_faces_{_code.lower()}", partial(_cube_faces, _code), "image", "faces")
 
 
 # ---------------------------------------------------------------- lists
@@ -1430,6 +1447,8 @@ IMAGE_FAMILIES: Final = _names("image")
 """Sound files with at least one image of pixels; astropy reads every pixel of them."""
 SKY_FAMILIES: Final = _names("sky")
 """Of these, the first image HDU has coordinates on the sky that this service understands."""
+FACES_FAMILIES: Final = _names("faces")
+"""A third axis counts the faces of a cube around the sky."""
 CUBE_FAMILIES: Final = _names("cube")
 """More axes than the two of the sky, in the pixels or in the description only."""
 SPECTRAL_FAMILIES: Final = _names("spectral")

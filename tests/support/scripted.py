@@ -204,6 +204,7 @@ def serving(
         return replace(services, cutter=cast("Cutter", cutters[0]))
 
     bugs = [Route(path, _Bug()) for path in ("/bug", "/soda/bug", "/sia/bug")]
+    bugs.append(Route("/late-bug", _LateBug()))
     app = create_app(settings, routes=bugs, make_services=make_services)
     with running(app) as live:
         yield ScriptedService(live=live, cutter=cutters[0], settings=settings)
@@ -214,4 +215,15 @@ class _Bug:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del scope, receive, send
+        raise RuntimeError(f"password=hunter2 in {SECRET}")
+
+
+class _LateBug:
+    """The same, found out when the answer has begun."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        headers = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise RuntimeError(f"password=hunter2 in {SECRET}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import httpx2
 import pytest
 from lxml import etree
 from support.scripted import PLAIN, SECRET
@@ -19,12 +21,12 @@ from soda_service.errors import (
     UnknownDatasetError,
 )
 from soda_service.web.errors import error_response
+from soda_service.web.log import _is_news
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    import httpx2
     from support.service import LiveService
 
 VOTABLE = "application/x-votable+xml"
@@ -133,19 +135,57 @@ class TestBugs:
         assert "hunter2" in caplog.text
         assert live.get("/health").status_code == 200
 
+    @pytest.mark.parametrize("path", ["/bug", "/late-bug"])
+    def test_the_log_has_one_traceback(
+        self, live: LiveService, path: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whether or not the answer had begun."""
+        with suppress(httpx2.RemoteProtocolError):
+            live.get(path)
+        assert live.get("/health").status_code == 200
+        assert [one.exc_info is not None for one in caplog.records] == [True]
+        assert caplog.text.count("Traceback") == 1
+        assert "hunter2" in caplog.text
+
 
 class TestBrokenFiles:
     """What is wrong with a file is for the operator; the client gets the id to ask by."""
 
-    def test_the_log_has_place_and_traceback_under_the_id(
+    def test_the_log_has_dataset_and_place_in_one_line(
         self, live: LiveService, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """And the client has neither."""
+        """And the client has no place."""
         asked = live.url("/soda/sync", ID=PLAIN, CUTOUTDETAIL="corrupt")
         answer = live.client.get(asked, headers={"X-Request-ID": "my-id-8"})
         assert answer.text == "Error: HDU 1 is truncated at byte 2880, request my-id-8\n"
-        (record,) = [one for one in caplog.records if SECRET in one.getMessage()]
-        assert record.exc_info is not None
+        (record,) = caplog.records
+        expected = f"{PLAIN} ({SECRET}): HDU 1 is truncated at byte 2880"
+        assert (record.levelname, record.getMessage()) == ("ERROR", expected)
+        assert record.exc_info is None
+
+    @pytest.mark.parametrize(
+        ("detail", "level", "line"),
+        [
+            ("broken", "WARNING", f" ({SECRET}): the disk does not answer"),
+            ("short", "ERROR", ": 1028096 bytes were still to come, got 0"),
+        ],
+    )
+    def test_one_line_for_an_answer_that_broke_off(
+        self,
+        live: LiveService,
+        detail: str,
+        level: str,
+        line: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """By the service; what the server adds, the handler of the log leaves out."""
+        with pytest.raises(httpx2.RemoteProtocolError):
+            live.get("/soda/sync", ID=PLAIN, CUTOUTDETAIL=detail)
+        assert live.get("/health").status_code == 200
+        record, *others = caplog.records
+        assert (record.levelname, record.exc_info) == (level, None)
+        assert record.getMessage() == f"an answer broke off: {PLAIN}{line}"
+        assert [_is_news(one) for one in others] == [False]
 
 
 @pytest.mark.parametrize(
@@ -271,9 +311,9 @@ class TestBodies:
         answer = live.client.request("GET", live.url("/health"), content=b"x" * 3_000_000)
         assert answer.status_code == 200
 
-    @pytest.mark.parametrize(("length", "expected"), [(60_000, 404), (1_000_000, 400)])
+    @pytest.mark.parametrize(("length", "expected"), [(60_000, 404), (1_000_000, 414)])
     def test_an_endless_query_string(self, live: LiveService, length: int, expected: int) -> None:
-        """The longest are refused by the HTTP parser, before anything of ours sees them."""
+        """The longest are more than the HTTP parser takes (RFC 9112 §3)."""
         status, headers, _ = live.raw("GET", "/soda/sync?ID=" + "x" * length)
         assert status == expected
         assert headers["content-type"].startswith("text/plain")

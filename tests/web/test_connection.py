@@ -1,0 +1,364 @@
+"""Connections over which no request comes, or none that is whole, or one that is too much."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import time
+from http.client import HTTPConnection
+from typing import TYPE_CHECKING
+
+import pytest
+from support.documents import assert_valid_votable
+from support.scripted import PLAIN, SMALL
+from support.tables import status_of
+from support.wire import Wire
+
+from soda_service.web import bodies, connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from support.scripted import Archive
+    from support.service import LiveService
+    from support.wire import Answer
+
+FORMS = [("/soda/sync", "text"), ("/sia/query", "votable"), ("/datalink/links", "votable"),
+         ("/health", "text")]  # fmt: skip
+FORM = "application/x-www-form-urlencoded"
+TOTAL = 100_000_000
+
+
+@pytest.fixture(name="wire")
+def _wire(live: LiveService, archive: Archive) -> Wire:
+    return _wire_of(live, archive)
+
+
+def _wire_of(live: LiveService, archive: Archive) -> Wire:
+    return Wire(base=live.base + "/", folder=archive.folder, client=live.client)
+
+
+def assert_refused(answer: Answer, form: str, *, status: int = 400) -> str:
+    """What the client is told, in the form of its path; `Wire` has looked at the headers."""
+    assert answer.status == status
+    assert answer.headers["connection"] == "close"
+    if form == "votable":
+        assert answer.headers["content-type"] == "application/x-votable+xml"
+        assert_valid_votable(answer.body)
+        value, message = status_of(answer.body)
+        assert value == "ERROR"
+        label = "UsageFault: "
+    else:
+        assert answer.headers["content-type"].startswith("text/plain")
+        message, label = answer.body.decode(), "UsageError: "
+    assert message.startswith(label)
+    return message
+
+
+class TestRefusals:
+    """What httptools does not take is answered as all else is."""
+
+    @pytest.mark.parametrize(("path", "form"), FORMS)
+    def test_a_target_that_is_too_long(self, wire: Wire, path: str, form: str) -> None:
+        """414 (RFC 9112 §3), with the limit and the way out; just within it all is well."""
+        most = connection.MAX_TARGET_BYTES
+        start = f"{path}?MAXREC=1&RUNID="
+        answer = wire.target(start + "x" * (most - len(start)))
+        assert answer.status != 414
+        for length in (most + 1, 300_000, 2 * connection.MAX_HEAD_BYTES):
+            answer = wire.target(start + "x" * (length - len(start)))
+            message = assert_refused(answer, form, status=414)
+            assert f"longer than {most} bytes" in message
+            assert "POST" in message
+
+    @pytest.mark.parametrize(("path", "form"), FORMS)
+    @pytest.mark.parametrize(
+        "rest",
+        ["?POS=CIRCLE 1 2 3 HTTP/1.1\r\nHost: x\r\n\r\n", " HTTP/1.1\r\nHost x\r\n\r\n",
+         " HTTP/1.1\r\nContent-Length: x\r\n\r\n", " HTTP/1.1\r\nA: \0\r\n\r\n", " HTTX\r\n\r\n"],
+        ids=["blanks", "header", "length", "nul", "version"],
+    )  # fmt: skip
+    def test_a_head_that_is_none(self, wire: Wire, path: str, form: str, rest: str) -> None:
+        """400, in the form of the path, which is known; with a proxy's form of it, too."""
+        for origin in ("", "http://archive.example"):
+            answer = wire.raw(f"GET {origin}{path}{rest}".encode())
+            assert "is not HTTP: " in assert_refused(answer, form)
+
+    @pytest.mark.parametrize("data", [b"\0" * 1000, b"GET\r\n\r\n", b"\x16\x03\x01\x02\0\x01" * 99])
+    def test_a_path_that_is_not_known(self, wire: Wire, data: bytes) -> None:
+        """In text."""
+        assert_refused(wire.raw(data), "text")
+
+    def test_headers_without_end(self, wire: Wire) -> None:
+        """431 (RFC 6585 §5), which arrives although not all of it is read."""
+        head = b"GET /sia/query HTTP/1.1\r\n" + b"Name: value\r\n" * 120_000
+        message = assert_refused(wire.raw(head), "votable", status=431)
+        assert str(connection.MAX_HEAD_BYTES) in message
+
+    @pytest.mark.parametrize(("path", "form"), FORMS[:3])
+    def test_a_body_whose_frame_is_none(self, wire: Wire, path: str, form: str) -> None:
+        """The request that waits for it is what is refused."""
+        head = f"POST {path} HTTP/1.1\r\nContent-Type: {FORM}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for chunks in (b"zz\r\nID=x\r\n0\r\n\r\n", b"4\r\nID=x\r\n-5\r\nx\r\n", b"4\r\nID=xyz\r\n"):
+            assert "is not HTTP: " in assert_refused(wire.raw(head.encode() + chunks), form)
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
+            client.sendall(head.encode() + b"4\r\nID=x\r\n")
+            time.sleep(0.1)
+            client.sendall(b"zz\r\n")
+            assert_refused(wire.answer(client), form)
+
+    def test_after_requests_that_are_sound(self, wire: Wire) -> None:
+        """Each gets its own answer first, whole, and the refusal its own form."""
+        sound = f"GET /soda/sync?ID={PLAIN}&CUTOUTDETAIL=slow HTTP/1.1\r\n\r\n".encode()
+        posted = b"POST /soda/sync HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+        for garbage, form in ((b"\0\0\0", "text"), (b"GET /sia/query?a b\r\n", "votable")):
+            with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
+                client.sendall(sound * 2 + posted + garbage)
+                first, second, third, last = self._answers(client, 4)
+            assert first == second
+            assert first.endswith(SMALL)
+            assert third.startswith(b"HTTP/1.1 400 ")
+            assert b"ID is missing" in third
+            assert b"is not HTTP: " in last
+            assert (b"VOTABLE" in last) == (form == "votable")
+
+    @staticmethod
+    def _answers(client: socket.socket, count: int) -> list[bytes]:
+        """Heads, without the ids, and bodies of the answers, as the lengths of these say."""
+        answers, received = [], b""
+        for _ in range(count):
+            while (end := received.find(b"\r\n\r\n") + 4) < 4:
+                received += client.recv(65_536)
+            head = re.sub(rb"x-request-id: \S+|date: [^\r]+", b"", received[:end])
+            found = re.search(rb"content-length: (\d+)", head)
+            assert found is not None
+            length = int(found[1])
+            while len(received) < end + length:
+                received += client.recv(65_536)
+            answers.append(head + received[end : end + length])
+            received = received[end + length :]
+        assert received == b""
+        return answers
+
+    def test_the_form_of_the_method(self, wire: Wire) -> None:
+        """HEAD has no body; what OPTIONS asks is the same everywhere."""
+        target = "/soda/sync?" + "x" * 70_000
+        answer = wire.target(target, method="HEAD")
+        assert (answer.status, answer.body) == (414, b"")
+        assert wire.target(target, method="OPTIONS").status == 200
+        assert_refused(wire.target(target, method="POST"), "text", status=414)
+
+    def test_a_client_that_has_ended_its_half(self, wire: Wire) -> None:
+        """It is told, too, and the connection ends."""
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=4) as client:
+            client.sendall(b"nonsense\r\n\r\n")
+            client.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert received.startswith(b"HTTP/1.1 400 ")
+        assert b"UsageError: " in received
+
+    def test_the_log_has_the_same_id(
+        self,
+        serve: Callable[..., AbstractContextManager[LiveService]],
+        archive: Archive,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """That of the answer, which is the client's own where it came before what was wrong."""
+        with serve(log_requests=True, log_format="json") as live:
+            wire = _wire_of(live, archive)
+            answers = [
+                wire.raw(b"GET /sia/query?a b HTTP/1.1\r\n\r\n"),
+                wire.raw(b"\0\0\0"),
+                wire.target("/soda/sync?" + "x" * 70_000, headers={"X-Request-ID": "mine-1"}),
+            ]
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line]
+        found = {line["request_id"]: line for line in lines if line["message"] == "request"}
+        said = [found[answer.headers["x-request-id"]] for answer in answers]
+        assert [(one["method"], one["status"]) for one in said] == [
+            ("GET", 400), ("-", 400), ("GET", 414),
+        ]  # fmt: skip
+        assert said[0]["target"] == "/sia/query?a"
+        assert said[1]["target"] == "-"
+        assert answers[2].headers["x-request-id"] == "mine-1"
+
+    def test_only_origins_that_may_read_it(
+        self, serve: Callable[..., AbstractContextManager[LiveService]]
+    ) -> None:
+        """A refusal is for whom other answers are."""
+        with serve(cors_origins=("https://sky.example",)) as live:
+            for origin in ("https://sky.example", "https://other.example"):
+                _, headers, _ = live.raw("GET", "/x?" + "x" * 70_000, {"Origin": origin})
+                allowed = headers.get("access-control-allow-origin")
+                assert allowed == (origin if "sky" in origin else None)
+
+
+class TestBodiesThatAreTooLong:
+    """413 reaches those who write all of it before they read."""
+
+    @pytest.mark.parametrize(("path", "form"), FORMS[:3])
+    @pytest.mark.parametrize("framing", ["length", "chunked"])
+    @pytest.mark.parametrize("kind", [FORM, "multipart/form-data; boundary=a"])
+    def test_http_client(self, wire: Wire, path: str, form: str, framing: str, kind: str) -> None:
+        """Python's own client is one of them."""
+        piece = b"x" * 1_000_000
+        client = HTTPConnection("127.0.0.1", wire.port, timeout=60)
+        headers = {"Content-Type": kind}
+        if framing == "length":
+            headers["Content-Length"] = str(TOTAL)
+        body = (piece for _ in range(TOTAL // len(piece)))
+        with contextlib.closing(client):
+            client.request("POST", path, body, headers, encode_chunked=framing == "chunked")
+            assert client.sock is not None
+            answer = wire.answer(client.sock, method="POST")
+        assert "longer than 1048576 bytes" in assert_refused(answer, form, status=413)
+
+    @pytest.mark.parametrize("expects", [True, False])
+    def test_what_is_not_read(self, wire: Wire, expects: bool) -> None:
+        """Who waits to be told to go on, and who announces more than that, is cut off at once."""
+        length = bodies.DRAIN_BYTES + (0 if expects else 1)
+        head = f"POST /soda/sync HTTP/1.1\r\nContent-Length: {length}\r\n"
+        head += "Expect: 100-continue\r\n" * expects
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=4) as client:
+            client.sendall(head.encode() + b"\r\n")
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert received.startswith(b"HTTP/1.1 413 ")
+
+    def test_it_is_read_up_to_a_limit(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of bytes, where no length is told."""
+        monkeypatch.setattr(bodies, "DRAIN_BYTES", 3_000_000)
+        assert self._sent_before_the_end(wire, b"x" * 65_536, 0.0) < 30_000_000
+
+    def test_it_is_read_for_a_time(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And no longer."""
+        monkeypatch.setattr(bodies, "DRAIN_SECONDS", 0.5)
+        assert self._sent_before_the_end(wire, b"x" * 1000, 0.05) < 500_000
+
+    def test_a_pause_ends_it(self, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who does not go on is not waited for."""
+        monkeypatch.setattr(bodies, "QUIET_SECONDS", 0.2)
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=10) as client:
+            client.sendall(b"POST /soda/sync HTTP/1.1\r\nContent-Length: 2000000\r\n\r\nID=x")
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert received.startswith(b"HTTP/1.1 413 ")
+
+    @staticmethod
+    def _sent_before_the_end(wire: Wire, piece: bytes, pause: float) -> int:
+        """Bytes that a client can write after more than is taken; the answer is there first."""
+        chunk = b"%x\r\n%s\r\n" % (len(piece), piece)
+        start = b"200000\r\n" + b"x" * 0x200000 + b"\r\n"
+        sent = 0
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=10) as client:
+            client.sendall(b"POST /soda/sync HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            client.sendall(start)
+            assert client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 413"
+            with contextlib.suppress(ConnectionError):
+                while sent < TOTAL:
+                    client.sendall(chunk)
+                    sent += len(chunk)
+                    time.sleep(pause)
+        return sent
+
+
+class TestTimes:
+    """Nobody is waited for without end; the service here is impatient."""
+
+    @pytest.fixture(name="hasty")
+    def _hasty(
+        self,
+        serve: Callable[..., AbstractContextManager[LiveService]],
+        archive: Archive,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[Wire]:
+        monkeypatch.setattr(connection, "HEAD_SECONDS", 0.5)
+        monkeypatch.setattr(connection, "STALL_SECONDS", 0.5)
+        with serve() as live:
+            yield _wire_of(live, archive)
+
+    @pytest.mark.parametrize(
+        ("start", "form"),
+        [(b"GE", "text"), (b"GET /sia/qu", "votable"), (b"GET /soda/sync HTTP/1.1\r\n", "text"),
+         (b"GET /datalink/links?ID=x HTTP/1.1\r\nHost: x\r\nAccept", "votable")],
+    )  # fmt: skip
+    @pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\n\r\n"])
+    def test_a_head_that_is_never_whole(
+        self, hasty: Wire, start: bytes, form: str, before: bytes
+    ) -> None:
+        """408 (RFC 9110 §15.5.9), on a new connection and on one that was used."""
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            client.sendall(before)
+            if before:
+                hasty.answer(client)
+            client.sendall(start)
+            assert_refused(hasty.answer(client), form, status=408)
+
+    def test_a_head_that_comes_letter_by_letter(self, hasty: Wire) -> None:
+        """Its letters are no progress."""
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            client.sendall(b"GET /health?")
+            client.settimeout(0.05)
+            for _ in range(200):
+                try:
+                    assert client.recv(12) == b"HTTP/1.1 408"
+                    break
+                except TimeoutError:
+                    client.sendall(b"x")
+            else:
+                pytest.fail("it was never cut off")
+
+    @pytest.mark.parametrize(("path", "form"), FORMS[:3])
+    def test_a_body_that_stalls(self, hasty: Wire, path: str, form: str) -> None:
+        """408, too."""
+        head = f"POST {path} HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: 100\r\n\r\nID=x"
+        assert_refused(hasty.raw(head.encode()), form, status=408)
+
+    def test_a_body_that_comes_slowly(self, hasty: Wire) -> None:
+        """Is waited for as long as something comes."""
+        body = f"ID={PLAIN}&RUNID=".encode().ljust(80, b"x")
+        head = f"POST /soda/sync HTTP/1.1\r\nContent-Type: {FORM}\r\nContent-Length: 80\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            client.sendall(head.encode())
+            for start in range(0, 80, 8):
+                time.sleep(0.15)
+                client.sendall(body[start : start + 8])
+            answer = hasty.answer(client)
+        assert (answer.status, answer.body) == (200, SMALL)
+
+    @pytest.mark.parametrize(
+        "said",
+        [b"", b"\r\n", b"GET /health HTTP/1.1\r\n\r\n\r\n",
+         b"POST /nothing HTTP/1.1\r\nContent-Length: 9\r\n\r\nx",
+         b"POST /nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"],
+        ids=["nothing", "empty line", "empty line after", "rest of a body", "rest of chunks"],
+    )  # fmt: skip
+    def test_who_owes_nothing_that_can_be_answered(self, hasty: Wire, said: bytes) -> None:
+        """The connection is closed in silence."""
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            for letter in (said[:-2], said[-2:]):
+                client.sendall(letter)
+                time.sleep(0.05)
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert b" 408 " not in received
+        assert received.count(b"HTTP/1.1 ") == (len(said) > 2)
+
+    def test_an_answer_that_takes_longer(self, hasty: Wire) -> None:
+        """It is not the client who is late; nor while it reads, or rests between two requests."""
+        with socket.create_connection(("127.0.0.1", hasty.port), timeout=20) as client:
+            for _ in range(2):
+                target = f"/soda/sync?ID={PLAIN}&CUTOUTDETAIL=large"
+                client.sendall(f"GET {target} HTTP/1.1\r\n\r\n".encode())
+                received = client.recv(1000)
+                end = received.index(b"\r\n\r\n") + 4
+                found = re.search(rb"content-length: (\d+)", received[:end])
+                assert found is not None
+                rest = int(found[1]) - (len(received) - end)
+                for step in range(12):
+                    time.sleep(0.1)
+                    part = rest // 12 if step < 11 else rest - 11 * (rest // 12)
+                    while part:
+                        taken = len(client.recv(min(part, 65_536)))
+                        assert taken
+                        part -= taken
+                time.sleep(1.0)
