@@ -39,6 +39,8 @@ _RING: Final = np.array(
 """Places around a cell, against its size."""
 _POINTS: Final = 1_024
 """Pixels that are looked at for a shape too small to be found otherwise."""
+_EXACT: Final = 1e-6
+"""Part of a step by which the inverse map may be wrong just before a limb."""
 _LARGE: Final = 1e-5
 """Pixels; what is larger is found in a pixel, if not in the frames between them."""
 
@@ -88,11 +90,27 @@ class BoxSearch:
         pixels = np.floor(np.stack([x, y]) + 0.5)
         inside = np.abs(np.stack([x, y]) - pixels).max(axis=0) < 0.5 - 2 * offset
         there = self._grid.pixel_to_sky(x, y)
-        aside = self._grid.pixel_to_sky(x + offset, y), self._grid.pixel_to_sky(x, y + offset)
+        x_step, y_step = self._steps(x, y, there, offset)
         with np.errstate(invalid="ignore"):
             error = _lengths(there - points)
-            near = error <= 0.5 * np.minimum(*(_lengths(other - there) for other in aside))
+            is_last = np.isnan(x_step) | np.isnan(y_step)
+            near = error <= 0.5 * np.minimum(x_step, y_step)
+        if is_last.any():
+            # Just before a limb the map goes on towards the inside only, and the point must not
+            # lie beyond.
+            x, y, there = x[is_last], y[is_last], there[:, is_last]
+            x_back, y_back = self._steps(x, y, there, -offset)
+            step = np.minimum(np.fmin(x_step[is_last], x_back), np.fmin(y_step[is_last], y_back))
+            with np.errstate(invalid="ignore"):
+                near[is_last] = error[is_last] <= _EXACT * step
         self._add(pixels[:, inside & near].astype(np.int64))
+
+    def _steps(self, x: Floats, y: Floats, there: Floats, offset: float) -> tuple[Floats, Floats]:
+        """Radians from *there*, where the map has (x, y), to an offset along x and along y."""
+        along_x = self._grid.pixel_to_sky(x + offset, y)
+        along_y = self._grid.pixel_to_sky(x, y + offset)
+        with np.errstate(invalid="ignore"):
+            return _lengths(along_x - there), _lengths(along_y - there)
 
     def look_everywhere(self, index: SkyIndex) -> None:
         """Find every pixel that enlarges the box, and prove that there are no others.

@@ -33,6 +33,8 @@ _ROUNDING: Final = 4e-15
 """Radians of a bend that may be rounding."""
 _COUNTS: Final = 1e-7
 """Part of half a side by which chords may leave it."""
+_BOUNDED: Final = 0.1
+"""Part of half a side up to which what chords leave says how much larger ones hold the side."""
 _FLAT: Final = 1e-4
 """Width against length of a rectangle on the sky whose sides are as good as one."""
 
@@ -64,8 +66,8 @@ class Rectangles:
             if not unsure.any():
                 break
             open_, error, is_flat = open_[unsure], error[unsure], is_flat[unsure]
-            found, unknown = self._meet(lower[:, open_], upper[:, open_], 1.0 + error, parts)
-            open_ = open_[found | unknown | is_flat]
+            found, unknown = self._meet(lower[:, open_], upper[:, open_], _outer(error), parts)
+            open_ = open_[found | unknown | is_flat | (error > _BOUNDED)]
             if not open_.size:
                 break
         return met
@@ -73,11 +75,11 @@ class Rectangles:
     def may_meet(self, lower: Floats, upper: Floats, survey: Survey) -> Bools:
         """The same of large ones, whose *survey* has three samples; in doubt they do."""
         error, is_flat = _error(survey, _CHORDS[1])
-        possible = is_flat | (error > 0.5)
+        possible = is_flat | (error > _BOUNDED)
         some = np.flatnonzero(~possible)
         if some.size:
             met, unknown = self._meet(
-                lower[:, some], upper[:, some], 1.0 + _COUNTS + error[some], _CHORDS[1]
+                lower[:, some], upper[:, some], _COUNTS + _outer(error[some]), _CHORDS[1]
             )
             possible[some] = met | unknown
         return possible
@@ -104,6 +106,14 @@ class Rectangles:
             met[some] = self._region.meets(Outlines(vectors, starts))
             unknown[some] = np.isnan(vectors[0]).reshape(-1, x.size).any(axis=1)
         return met, unknown
+
+
+def _outer(error: Floats) -> Floats:
+    """How much larger a rectangle must be for its chords to hold this one, where `_BOUNDED`.
+
+    Its sides bend by the square of that, and more where the map bends more outside.
+    """
+    return 1.0 + 2.0 * np.minimum(error, _BOUNDED)
 
 
 def _error(survey: Survey, parts: int) -> tuple[Floats, Bools]:

@@ -414,7 +414,9 @@ def _guess(vectors: Floats) -> tuple[Floats, Floats]:
     squares = [np.fmax.reduce((step * step).sum(axis=0), axis=(0, 1)) for step in steps]
     step = np.sqrt(np.fmax(np.fmax(*squares), 0.0))
     reach = np.minimum(3.0 * (2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0)) + step), pi)
-    return centre, np.where(defined.sum(axis=0) > 1, reach, pi)
+    # A step along x says nothing of the way along y, which a limb may draw out.
+    is_known = np.isfinite(squares[0]) & np.isfinite(squares[1])
+    return centre, np.where(is_known, reach, pi)
 
 
 def _largest(differences: Floats) -> Floats:

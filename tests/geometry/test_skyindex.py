@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from math import pi
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
-from support.grids import GRIDS
+from support.grids import GRIDS, CutGrid
+from support.wcs import first_image
 
 from soda_service.geometry.skyindex import SkyIndex
 from soda_service.geometry.sphere import unit_vector
+
+if TYPE_CHECKING:
+    from soda_service.geometry.pixelbox import SkyGrid
+
+WILD = (
+    "sin whole hemisphere",
+    "car all-sky",
+    "car wider than the sky",
+    "ait all-sky",
+    "zea with both poles",
+    "arc",
+    "whole_zea",
+)
+"""Grids that have cells in which the map ends or is torn."""
+
+
+def grid_of(name: str) -> SkyGrid:
+    return GRIDS[name]() if name in GRIDS else first_image(name).grid()
+
+
+def farthest(grid: SkyGrid, index: SkyIndex, number: int) -> float:
+    """Radians from the centre of a cell to the farthest of many points of it; 0 without any."""
+    lower, upper = index.cells.lower[:, number], index.cells.upper[:, number]
+    x, y = np.meshgrid(*(
+        np.linspace(low - 0.5, high - 0.5, 42) for low, high in zip(lower, upper, strict=True)
+    ))  # fmt: skip
+    vectors = grid.pixel_to_sky(x.ravel(), y.ravel())
+    vectors = vectors[:, np.isfinite(vectors[0])]
+    chords = np.sqrt(((vectors - index.centre[:, number, None]) ** 2).sum(axis=0))
+    return float(2.0 * np.arcsin(np.minimum(chords.max(initial=0.0) / 2.0, 1.0)))
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -31,6 +65,34 @@ def test_every_defined_point_lies_in_a_cell_and_within_its_reach(name: str) -> N
     x, y = np.meshgrid(*(np.arange(length, dtype=float) for length in grid.naxis), indexing="ij")
     defined = np.isfinite(grid.pixel_to_sky(x.ravel(), y.ravel())[0]).reshape(grid.naxis)
     assert (seen[defined] == 1).all()
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_what_a_wild_cell_shows_lies_within_its_reach(name: str) -> None:
+    grid = grid_of(name)
+    index = SkyIndex.of(grid)
+    wild = np.flatnonzero(index.wild)
+    assert wild.size
+    assert np.count_nonzero(index.reach[wild] >= pi) < wild.size / 2
+    for number in wild.tolist():
+        assert farthest(grid, index, number) <= index.reach[number]
+
+
+@pytest.mark.parametrize("name", WILD)
+def test_what_an_image_of_one_wild_pixel_shows_lies_within_the_reach_of_its_cell(name: str) -> None:
+    """A limb that leaves only one edge of the pixel on the sky may draw it out the other way."""
+    grid = grid_of(name)
+    cells = SkyIndex.of(grid)
+    seen = 0
+    for number in np.flatnonzero(cells.wild).tolist():
+        (x1, y1), (x2, y2) = cells.cells.lower[:, number], cells.cells.upper[:, number]
+        for x, y in np.ndindex(x2 - x1, y2 - y1):
+            pixel = CutGrid(grid, (int(x1 + x), int(y1 + y)), (1, 1))  # type: ignore[arg-type]  # any grid serves
+            index = SkyIndex.of(pixel)
+            if index.wild.any():
+                seen += 1
+                assert farthest(pixel, index, 0) <= index.reach[0], (x1 + x, y1 + y)
+    assert seen > 20
 
 
 @pytest.mark.parametrize("name", ["tan turned", "car all-sky", "ait all-sky"])
