@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
-PATIENCE: Final = 60.0
+_PATIENCE: Final = 60.0
 """Seconds that a writer waits for another; ingest commits several times a second."""
 
 _POOLED_CONNECTIONS: Final = 16
@@ -66,12 +66,14 @@ class Database:
         """A transaction that sees one state of the catalog and holds nobody up."""
         return self._engine.begin()
 
-    def writing(self, *, patience: float = PATIENCE) -> AbstractContextManager[Connection]:
+    def writing(self, *, patience: float | None = None) -> AbstractContextManager[Connection]:
         """A transaction that may write; one at a time for all processes.
 
-        Raises OperationalError where another one lasts longer than *patience*, in seconds.
+        Raises OperationalError where another one lasts longer than *patience*, in seconds;
+        None is a minute.
         """
-        return self._engine.execution_options(**{_WRITING: patience}).begin()
+        seconds = _PATIENCE if patience is None else patience
+        return self._engine.execution_options(**{_WRITING: seconds}).begin()
 
     def data_version(self) -> int:
         """A number that differs from the last call's when the catalog changed in between.
@@ -134,7 +136,7 @@ def _engine(path: Path) -> Engine:
         URL.create("sqlite", database=str(path.absolute())),
         pool_size=_POOLED_CONNECTIONS,
         max_overflow=-1,  # each thread that streams an answer holds a connection meanwhile
-        connect_args={"check_same_thread": False, "timeout": PATIENCE},
+        connect_args={"check_same_thread": False, "timeout": _PATIENCE},
     )
 
     @event.listens_for(engine, "connect")
@@ -160,7 +162,7 @@ def _engine(path: Path) -> Engine:
 
 def _use_wal(path: Path) -> None:
     """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + _PATIENCE
     while True:
         connection = sqlite3.connect(path, isolation_level=None)
         try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from sqlalchemy import and_, func, not_, or_, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import PATIENCE, Database, driver_of
+from soda_service.catalog.database import Database, driver_of
 from soda_service.catalog.dataset import Relation, Relations
 from soda_service.catalog.query import fold
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
@@ -421,7 +421,7 @@ class CatalogStore:
         *,
         overtaking: bool = False,
         look: LookAtObject | None = None,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> list[Outcome]:
         """Add or replace *datasets* in one transaction; what became of each, in their order.
 
@@ -430,7 +430,8 @@ class CatalogStore:
         row of another file has is refused; but with *overtaking* it is given that row where
         the other file has changed since and *scan* has not found the dataset in it again.
         *look* tells what an object in a store is now; without it, it is what it was. Raises
-        OperationalError where another writer takes longer than *patience*, in seconds.
+        OperationalError where another writer takes longer than *patience*, in seconds; None is
+        a minute.
         """
         if not datasets:
             return []

@@ -28,6 +28,7 @@ from soda_service.errors import ConfigurationError
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -202,6 +203,15 @@ def test_an_upgrade_says_how_far_it_is(
     assert not caplog.records
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """A suite in the background of a shell is deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 def test_a_stopped_upgrade_leaves_the_catalog_as_it_was(
     old_catalog: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +249,7 @@ def test_who_comes_while_another_process_writes_waits(
     old_catalog: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long that takes."""
-    monkeypatch.setattr(database_module, "_BUSY_MILLISECONDS", 20)
+    monkeypatch.setattr(database_module, "_PATIENCE", 0.02)
     other = sqlite3.connect(old_catalog, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode = WAL")
     other.execute("BEGIN IMMEDIATE")
