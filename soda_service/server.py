@@ -72,6 +72,11 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
         raise ServerError("the server could not start; its log says why")
 
 
+def refuse_busy_port(settings: Settings) -> None:
+    """Raise ServerError where `run` could not listen now."""
+    _bound(settings.host, settings.port).close()
+
+
 def uvicorn_config(settings: Settings, factory: str) -> uvicorn.Config:
     """How uvicorn is run; *factory*, `module:function`, makes the application."""
     return uvicorn.Config(
@@ -129,7 +134,9 @@ def _bound(host: str, port: int) -> socket.socket:
             sock.close()
             raise
     except OSError as error:
-        raise ServerError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        raise ServerError(
+            f"cannot listen on {host} port {port}: {error.strerror}; --port says another"
+        ) from None
     sock.set_inheritable(True)
     return sock
 

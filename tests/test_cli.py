@@ -100,6 +100,14 @@ class TestServe:
             )  # fmt: skip
         _assert_one_line(ended, 1, f"port {port}: Address already in use")
 
+    def test_a_demo_writes_nothing_where_it_cannot_listen(self, tmp_path: Path) -> None:
+        """It says so before the work, and how to have another port."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            ended = run_command("demo", "--dir", "demo", "--port", port, folder=tmp_path)
+        _assert_one_line(ended, 1, f"port {port}: Address already in use; --port says another")
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_host_that_is_none(self, tmp_path: Path) -> None:
         ended = run_command(
             "serve", "--host", "no such host", "--port", "0",

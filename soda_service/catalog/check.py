@@ -38,7 +38,7 @@ class CheckReport:
 
 def no_catalog(settings: Settings) -> str:
     """What is said where there is none."""
-    return f"no catalog at {settings.catalog_path}; run ingest"
+    return f"no catalog at {settings.catalog_path}; run ingest, or say in SODA_CATALOG where it is"
 
 
 def check_catalog(

@@ -29,6 +29,7 @@ def demo(
     from soda_service.catalog.ingest import ingest as run_ingest
     from soda_service.config import load_collections, load_settings, resource_path
     from soda_service.demo.archive import write_archive
+    from soda_service.server import refuse_busy_port
     from soda_service.storage.source import is_remote
 
     directory = directory.resolve()
@@ -41,6 +42,8 @@ def demo(
     # A container keeps its catalog elsewhere and says so in the environment.
     places = {key: at for key, at in places.items() if f"SODA_{key.upper()}" not in os.environ}
     settings = load_settings(None, host=host, port=port, data_dir=directory, **places)
+    if serve_it:
+        refuse_busy_port(settings)  # before the work rather than after it
     with progress("Writing the demo archive") as advance:
         write_archive(directory, progress=advance)
     collections = load_collections(settings.collections)

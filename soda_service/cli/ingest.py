@@ -86,9 +86,11 @@ def make_rows_ready(settings: Settings) -> None:
         if total == 0:
             return
         with progress("Making rows ready") as advance:
+            advance(total, None, "")
             for count in counts:
                 total += count
                 advance(total, None, "")
+            advance(total, total, "")
 
 
 def tell_skipped(path: str, reason: str) -> None:

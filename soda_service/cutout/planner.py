@@ -281,7 +281,7 @@ class Planner:
         problems = [f"HDU {one.hdu.layout.index}: {one.wcs_problem}" for one in images]
         broken = "; ".join(text for text in problems if not text.endswith(": "))
         raise UsageError(
-            "the dataset cannot be cut by sky position: "
+            "the dataset cannot be cut by sky position, only with PIXELS: "
             + (broken or "no image of it has celestial coordinates")
         )
 

@@ -72,7 +72,9 @@ def parse_polygon(text: str) -> Polygon:
     """The polygon of `lon lat lon lat …`; a repeated closing vertex is dropped."""
     words = _words(text, "POLYGON", longest=_MAX_POLYGON_TEXT)
     if len(words) % 2 or len(words) < 6:
-        raise _refusal("POLYGON needs an even number of at least six numbers", text)
+        raise _refusal(
+            "POLYGON needs an even number of at least six numbers with blanks between them", text
+        )
     if len(words) > 2 * (MAX_VERTICES + 1) or (
         len(words) > 2 * MAX_VERTICES and words[:2] != words[-2:]
     ):
