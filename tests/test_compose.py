@@ -19,7 +19,7 @@ import yaml
 from support.checkout import ROOT, require_checkout
 from support.programs import require_program
 
-from soda_service.config import Settings
+from soda_service.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,10 +34,15 @@ _SERVICE = {
         "build": {"const": "."},
         "image": {"type": "string"},
         "command": {"type": "array", "items": {"type": "string"}},
-        "volumes": {"type": "array", "items": {"pattern": "^[a-z]+:/[a-z]+(:ro)?$"}},
+        "volumes": {"type": "array", "items": {"pattern": "^[a-z/]+:/[a-z]+(:ro)?$"}},
         "environment": {
             "type": "object",
-            "propertyNames": {"enum": [f"SODA_{name.upper()}" for name in Settings.model_fields]},
+            "propertyNames": {
+                "enum": [
+                    CONFIG_VARIABLE,
+                    *(f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in Settings.model_fields),
+                ]
+            },
             "additionalProperties": {"type": "string"},
         },
         "ports": {"type": "array", "items": {"pattern": r"^127\.0\.0\.1:\d+:\d+$"}},
@@ -73,7 +78,17 @@ SCHEMA = {
 
 @pytest.fixture(name="compose")
 def _compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    return _composed()
+
+
+def _composed(**variables: str) -> dict[str, Any]:
+    """The compose file, its `${NAME:-default}` replaced by what a shell exports as *variables*."""
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    replaced = re.sub(r"\$\{(\w+):-(.*?)\}", lambda one: variables.get(one[1]) or one[2], text)
+    assert "${" not in replaced
+    # Compose hands on an empty value as an empty text, where YAML reads a null.
+    replaced = re.sub(r"(?m)^( +SODA_\w+:) *$", r'\1 ""', replaced)
+    loaded: dict[str, Any] = yaml.safe_load(replaced)
     return loaded
 
 
@@ -92,6 +107,42 @@ def test_the_compose_file_is_one(compose: dict[str, Any]) -> None:
             assert volume.partition(":")[0] in compose["volumes"]
         for needed in service.get("depends_on", {}):
             assert needed in compose["services"]
+
+
+def test_the_documented_way_serves_own_files_without_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commands name services, options and variables that are there."""
+    guide = (ROOT / "docs" / "serving-your-own-files.md").read_text("utf-8")
+    block = re.search(r"## In containers\n.*?```sh\n(.*?)```", guide, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    (export,) = [line for line in lines if line.startswith("export ")]
+    variables = dict(word.split("=", 1) for word in export.split()[1:])
+    compose = _composed(**variables)
+    jsonschema.validate(compose, SCHEMA)
+
+    service = compose["services"]["soda-service"]
+    assert f"{variables['FITS_FOLDER']}:/data:ro" in service["volumes"]
+    assert "data:/data" in compose["services"]["ingest-demo"]["volumes"]
+    started = [line.split() for line in lines if re.match(r"docker compose (run|up)", line)]
+    assert [words[2] for words in started] == ["run", "up"]
+    for words in started:
+        assert "--no-deps" in words
+        assert "soda-service" in words[3:]
+    ingest = started[0][started[0].index("soda-service") + 1 :]
+    assert ingest[:2] == ["ingest", "/data"]
+
+    # A settings file counts where the shell says nothing else.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "soda.toml").write_text('authority = "file.example"\nport = 8081\n')
+    for exported, authority in ((variables, "archive.example"), ({}, "file.example")):
+        said = _composed(**exported, SODA_CONFIG=str(tmp_path / "soda.toml"))
+        for name, value in said["services"]["soda-service"]["environment"].items():
+            monkeypatch.setenv(name, value)
+        settings = load_settings(None)
+        assert (settings.authority, settings.port) == (authority, 8081)
+    assert settings.public_url == "http://127.0.0.1:8080"
 
 
 def test_a_stopped_container_may_finish_its_answers(compose: dict[str, Any]) -> None:

@@ -42,7 +42,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def test_the_readme_has_no_other_commands() -> None:
     """A command that is added gets a test here."""
-    programs = [re.sub(r"^\.venv/bin/", "", line).split()[:2] for line in _commands("README.md")]
+    programs = [
+        re.sub(r"^(SODA_\w+=\S+ )?\.venv/bin/", "", line).split()[:2]
+        for line in _commands("README.md")
+    ]
     assert programs == [
         ["make", "demo"],
         ["make", "test"],
@@ -50,6 +53,7 @@ def test_the_readme_has_no_other_commands() -> None:
         ["soda-service", "ingest"],
         ["soda-service", "serve"],
         ["soda-service", "cut"],
+        ["soda-service", "check"],
     ]
     assert len(_blocks("README.md", "python")) == 1
 
@@ -118,7 +122,7 @@ def test_your_own_files(demo_folder: Path, tmp_path: Path) -> None:
     ingest, serve, cut = (
         line.removeprefix(".venv/bin/")
         for line in _commands("README.md")
-        if "soda-service" in line and not line.startswith("curl")
+        if line.startswith(".venv/bin/soda-service")
     )
     run = {"cwd": tmp_path, "env": _environment(tmp_path), "shell": True, "timeout": 120}
     ingest = ingest.replace("/path/to/your/fits", str(mine))
@@ -137,6 +141,34 @@ def test_your_own_files(demo_folder: Path, tmp_path: Path) -> None:
     subprocess.run(cut, **run, check=True)  # type: ignore[call-overload] # keywords of a dict
     with fits.open(tmp_path / "cutout.fits") as cutout:
         assert "IMAGE" in [hdu.name for hdu in cutout]
+
+
+def test_the_catalog_of_the_demo(demo: DemoService, tmp_path: Path) -> None:
+    """The last command finds it while the demo runs; without the variable there is none."""
+    line = next(one for one in _commands("README.md") if one.startswith("SODA_CATALOG="))
+    (tmp_path / "demo-archive").symlink_to(demo.folder)
+    environment = _environment(tmp_path)
+    for name in [one for one in environment if one.startswith("SODA_")]:
+        del environment[name]
+    variable, command = line.split(" .venv/bin/", 1)
+    for said, code in ((f"{variable} {command}", 0), (command, 1)):
+        ended = subprocess.run(
+            said, shell=True, cwd=tmp_path, env=environment, check=False, timeout=120,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert ended.returncode == code, ended.stderr
+    assert "no catalog at soda-data/catalog.sqlite" in " ".join(ended.stderr.split())
+
+
+def test_curl_without_overlap(demo: DemoService, tmp_path: Path) -> None:
+    """It ends with 0, and the file is empty."""
+    require_program("curl")
+    line = next(one for one in _commands("README.md") if one.startswith("curl"))
+    elsewhere = _here(line, demo).replace("CIRCLE=53.124%20-27.74", "CIRCLE=10%2010")
+    assert "10%2010" in elsewhere
+    subprocess.run(elsewhere, shell=True, cwd=tmp_path, check=True, timeout=60)
+    file = tmp_path / "cutout.fits"
+    assert not file.exists() or file.stat().st_size == 0
 
 
 def _here(text: str, demo: DemoService) -> str:
