@@ -52,11 +52,14 @@ def write_many(archive: Archive, count: int, *, in_each: int) -> list[Path]:
 @contextmanager
 def traced() -> Iterator[None]:
     """Counts what Python holds."""
+    gc.collect()
+    gc.freeze()  # else what other tests left is gone through at every note of the gauge
     tracemalloc.start()
     try:
         yield
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
 
 
 def workers() -> list[int]:
