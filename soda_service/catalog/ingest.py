@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -35,6 +38,7 @@ from soda_service.storage.stores import RemoteStores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
 
     from soda_service.catalog.dataset import Dataset
     from soda_service.catalog.indexer import Place
@@ -148,6 +152,29 @@ def ingest(
         crew.close()
         stores.close()
         store.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C within the block counts at its end: what was written is counted, too."""
+    handler = signal.getsignal(signal.SIGINT)
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or handler is not signal.default_int_handler:
+        yield
+        return
+    came = False
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def index_file(
@@ -461,6 +488,10 @@ class _Ingest:
         self._written_at = time.monotonic()
         if not self._waiting:
             return
+        with _interrupts_held():
+            self._write_waiting(contested)
+
+    def _write_waiting(self, contested: _PutAside | None) -> None:
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for task, _ in batch:
             self._save(task.place, None)

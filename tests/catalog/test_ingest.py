@@ -12,13 +12,13 @@ import time
 from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
 
 from soda_service.catalog import crew, ingest as ingest_module, walk, worker
-from soda_service.catalog.ingest import index_file, ingest
+from soda_service.catalog.ingest import IngestInterrupted, index_file, ingest
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.walk import Places
 from soda_service.config import CollectionsFile
@@ -694,6 +694,29 @@ def test_a_dataset_offers_the_details_that_it_has(archive: Archive) -> None:
     dataset = archive.store.get("ivo://archive.example/archive?tan.fits")
     assert dataset is not None
     assert [(one.name, one.hdus) for one in dataset.details] == [("All", ("*",))]
+
+
+def test_what_was_written_is_told_although_the_user_stops_it(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch lasts before it is counted, and Ctrl-C may come between the two."""
+    for number in range(7):
+        archive.add("tan", name=f"{number}.fits")
+    report = ingest_module._Ingest._report
+
+    def interrupted(*given: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        report(*given)
+
+    monkeypatch.setattr(ingest_module._Ingest, "_report", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(IngestInterrupted) as stopped:
+            archive.ingest()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.value.report.added == archive.store.count() > 0
 
 
 def test_index_file_needs_no_catalog(archive: Archive) -> None:
