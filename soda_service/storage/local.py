@@ -27,12 +27,12 @@ from soda_service.errors import (
     SodaServiceError,
     SourceUnavailableError,
 )
+from soda_service.storage.closing import Closable
 from soda_service.storage.mapping import FileMapping
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from numpy.typing import NDArray
 
@@ -55,7 +55,7 @@ _MOST_RUNS: Final = 1024
 """Most calls of the kernel for the sake of one box."""
 
 
-class LocalSource:
+class LocalSource(Closable):
     """A file on a disk of this machine, opened once; safe to use from several threads.
 
     It must not be closed while a thread reads; `OpenFiles` sees to that.
@@ -213,17 +213,6 @@ class LocalSource:
         self._mapped = None
         if descriptor >= 0:
             os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<LocalSource of {self.version.size} bytes>"

@@ -129,7 +129,7 @@ class TestReading:
                 for _ in range(12):
                     source = stack.enter_context(stores.open(server.url("/image")))
                     bands = source.bands(GRID, BAND, most_runs=1000)
-                    readers.append(stack.enter_context(closing(bands)))  # type: ignore[type-var]
+                    readers.append(stack.enter_context(closing(bands)))  # type: ignore[type-var] # an iterator that closes
                 firsts = [bytes(next(reader)) for reader in readers]
                 assert 0 < way.held.size <= LIMITS.held_bytes
                 rests = [b"".join(map(bytes, reader)) for reader in readers]

@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,6 @@ from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIZE = 64 * PAGE + 100
 
@@ -90,8 +90,7 @@ def test_a_mapping_outlives_what_was_put_into_it(path: Path) -> None:
         os.truncate(path, PAGE)
         assert mapping.content.sum() == PAGE
         del mapping
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123
-        assert name not in maps.read()
+    assert name not in Path("/proc/self/maps").read_text(errors="replace")
 
 
 def test_files_truncated_and_written_while_they_are_copied(path: Path) -> None:
