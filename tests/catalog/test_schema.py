@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ from soda_service.storage.source import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
 
 def test_migrations_make_the_tables_that_the_code_describes(tmp_path: Path) -> None:
@@ -131,9 +134,9 @@ VALUES (7, 1, 'ivo://archive.example/sky?a.fits', 'a.fits', '/archive/a.fits', 5
 """Rows as the first schema has them."""
 
 
-def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
-    """Its datasets are those of files, which have no tags."""
-    path = tmp_path / "catalog.sqlite"
+@contextmanager
+def _first_schema(path: Path) -> Iterator[tuple[Connection, Config]]:
+    """A new catalog of the first schema with one dataset, and what its upgrade needs."""
     config = Config()
     config.set_main_option("path_separator", "os")
     config.set_main_option("script_location", migrations.__path__[0])
@@ -144,7 +147,15 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> 
         command.upgrade(config, "0001")
         for statement in _BEFORE_TAGS.split(";\n")[:-1]:
             connection.exec_driver_sql(statement)
+        yield connection, config
     engine.dispose()
+
+
+def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Its datasets are those of files, which have no tags."""
+    path = tmp_path / "catalog.sqlite"
+    with _first_schema(path):
+        pass
     store = CatalogStore(Settings(catalog=f"sqlite:///{path}"))
     try:
         dataset = store.get("ivo://archive.example/sky?a.fits")
@@ -161,16 +172,7 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> 
 def _old_catalog(tmp_path: Path) -> Path:
     """A catalog of the second schema with 30,000 datasets."""
     path = tmp_path / "old.sqlite"
-    config = Config()
-    config.set_main_option("path_separator", "os")
-    config.set_main_option("script_location", migrations.__path__[0])
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-        command.upgrade(config, "0001")
-        for statement in _BEFORE_TAGS.split(";\n")[:-1]:
-            connection.exec_driver_sql(statement)
+    with _first_schema(path) as (connection, config):
         connection.exec_driver_sql(
             "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 30098) "
             "INSERT INTO dataset (id, collection_id, did_folded, local_part, path, size, "
@@ -179,7 +181,6 @@ def _old_catalog(tmp_path: Path) -> Path:
             " 1, 'application/fits', 'f', 3, 2, 2, 'sky', i, 'ivo://' || i, 6 FROM n"
         )
         command.upgrade(config, "0002")
-    engine.dispose()
     return path
 
 
