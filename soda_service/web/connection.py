@@ -18,8 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from soda_service.web.bodies import REFUSAL_KEY, Refusal
 from soda_service.web.errors import REFUSE_KEY, refuse
+from soda_service.web.whole import WholeAnswers
 
 if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
     from uvicorn.server import Protocols, ServerState
 
 MAX_HEAD_BYTES: Final = 1024**2
@@ -158,6 +160,9 @@ class LimitedHttp(HttpToolsProtocol):
         if len(self.cycle.body) > HIGH_WATER_LIMIT:
             self.flow.pause_reading()
         self.cycle.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        super()._start_asgi_task(cycle, cast("ASGI3Application", WholeAnswers(app, cycle)))
 
     def awaited(self) -> _Awaited | None:
         """What this connection waits for, None while it is not the client's turn."""

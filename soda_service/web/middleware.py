@@ -67,8 +67,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identifier)]
-            else:
-                sent += len(message.get("body", b""))
+            sent += len(message.get("body", b""))
             return send(message)
 
         try:

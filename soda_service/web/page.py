@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
-    from soda_service.catalog.store import CollectionSummary
+    from soda_service.catalog.summaries import CollectionSummary
     from soda_service.web.services import Services
     from soda_service.web.showcase import Showpiece
     from soda_service.web.urls import SiteUrls

@@ -9,10 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
+from soda_service.web.whole import WHOLE
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from soda_service.storage.bands import Bands
     from soda_service.web.threads import Threads
@@ -26,6 +28,9 @@ _Made = TypeVar("_Made")
 
 _GATHERED_BYTES: Final = 256 * 1024
 """A document up to about this size is sent in one piece, with its length."""
+
+_CHUNKS_BYTES: Final = 384 * 1024
+"""Of a longer one, about so much is made at once."""
 
 _PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9._+-]+").fullmatch
 _ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
@@ -44,9 +49,14 @@ async def send_whole(
 ) -> None:
     """Send *body* in one piece; for HEAD, all but it."""
     headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    start: Message = {"type": "http.response.start", "status": status, "headers": headers}
     if scope["method"] == "HEAD":
         body = b""
+    elif WHOLE in scope.get("extensions", ()):
+        start["body"] = body
+        await send(start)
+        return
+    await send(start)
     await send({"type": "http.response.body", "body": body})
 
 
@@ -186,7 +196,7 @@ async def send_document(
 ) -> None:
     """Send a document of unknown length whose *chunks* block.
 
-    A short one is sent whole with its length; of a long one no more than two chunks are in memory.
+    A short one is sent whole with its length; of a long one there is half a megabyte in memory.
     """
     try:
         head, is_whole = await threads.call(_gather, chunks)
@@ -207,10 +217,11 @@ async def _send_chunks(
 ) -> None:
     gone = asyncio.ensure_future(disconnected(receive))
     try:
-        chunk: bytes | None = head
-        while chunk is not None and not gone.done():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await threads.submit(next, chunks, None)
+        some = [head]
+        while some and not gone.done():
+            for chunk in some:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            some = await threads.submit(_some, chunks)
         await send({"type": "http.response.body"})
     finally:
         gone.cancel()
@@ -232,6 +243,18 @@ def _gather(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
         if size >= _GATHERED_BYTES:
             return b"".join(gathered), False
     return b"".join(gathered), True
+
+
+def _some(chunks: Iterator[bytes]) -> list[bytes]:
+    """The next chunks, none after the last: several, for each call of a thread has its price."""
+    some: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        some.append(chunk)
+        size += len(chunk)
+        if size >= _CHUNKS_BYTES:
+            break
+    return some
 
 
 def _close(bands: Iterable[Band]) -> None:

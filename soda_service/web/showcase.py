@@ -12,7 +12,7 @@ from soda_service.geometry.shapes import Circle
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import ObsCore
-    from soda_service.catalog.store import CollectionSummary
+    from soda_service.catalog.summaries import CollectionSummary
     from soda_service.web.services import Services
 
 _log = logging.getLogger(__name__)

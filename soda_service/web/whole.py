@@ -1,0 +1,79 @@
+"""Answers that leave whole: head and body in one call of the kernel.
+
+ASGI says them in two messages, which this server sends in two calls, so that a client that waits
+is woken twice. Where the server says in the scope's `extensions` that it knows `WHOLE`, the
+message that starts an answer may have its `body`, and none follows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn._types import ASGI3Application, ASGISendEvent
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+WHOLE: Final = "soda_service.whole"
+
+_CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+"""What would end a header, or is forbidden in one (RFC 9110 §5.5)."""
+_OF_THE_CONNECTION: Final = frozenset({b"connection", b"transfer-encoding"})
+
+
+class WholeAnswers:
+    """The application for one request, whose messages the server's own *cycle* sends."""
+
+    __slots__ = ("_app", "_cycle")
+
+    def __init__(self, app: ASGI3Application, cycle: RequestResponseCycle) -> None:
+        self._app = cast("ASGIApp", app)
+        self._cycle = cycle
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve the request."""
+        del send  # the cycle's
+        scope["extensions"] = {WHOLE: {}}
+        return self._app(scope, receive, self._send)
+
+    def _send(self, message: Message) -> Awaitable[None]:
+        cycle = self._cycle
+        if message["type"] != "http.response.start" or "body" not in message:
+            return cycle.send(cast("ASGISendEvent", message))
+        headers = [*cycle.default_headers, *message["headers"]]
+        if (
+            cycle.response_started
+            or cycle.disconnected
+            or not cycle.keep_alive
+            or cycle.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+            or not _OF_THE_CONNECTION.isdisjoint([name for name, _ in headers])
+        ):
+            return self._send_apart(message)
+        if _CONTROLS(b"".join([value for _, value in headers])):
+            raise RuntimeError("a header of the answer has a control character")
+        head = [STATUS_LINE[message["status"]]]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.writelines((b"".join(head), message["body"]))
+        cycle.message_event.set()
+        cycle.on_response()
+        return _sent()
+
+    async def _send_apart(self, message: Message) -> None:
+        """What is out of the ordinary is left to the server."""
+        body = message.pop("body")
+        await self._cycle.send(cast("ASGISendEvent", message))
+        await self._cycle.send({"type": "http.response.body", "body": body})
+
+
+async def _sent() -> None:
+    """There is nothing to wait for."""
