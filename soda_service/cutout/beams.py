@@ -16,7 +16,7 @@ from soda_service.geometry.pixelbox import SteppedBox
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from soda_service.cutout.prepared import PreparedHdu
+    from soda_service.cutout.preparedhdu import PreparedHdu
     from soda_service.fits.tablerows import BinaryTable
     from soda_service.geometry.pixelbox import PixelBox
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from soda_service.cutout.prepared import PreparedHdu
+    from soda_service.cutout.preparedhdu import PreparedHdu
     from soda_service.fits.cards import Header
     from soda_service.fits.tablerows import BinaryTable
 

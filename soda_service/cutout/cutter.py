@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from soda_service.cutout.form import Packing
+from soda_service.cutout.naming import file_name
 from soda_service.cutout.places import NotQuickError, exact_box, quick_box
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan, Quickness
 from soda_service.cutout.planner import Planner
-from soda_service.cutout.prepared import PreparedDatasets, file_name
+from soda_service.cutout.prepared import PreparedDatasets
 from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SourceUnavailableError, UnknownDatasetError
 from soda_service.fits.cards import BLOCK_SIZE

@@ -32,7 +32,7 @@ from soda_service.geometry.shapes import Circle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from soda_service.cutout.prepared import PreparedHdu
+    from soda_service.cutout.preparedhdu import PreparedHdu
     from soda_service.cutout.request import CutoutRequest
     from soda_service.fits.axes import Polarization
     from soda_service.fits.wcs import CelestialGrid

@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from soda_service.cutout.beams import has_beams, is_beams, lacks_planes, rows_of_planes
-from soda_service.cutout.companions import header_of_plane, is_companion, plane_for, rule_of
-from soda_service.cutout.form import BLANK, PLAIN, Edge, Packing, format_fill
-from soda_service.cutout.places import NotQuickError, Places, quick_box
+from soda_service.cutout.filling import coverage_card, filling_of
+from soda_service.cutout.form import PLAIN, Edge, Packing
+from soda_service.cutout.naming import FITS_MEDIA_TYPE, GZIP_MEDIA_TYPE, etag_of, filename_of
+from soda_service.cutout.places import Places, quick_box
 from soda_service.cutout.plan import CutoutPlan, HduPlan
+from soda_service.cutout.planes import Planes
 from soda_service.cutout.selection import format_hdu_name, named, of_detail
 from soda_service.cutout.tables import WHOLE, MovedTables, Whole
 from soda_service.errors import UsageError
-from soda_service.fits.cards import card, commentary, render_cards
 from soda_service.fits.header import empty_primary
+from soda_service.fits.newcards import commentary
 from soda_service.fits.proof import MOST_MAS, with_proof_cards
 from soda_service.fits.stepping import stepped_header
 from soda_service.fits.wcs import counts_in_the_parents_pixels
 from soda_service.geometry.frames import Frame
 from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.geometry.shapes import Interval
-from soda_service.pixels.filled import Filling, Mask, sign_offset, stored_value
 from soda_service.render.fits import has_sums, padding_size, with_checksum_cards
 from soda_service.render.headertext import MEDIA_TYPE as TEXT, header_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
     from soda_service.catalog.dataset import Detail
-    from soda_service.cutout.companions import Plane
     from soda_service.cutout.places import FindBox
-    from soda_service.cutout.prepared import PreparedDataset, PreparedHdu
+    from soda_service.cutout.planes import Placed
+    from soda_service.cutout.prepared import PreparedDataset
+    from soda_service.cutout.preparedhdu import PreparedHdu
     from soda_service.cutout.request import CutoutRequest
-    from soda_service.fits.tablerows import BinaryTable
-
-FITS_MEDIA_TYPE: Final = "application/fits"
-GZIP_MEDIA_TYPE: Final = "application/gzip"
 
 _SUFFIXES: Final = {Packing.NONE: "", Packing.TILES: ".fz", Packing.GZIP: ".gz"}
 
 _NOT_KEPT: Final = "  positions are not true here: TPU counts in pixels of the parent"
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]")
-_LONGEST_PART: Final = 80
-
-COVERAGE: Final = "CUTCOVER"
-"""Keyword of the part of a frame's pixels that the parent has."""
-
-_Placed = tuple["PreparedHdu", "PixelBox | Whole | None"]
 
 
 class Planner:
@@ -77,13 +58,9 @@ class Planner:
         self._left_out: list[bytes] = []
         """Cards that say which HDUs are not in the answer, being untrue of it."""
         self._is_primary_bare = False
-        self._may_block = find_box is not quick_box
-        self._image_offset: tuple[int, ...] = ()
-        """First pixels of the image that companions go with, where they do not go whole."""
-        self._planes: dict[int, Plane] = {}
-        """By number of the HDU, what is left of companions that do not go whole."""
-        self._tables: dict[int, tuple[bytes, bytes]] = {}
-        """By number of the HDU, header and data of tables of which rows are left out."""
+        self._planes: Planes | None = None
+        if prepared.has_companions or prepared.has_beams:
+            self._planes = Planes(prepared, may_block=find_box is not quick_box)
 
     def plan(self) -> CutoutPlan | None:
         """The plan, or None where the request meets no pixel.
@@ -105,10 +82,10 @@ class Planner:
         if not boxes:
             self._refuse_if_no_sky(chosen)
             return None
-        if self._prepared.has_companions:
-            placed = [(hdu, self._companion(hdu, place, boxes[0])) for hdu, place in placed]
-        if self._prepared.has_beams:
-            self._cut_beams(placed)
+        if self._planes is not None and (request.shape or request.stamp or request.section):
+            placed = self._planes.cut_companions(placed, boxes[0])
+        if self._planes is not None:
+            self._planes.cut_beams(placed)
         return self._plan_of(placed)
 
     # ------------------------------------------------------------ which HDUs
@@ -161,7 +138,7 @@ class Planner:
             meet &= any(f"/{state}/" in states for state in request.pol)
         return meet
 
-    def _misses_an_axis(self, placed: list[_Placed]) -> bool:
+    def _misses_an_axis(self, placed: list[Placed]) -> bool:
         """Whether all images with one of the axes asked for are missed: others are beside it."""
         request = self._request
         images = [(one.axes_wcs, box) for one, box in placed if one.is_cuttable]
@@ -185,88 +162,9 @@ class Planner:
         if self._is_primary_bare and hdu.hdu.layout.index == 0:
             return None
         if hdu.is_of_parent_only:
-            self._left_out.append(left_out_card(hdu))
+            self._left_out.append(hdu.left_out_card)
             return None
         return self._places.of(hdu)
-
-    def _companion(
-        self, hdu: PreparedHdu, place: PixelBox | Whole | None, image: PixelBox
-    ) -> PixelBox | Whole | None:
-        """*place*, or the plane that belongs to where the first of the images is cut."""
-        request = self._request
-        is_placed = request.shape or request.stamp or request.section
-        if not is_placed or place is not WHOLE or not is_companion(hdu):
-            return place
-        if rule_of(hdu) is None:
-            return place
-        plane = plane_for(hdu, image, self._find_table)
-        if plane is None:
-            return place
-        self._image_offset = image.lower
-        self._planes[hdu.hdu.layout.index] = plane
-        if plane.table is not None:
-            self._cut_places(hdu, plane, plane.table)
-        return plane.box
-
-    def _find_table(self, name: str) -> tuple[PreparedHdu, BinaryTable] | None:
-        """The first table with that EXTNAME, whether or not it is in the answer."""
-        for hdu in self._prepared.hdus:
-            layout = hdu.hdu.layout
-            if layout.name.strip().upper() == name.upper() and not layout.is_image:
-                rows = self._rows_of(hdu)
-                return None if rows is None else (hdu, rows)
-        return None
-
-    def _rows_of(self, hdu: PreparedHdu) -> BinaryTable | None:
-        """The rows of a table; raises NotQuickError where they would have to be waited for."""
-        if not self._may_block and not hdu.has_table:
-            raise NotQuickError
-        return hdu.table
-
-    def _cut_places(self, cube: PreparedHdu, plane: Plane, table: PreparedHdu) -> None:
-        """Leave one row in a table of places, that of *plane*, and move it with the image."""
-        rule, rows = rule_of(cube), table.table
-        assert rule is not None
-        assert rows is not None
-        changed = {}
-        for name, offset in zip((rule.x, rule.y), self._image_offset, strict=False):
-            values = rows.numbers(name)
-            assert values is not None
-            changed[name] = values[plane.row : plane.row + 1] - offset
-        if rule.plane:
-            changed[rule.plane] = np.array([float(rule.first)])
-        self._cut_table(table, rows, np.array([plane.row]), changed, {})
-
-    def _cut_beams(self, placed: list[_Placed]) -> None:
-        """Leave those rows in the table of beams whose planes are left."""
-        image = next(
-            ((one, box) for one, box in placed if isinstance(box, PixelBox) and has_beams(one)),
-            None,
-        )
-        if image is None or not lacks_planes(*image):
-            return
-        for one, box in placed:
-            if box is not WHOLE or not is_beams(one):
-                continue
-            table = self._rows_of(one)
-            found = None if table is None else rows_of_planes(table, *image)
-            if table is not None and found is not None:
-                self._cut_table(one, table, *found)
-
-    def _cut_table(
-        self,
-        one: PreparedHdu,
-        table: BinaryTable,
-        rows: NDArray[np.intp],
-        changed: Mapping[str, NDArray[np.float64]],
-        cards: Mapping[str, int],
-    ) -> None:
-        """Plan for a table of these *rows*, with what is *changed* in them."""
-        told = commentary("HISTORY", f"  {one.called}: {len(rows)} of {table.count} rows")
-        made, data = table.cut(
-            rows, changed=changed, cards=cards, provenance=self._prepared.origin_cards + told
-        )
-        self._tables[one.hdu.layout.index] = render_cards(made), data
 
     def _refuse_if_no_sky(self, chosen: list[PreparedHdu]) -> None:
         """Nothing to cut is an error where it is the file, not the shape, that is to blame."""
@@ -287,7 +185,7 @@ class Planner:
 
     # ------------------------------------------------------------ which bytes
 
-    def _plan_of(self, placed: list[_Placed]) -> CutoutPlan:
+    def _plan_of(self, placed: list[Placed]) -> CutoutPlan:
         kept = [(one, box) for one, box in placed if box is not None or one.hdu.layout.index == 0]
         tables = MovedTables(kept)
         extensions = len(kept) + len(tables.copies) - 1
@@ -349,18 +247,22 @@ class Planner:
                 trimmed = box.trimmed(layout.naxis)
                 assert trimmed is not None
                 held = trimmed
-            filling, notes = self._filled(one, box, held, notes)
+            if form.edge is Edge.PAD:
+                notes = (coverage_card(box, held), *notes)
+            if (filled := filling_of(one, self._request, box, held)) is not None:
+                filling, said = filled
+                notes += (said,)
         cutter = one.header_cutter(extensions, tables.versions(one))
         if isinstance(box, SteppedBox):
             header = stepped_header(cutter.cut(box.whole_box, notes), box.axis, box.step)
         else:
             header = cutter.cut(box, notes)
-        if (plane := self._planes.get(layout.index)) is not None:
-            header = header_of_plane(header, one, plane, self._image_offset)
+        if self._planes is not None:
+            header = self._planes.header_of(one, header)
         size = box.pixel_count * abs(layout.bitpix) // 8
         return HduPlan(one.hdu, header, held, size, filling)
 
-    def _complete(self, kept: list[_Placed], planned: list[HduPlan]) -> None:
+    def _complete(self, kept: list[Placed], planned: list[HduPlan]) -> None:
         """Put into the headers what can only be said once all HDUs are planned."""
         form = self._request.form
         for number, (one, box) in enumerate(kept):
@@ -390,50 +292,6 @@ class Planner:
                     summed = with_checksum_cards(plan.header)
                     planned[number] = plan._replace(header=summed)
 
-    def _filled(
-        self, one: PreparedHdu, box: PixelBox, held: PixelBox, notes: tuple[bytes, ...]
-    ) -> tuple[Filling | None, tuple[bytes, ...]]:
-        """What becomes of the pixels of *box* that the image has not, or that are masked."""
-        form, shape = self._request.form, self._request.shape
-        if form.edge is Edge.PAD:
-            coverage = held.pixel_count / box.pixel_count
-            notes = (card(COVERAGE, coverage, "part of the pixels that the parent has"), *notes)
-        mask = None
-        if form.masked and shape is not None and one.leader is not None:
-            mask = Mask(shape, one.leader.sky_planes, one.sky_axes)
-        if held is box and mask is None:
-            return None, notes
-        value, text = self._fill_value(one)
-        what = ["beyond the edge"] * (held is not box) + ["outside of the shape"] * bool(mask)
-        said = commentary("HISTORY", f"  with {text} for the pixels {' and '.join(what)}")
-        return Filling(box, value, mask), (*notes, said)
-
-    def _fill_value(self, one: PreparedHdu) -> tuple[bytes, str]:
-        """The stored value that fills, and how it is told."""
-        layout, blank, header = one.hdu.layout, one.blank, one.image_header
-        fill = self._request.form.fill
-        offset = sign_offset(layout.bitpix, header.number("BSCALE"), header.number("BZERO"))
-        told = "the stored value " if offset is None else ""
-        for value in fill:
-            meant = None if value is BLANK else value
-            stored = stored_value(meant, bitpix=layout.bitpix, blank=blank, offset=offset or 0)
-            if stored is not None:
-                if value is BLANK:
-                    return stored, "NaN" if layout.bitpix < 0 else f"BLANK ({blank})"
-                as_stored = f" (stored as {int(value) - offset})" if offset else ""
-                return stored, f"{told}{format_fill(value)}{as_stored}"
-        kind = "floats" if layout.bitpix < 0 else "integers"
-        if offset:
-            kind = "signed bytes" if layout.bitpix == 8 else f"unsigned {kind}"
-        said = ", ".join(map(format_fill, fill))
-        hint = "" if blank is not None or layout.bitpix < 0 else " and no BLANK"
-        raise UsageError(
-            f"{one.called} has pixels to be filled, {abs(layout.bitpix)}-bit {kind}{hint}, "
-            f"whose {'stored ' if offset is None else ''}values cannot be {said[:100]}: FILL takes "
-            "one that they can be, and may be given several times, each HDU taking the first "
-            "that fits"
-        )
-
     def _uncut(
         self,
         one: PreparedHdu,
@@ -444,8 +302,8 @@ class Planner:
     ) -> HduPlan:
         """An HDU that is copied whole, or a primary image that leaves its header alone behind."""
         layout = one.hdu.layout
-        if layout.index in self._tables:
-            header, data = self._tables[layout.index]
+        if self._planes is not None and (table := self._planes.table_of(one)) is not None:
+            header, data = table
             return HduPlan(one.hdu, header, None, len(data), made=data)
         data_size = layout.data_size
         if box is None:
@@ -501,45 +359,6 @@ class Planner:
         limited = (wcs.spectral, request.band), (wcs.temporal, request.time)
         notes = [axis.frame_note for axis, asked in limited if axis is not None and asked]
         return tuple(commentary("HISTORY", f"  {note}") for note in notes if note)
-
-
-def left_out_card(hdu: PreparedHdu) -> bytes:
-    """HISTORY: that *hdu* is not in the answer."""
-    return commentary("HISTORY", f"  without {hdu.called}, which is true of the parent only")
-
-
-def filename_of(
-    stem: str, sections: list[str], parts: Sequence[str] = (), suffix: str = "fits"
-) -> str:
-    """The parent's name with *parts*, and the box of the first image.
-
-    Where there is neither a part nor a box, it says that it is a cutout.
-    """
-    what = _safe_part(parts) if parts else ""
-    for section in sections:
-        if section[0] == "[":
-            box = section[1:-1].replace(":", "-").replace(",", "_")
-            what = f"{what}_{box}" if what else box
-            break
-    return f"{stem}_{what or 'cutout'}.{suffix}"
-
-
-def _safe_part(parts: Sequence[str]) -> str:
-    """*parts* as a part of a file name; what would be too long, and lossy, ends with a digest."""
-    text = "_".join(parts)
-    safe = _UNSAFE.sub("_", text)
-    if safe == text and len(text) <= _LONGEST_PART:
-        return text
-    return f"{safe[:_LONGEST_PART]}-{hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
-
-
-def etag_of(etag_base: str, numbers: str, sections: list[str], form: str = "") -> str:
-    """The entity tag, quotes included, from everything that decides about the bytes of the answer.
-
-    *numbers* are those of the HDUs with blanks between them.
-    """
-    text = f"{etag_base}|{numbers}|{' '.join(sections)}|{form}"
-    return f'"{hashlib.blake2b(text.encode(), digest_size=15).hexdigest()}"'
 
 
 def _table_key(one: PreparedHdu) -> tuple[str, int]:

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from soda_service.cutout.naming import FITS_MEDIA_TYPE, etag_of, filename_of
 from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, HduPlan
-from soda_service.cutout.planner import FITS_MEDIA_TYPE, etag_of, filename_of, left_out_card
-from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, commentary
+from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE
 from soda_service.fits.layout import HduKind
+from soda_service.fits.newcards import commentary
 from soda_service.geometry.pixelbox import PixelBox, box_around_quickly
 from soda_service.render.fits import padding_size
 
 if TYPE_CHECKING:
     from soda_service.catalog.dataset import DatasetHdu
     from soda_service.cutout.plan import Quickness
-    from soda_service.cutout.prepared import PreparedDataset, PreparedHdu
+    from soda_service.cutout.prepared import PreparedDataset
+    from soda_service.cutout.preparedhdu import PreparedHdu
     from soda_service.fits.header import HeaderCutter
     from soda_service.geometry.shapes import Shape
 
@@ -48,7 +50,7 @@ class QuickPlanner:
         self._prepared = prepared
         hdus = [one for one in prepared.hdus if not one.is_of_parent_only]
         self._kept = tuple([one.hdu.layout.index for one in hdus])
-        self._left_out = tuple([left_out_card(one) for one in prepared.hdus if one not in hdus])
+        self._left_out = tuple([one.left_out_card for one in prepared.hdus if one not in hdus])
         self._form = b"".join(self._left_out).decode("ascii")
         self._leaders = [one for one in hdus if one.leader is one]
         self._grids = [(one, one.grid) for one in self._leaders if one.grid is not None]

@@ -15,7 +15,7 @@ from soda_service.geometry.pixelbox import PixelBox
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from soda_service.cutout.prepared import PreparedHdu
+    from soda_service.cutout.preparedhdu import PreparedHdu
 
 
 class Whole:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from soda_service.fits.wcscards import WcsError
+from soda_service.fits.wcslib import wcslib_reason
+from soda_service.fits.wcstables import open_tab_tables
 from soda_service.geometry.shapes import Interval
 
 if TYPE_CHECKING:
@@ -200,8 +202,6 @@ def wcslib_values(
     """
     # 0.4 s, and only cubes need it.
     from astropy import wcs as astropy_wcs
-
-    from soda_service.fits.celestial import open_tab_tables, wcslib_reason
 
     ctype = cards.text("CTYPE", axis)
     options: dict[str, object] = {"warnings": False}

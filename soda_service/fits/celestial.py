@@ -6,32 +6,23 @@ two axes in FITS order. Directions are ICRS unit vectors, one a column.
 
 from __future__ import annotations
 
-import re
 import threading
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from soda_service.fits.cubefaces import put_on_face
-from soda_service.fits.pixelpolynomial import RADIAL
+from soda_service.fits.celestialaxes import ctype_parts, is_latitude
 from soda_service.fits.skyframe import SkyFrame
-from soda_service.fits.tablerows import lying_count_of_columns
-from soda_service.fits.wcscards import WcsCards, WcsError
+from soda_service.fits.wcscards import WcsError
+from soda_service.fits.wcslib import compile_celestial
 from soda_service.geometry.skyplane import Distortion, SkyPlane
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
-_CTYPE: Final = re.compile(r"(RA|DEC|[A-Z]L(?:ON|AT)|[A-Z]{2}L[NT])(?:-+([A-Z]{3})(-[A-Z]{3})?)?")
-_LATITUDE: Final = re.compile(r"DEC|.LAT|..LT")
-_RADIAL: Final = re.compile(
-    r"projp([0-9]) *= *([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[Ee][+-]?[0-9]{1,2})?)"
-)
-_SCAMP_PARAMETER: Final = 5
-"""PVi_m of a TAN image from this number on are SCAMP's distortion, not TAN's own parameters."""
+    from soda_service.fits.wcscards import WcsCards
+
 _CONVERGED: Final = 1e-8
 """Pixels; distortions are undone to this."""
 _ACCEPTED: Final = 1e-6
@@ -47,32 +38,6 @@ _AGREEMENT: Final = 1e-13
 """Radians by which the short way for TAN may differ from wcslib's, squared differences added."""
 
 
-def celestial_axes(cards: WcsCards) -> tuple[int, int] | None:
-    """The two celestial axes (0-based, ascending); None where there is none.
-
-    Raises WcsError for a longitude without latitude and for more than one pair.
-    """
-    axes = [axis for axis in range(cards.count) if _CTYPE.fullmatch(cards.text("CTYPE", axis))]
-    if not axes:
-        return None
-    named = ", ".join(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}" for axis in axes)
-    if len(axes) != 2:
-        raise WcsError(f"{named}: not one longitude and one latitude")
-    types = [_ctype_parts(cards, axis) for axis in axes]
-    latitudes = [bool(_LATITUDE.fullmatch(kind)) for kind, _ in types]
-    systems = {re.sub("^(RA|DEC)$", "", kind)[:2].rstrip("L") for kind, _ in types}
-    if sum(latitudes) != 1 or len(systems) != 1 or types[0][1] != types[1][1]:
-        raise WcsError(f"{named}: not longitude and latitude of one projection")
-    return axes[0], axes[1]
-
-
-def _ctype_parts(cards: WcsCards, axis: int) -> tuple[str, str]:
-    """Coordinate and projection of a celestial axis: `RA` and `TAN`."""
-    found = _CTYPE.fullmatch(cards.text("CTYPE", axis))
-    assert found is not None
-    return found[1], found[2] or ""
-
-
 class CelestialGrid:
     """What a pair of pixel coordinates means on the sky; implements `geometry.SkyGrid`.
 
@@ -86,10 +51,11 @@ class CelestialGrid:
         """Their lengths."""
         if coupled := cards.coupling(axes):
             raise WcsError(f"{coupled}: the position on the sky changes along another axis")
-        kinds = [_ctype_parts(cards, axis)[0] for axis in axes]
-        self._latitude_first = bool(_LATITUDE.fullmatch(kinds[0]))
+        kinds = [ctype_parts(cards, axis)[0] for axis in axes]
+        self._latitude_first = is_latitude(kinds[0])
         self._frame = SkyFrame.of(cards, kinds[1 if self._latitude_first else 0])
-        self._wcsprm, self._transform, self._distorted, has_inverse = _compile(cards, axes, tables)
+        compiled = compile_celestial(cards, axes, tables)
+        self._wcsprm, self._transform, self._distorted, has_inverse = compiled
         # wcslib 8.6 is wrong by degrees on the polar faces where all that it is asked for in one
         # call has one coordinate of the plane in common: such a call gets other points besides.
         self._is_cube = self._wcsprm.cel.prj.code in _CUBES
@@ -294,257 +260,3 @@ def _vectors(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
     lon, lat = np.radians(degrees)
     across = np.cos(lat)
     return np.stack((across * np.cos(lon), across * np.sin(lon), np.sin(lat)))
-
-
-# ---------------------------------------------------------------- handing over to wcslib
-
-
-def _compile(cards: WcsCards, axes: tuple[int, int], tables: bytes) -> tuple[Any, Any, bool, bool]:
-    """The description in wcslib, and the chain of astropy around it.
-
-    Then whether the chain distorts pixels, and whether it brings a guess of the inverse.
-    """
-    # 0.4 s, and only who looks at pixels needs it.
-    from astropy import wcs as astropy_wcs
-
-    ctypes = [cards.text("CTYPE", axis) for axis in axes]
-    for axis in axes:
-        code = _ctype_parts(cards, axis)[1]
-        known = {"TPV", "TPU", "TNX", "ZPX", "NCP", "GLS", *astropy_wcs.PRJ_CODES}
-        if code == "TPU":
-            _check_pixel_polynomial(cards, axes, axis)
-        if code and code not in known:
-            raise WcsError(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}: unknown projection")
-    has_sip = any(cards.sip_orders.get(name, 0) > 1 for name in ("A", "B", "AP", "BP"))
-    if all(one.endswith("-TAN") for one in ctypes) and _has_scamp_parameters(cards, axes):
-        ctypes = [one.replace("-TAN", "-TPV") for one in ctypes]
-    if all(one.endswith("-TPV") for one in ctypes):
-        has_sip = False
-    if has_sip and all("-TAN-SIP" in one for one in ctypes) and _has_scamp_parameters(cards, axes):
-        _forget_parameters(cards, axes)
-    wcsprm = _wcsprm(cards, axes, ctypes)
-    sip = _sip(cards, axes) if has_sip else None
-    lookups = _lookups(cards, axes, tables)
-    transform = astropy_wcs.WCSBase(sip, lookups[0], wcsprm, lookups[1])
-    forward = sip is not None and sip.a is not None
-    distorted = forward or any(table is not None for pair in lookups for table in pair)
-    return wcsprm, transform, distorted, forward and sip is not None and sip.ap is not None
-
-
-def _check_pixel_polynomial(cards: WcsCards, axes: tuple[int, int], axis: int) -> None:
-    """Raise WcsError where a cutout's header could not be true."""
-    if axes != (0, 1):
-        # As wcslib has it: they are its variables, whichever axes the sky is on.
-        raise WcsError(f"CTYPE{axis + 1}: a polynomial of the pixels along axes 1 and 2")
-    for number in sorted(RADIAL):
-        if cards.parameters.get(("PV", axis, number)):
-            raise WcsError(
-                f"PV{axis + 1}_{number}: an odd power of the distance from the parent's pixel 0, "
-                "which no header of a cutout can express"
-            )
-
-
-def _has_scamp_parameters(cards: WcsCards, axes: tuple[int, int]) -> bool:
-    return any(
-        name == "PV" and axis in axes and number >= _SCAMP_PARAMETER
-        for name, axis, number in cards.parameters
-    )
-
-
-def _forget_parameters(cards: WcsCards, axes: tuple[int, int]) -> None:
-    """SIP is preferred where a header brings SCAMP's parameters besides."""
-    for key in [key for key in cards.parameters if key[0] == "PV" and key[1] in axes]:
-        del cards.parameters[key]
-
-
-def _wcsprm(cards: WcsCards, axes: tuple[int, int], ctypes: list[str]) -> Any:
-    from astropy import wcs as astropy_wcs
-
-    named = ", ".join(
-        f"CTYPE{axis + 1} = {ctype!r}" for axis, ctype in zip(axes, ctypes, strict=True)
-    )
-    is_zpx = ctypes[0].endswith("-ZPX")
-    if is_zpx:
-        # wcslib 8.6 cannot read ZPX: it gets the surfaces as TNX, the projection afterwards.
-        _tell_zpx_as_tnx(cards, axes)
-        ctypes = [ctype.replace("-ZPX", "-TNX") for ctype in ctypes]
-    header = cards.compose(axes, ctypes=ctypes)
-    try:
-        wcsprm = astropy_wcs.Wcsprm(header=header, warnings=False)
-        if is_zpx:
-            wcsprm.ctype = [ctype.replace("-TNX", "-ZPN") for ctype in ctypes]
-        wcsprm.fix()
-        wcsprm.set()
-    except (ValueError, MemoryError) as error:
-        reason = wcslib_reason(error)
-        units = {f"CUNIT{axis + 1}": cards.text("CUNIT", axis) for axis in axes}
-        if "unit" in reason.lower():
-            named = ", ".join(f"{keyword} = {unit!r}" for keyword, unit in units.items())
-        raise WcsError(f"{named}: {reason}") from None
-    if wcsprm.lng < 0 or wcsprm.lat < 0:
-        raise WcsError(f"{named}: not understood as longitude and latitude")
-    put_on_face(cards, wcsprm)
-    return wcsprm
-
-
-def _tell_zpx_as_tnx(cards: WcsCards, axes: tuple[int, int]) -> None:
-    """Move the radial polynomial of ZPX (`projpN`) from WATi_nnn to ZPN's PVi_m."""
-    latitude = next(axis for axis in axes if _LATITUDE.fullmatch(_ctype_parts(cards, axis)[0]))
-    _forget_parameters(cards, axes)
-    radial: dict[int, float] = {}
-    for axis in axes:
-        text = "".join(cards.take_attributes(axis))
-        for number, literal in _RADIAL.findall(text):
-            radial[int(number)] = float(literal)
-        cards.put_attributes(axis, _RADIAL.sub(" ", text).replace("wtype=zpx", "wtype=tnx"))
-    for number, value in (radial or {1: 1.0}).items():
-        cards.parameters["PV", latitude, number] = value
-
-
-def wcslib_reason(error: Exception) -> str:
-    """What wcslib says, without the places in its source where it says so."""
-    text = re.sub(r"ERROR [0-9]+ in \w+\(\) at line [0-9]+ of file \S+:", " ", str(error))
-    return " ".join(text.split())[:200]
-
-
-def _sip(cards: WcsCards, axes: tuple[int, int]) -> Any:
-    """The SIP polynomials; None where their orders say that there is nothing in them."""
-    from astropy import wcs as astropy_wcs
-
-    if axes != (0, 1):
-        raise WcsError("A_ORDER: SIP belongs to the axes 1 and 2, which are not the sky's")
-    pairs = [_sip_pair(cards, "A", "B"), _sip_pair(cards, "AP", "BP")]
-    (a, b), (ap, bp) = pairs
-    if a is None and ap is None:
-        return None
-    crpix = (cards.number("CRPIX", 0, 0.0), cards.number("CRPIX", 1, 0.0))
-    return astropy_wcs.Sip(a, b, ap, bp, crpix)
-
-
-def _sip_pair(
-    cards: WcsCards, first: str, second: str
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    orders = [cards.sip_orders.get(name) for name in (first, second)]
-    for name, order, other in ((first, orders[0], orders[1]), (second, orders[1], orders[0])):
-        if (order or 0) > 1 and other is None:
-            absent = second if name == first else first
-            raise WcsError(f"{name}_ORDER stands without {absent}_ORDER")
-    if min(order or 0 for order in orders) <= 1:
-        return None, None
-    arrays = []
-    for name, order in zip((first, second), orders, strict=True):
-        assert order is not None
-        array = np.zeros((order + 1, order + 1))
-        for (p, q), value in cards.sip.get(name, {}).items():
-            if p + q <= order:
-                array[p, q] = value
-        arrays.append(array)
-    return arrays[0], arrays[1]
-
-
-def _lookups(
-    cards: WcsCards, axes: tuple[int, int], tables: bytes
-) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Distortions of the pixel grid by tables: CPDISj, and D2IMDISj before them."""
-    pairs = []
-    for keyword, record, extname in lookup_keywords():
-        pair: list[Any] = [None, None]
-        for axis in (0, 1):
-            kind = cards.texts.get(f"{keyword}{axis + 1}")
-            if kind is None:
-                continue
-            if kind.upper() != "LOOKUP":
-                if keyword == "D2IMDIS":
-                    raise WcsError(f"D2IMDIS{axis + 1} = {kind!r}: only LOOKUP is understood")
-                continue
-            if axes != (0, 1):
-                raise WcsError(f"{keyword}{axis + 1}: a distortion of axes that are not the sky's")
-            pair[axis] = _lookup(cards, f"{record}{axis + 1}", extname, tables)
-        pairs.append((pair[0], pair[1]))
-    return pairs[0], pairs[1]
-
-
-def lookup_keywords() -> tuple[tuple[str, str, str], ...]:
-    """Keyword of a distortion, of its record-valued cards, and EXTNAME of its tables."""
-    return (("CPDIS", "DP", "WCSDVARR"), ("D2IMDIS", "D2IM", "D2IMARR"))
-
-
-def _lookup(cards: WcsCards, record: str, extname: str, tables: bytes) -> Any:
-    from astropy import wcs as astropy_wcs
-
-    fields = cards.records.get(record, {})
-    version = int(fields.get("EXTVER", 1))
-    header, data = read_table(tables, record, extname, version)
-    if data is None or data.ndim != 2 or data.dtype.kind not in "iuf":
-        raise WcsError(f"{record}: {extname},{version} is no image of two axes")
-    number = record[-1]
-    if f"AXIS.{number}" not in fields:
-        raise WcsError(f"{record}: there is no AXIS.{number}")
-    if fields[f"AXIS.{number}"] != int(number):
-        data = data.T
-    places = [
-        tuple(_table_number(header, f"{name}{axis}", default) for axis in (1, 2))
-        for name, default in (("CRPIX", 0.0), ("CRVAL", 0.0), ("CDELT", 1.0))
-    ]
-    if not all(places[2]):
-        raise WcsError(f"{record}: CDELT of {extname},{version} is zero")
-    return astropy_wcs.DistortionLookupTable(np.ascontiguousarray(data, np.float32), *places)
-
-
-def _table_number(header: Any, keyword: str, default: float) -> float:
-    from astropy.io.fits import VerifyError
-
-    try:
-        value = header.get(keyword, default)
-    except VerifyError:
-        value = "a card that cannot be read"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12:
-        raise WcsError(f"{keyword} of a table of distortions: {value!r}")
-    return float(value)
-
-
-def read_table(tables: bytes, record: str, extname: str, version: int) -> tuple[Any, Any]:
-    """Header and data of an HDU among *tables*; WcsError where it is not there."""
-    try:
-        hdus = open_tables(tables)
-        hdu = hdus[extname, version]
-        header, data = hdu.header, hdu.data
-    except KeyError:
-        raise WcsError(f"{record}: there is no HDU {extname},{version}") from None
-    except Exception as error:  # noqa: BLE001 - astropy fails in many ways over a damaged table
-        reason = " ".join(str(error).split())[:200]
-        raise WcsError(f"{record}: {extname},{version} cannot be read: {reason}") from None
-    return header, data
-
-
-def open_tables(tables: bytes) -> Any:
-    """The HDUs of *tables* as astropy has them, behind an empty primary HDU."""
-    from astropy.io import fits
-
-    buffer = fits.PrimaryHDU().header.tostring().encode("ascii") + tables
-    return fits.HDUList.fromstring(buffer)
-
-
-def open_tab_tables(cards: WcsCards, axes: Sequence[int], tables: bytes) -> Any:
-    """The same for wcslib, which looks up -TAB axes in them; WcsError for what it crashes on.
-
-    Where an index vector goes up and down, wcslib 8 refuses it and frees memory twice.
-    """
-    if lie := lying_count_of_columns(tables):
-        named = ", ".join(f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}" for axis in axes)
-        raise WcsError(f"{named}: its table has {lie!r}")
-    hdus = open_tables(tables)
-    for axis in axes:
-        column = cards.parameters.get(("PS", axis, 2))
-        if column is None or not cards.text("CTYPE", axis).endswith("-TAB"):
-            continue
-        version = int(float(cards.parameters.get(("PV", axis, 1), 1)))
-        try:
-            index = np.ravel(hdus[cards.parameters["PS", axis, 0], version].data[column])
-            steps = np.diff(index.astype(np.float64))
-        except Exception:  # noqa: BLE001 - astropy fails in many ways over a damaged table
-            named = f"CTYPE{axis + 1} = {cards.text('CTYPE', axis)!r}"
-            raise WcsError(f"{named}: its index {column!r} cannot be read") from None
-        if len(steps) and not (steps.any() and ((steps >= 0).all() or (steps <= 0).all())):
-            raise WcsError(f"PS{axis + 1}_2 = {column!r}: the index goes up and down")
-    return hdus

@@ -11,14 +11,13 @@ Axes and planes are 0-based, axes in FITS order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from soda_service.fits.wcscards import WcsError
 
 if TYPE_CHECKING:
-    from soda_service.fits.celestial import CelestialGrid
     from soda_service.fits.wcscards import WcsCards
 
 _LARGEST_MISS: Final = 1e-10
@@ -29,15 +28,6 @@ _APART: Final = 90.0
 """Degrees of the plane from the middle of one face to that of the next."""
 _PLACES: Final = ((0, 1), (0, 0), (1, 0), (2, 0), (3, 0), (0, -1))
 """Where the faces 0 to 5 lie, in longitude and latitude of the plane."""
-
-
-class CubeFaces(NamedTuple):
-    """The planes of an image that are faces of a cube."""
-
-    axes: tuple[int, int, int]
-    """The two axes of a face, ascending, then that of the faces."""
-    planes: tuple[tuple[int, CelestialGrid], ...]
-    """The number of every plane that is a face, ascending, with its grid."""
 
 
 def face_axis(cards: WcsCards) -> int | None:

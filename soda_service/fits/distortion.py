@@ -15,7 +15,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from soda_service.fits.cards import Header, card, render_cards
+from soda_service.fits.cards import Header, render_cards
+from soda_service.fits.newcards import card
 from soda_service.fits.recast import Literal, MovingNumber, with_text
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import re
 from operator import gt
 from typing import TYPE_CHECKING
 
-from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
+from soda_service.fits.cards import CARD_SIZE, Header, render_cards
 from soda_service.fits.layout import HduKind
 from soda_service.fits.movement import Movement, drop, movement_of
+from soda_service.fits.newcards import card
 from soda_service.fits.recast import IntegerCard
 from soda_service.geometry.frames import Frame
 

@@ -16,8 +16,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from soda_service.fits.cards import CARD_SIZE, Card, Header, card
+from soda_service.fits.cards import CARD_SIZE, Card, Header
 from soda_service.fits.distortion import Move, distortion_moves
+from soda_service.fits.newcards import card
 from soda_service.fits.pixelpolynomial import polynomial_moves
 from soda_service.fits.recast import IntegerCard, MovingNumber, with_text
 from soda_service.fits.section import Section, format_section, mapped, moved, parse_section

@@ -20,7 +20,7 @@ from fractions import Fraction
 from math import comb
 from typing import TYPE_CHECKING, Final
 
-from soda_service.fits.cards import card, format_value
+from soda_service.fits.newcards import card, format_value
 from soda_service.fits.recast import text_slot
 
 if TYPE_CHECKING:

@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from soda_service.errors import UntrueHeaderError
-from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
-from soda_service.fits.celestial import CelestialGrid, celestial_axes, open_tab_tables
+from soda_service.fits.cards import CARD_SIZE, Header, render_cards
+from soda_service.fits.celestial import CelestialGrid
+from soda_service.fits.celestialaxes import celestial_axes
 from soda_service.fits.cubefaces import face_axis, has_several_faces
+from soda_service.fits.newcards import card
 from soda_service.fits.wcscards import WcsCards, WcsError
+from soda_service.fits.wcstables import open_tab_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,7 +11,8 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
-from soda_service.fits.cards import CARD_SIZE, Card, Header, card, render_cards
+from soda_service.fits.cards import CARD_SIZE, Card, Header, render_cards
+from soda_service.fits.newcards import card
 from soda_service.fits.recast import text_slot, with_integer
 
 if TYPE_CHECKING:

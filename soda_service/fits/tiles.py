@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Final
 
-from soda_service.fits.cards import CARD_SIZE, Header, card, render_cards
+from soda_service.fits.cards import CARD_SIZE, Header, render_cards
+from soda_service.fits.newcards import card
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,17 +6,19 @@ Only the primary description of a header is used, and wcslib sees only what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
 
 from soda_service.fits.axes import AxisRange, Polarization, read_polarization
-from soda_service.fits.celestial import CelestialGrid, celestial_axes, lookup_keywords
-from soda_service.fits.cubefaces import CubeFaces, face_axis, faces_of, has_several_faces
+from soda_service.fits.celestial import CelestialGrid
+from soda_service.fits.celestialaxes import celestial_axes
+from soda_service.fits.cubefaces import face_axis, faces_of, has_several_faces
 from soda_service.fits.pixelpolynomial import pixel_polynomials
 from soda_service.fits.spectral import read_spectral
 from soda_service.fits.temporal import read_temporal
 from soda_service.fits.wcscards import WcsCards, WcsError
+from soda_service.fits.wcstables import lookup_keywords
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +29,7 @@ __all__ = [
     "MOST_TABLE_BYTES",
     "AxisRange",
     "CelestialGrid",
+    "CubeFaces",
     "ImageWcs",
     "Polarization",
     "WcsError",
@@ -35,6 +38,15 @@ __all__ = [
 
 MOST_TABLE_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of tables, headers included, that are read to understand one image's coordinates."""
+
+
+class CubeFaces(NamedTuple):
+    """The planes of an image that are faces of a cube."""
+
+    axes: tuple[int, int, int]
+    """The two axes of a face, ascending, then that of the faces."""
+    planes: tuple[tuple[int, CelestialGrid], ...]
+    """The number of every plane that is a face, ascending, with its grid."""
 
 
 class ImageWcs:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service.errors import CorruptFileError
-from soda_service.fits.cards import Header, card
 from soda_service.fits.layout import HduKind
+from soda_service.fits.newcards import card
 from soda_service.fits.tiles import TileColumn, TileLayout, column_cards, rebased_dither
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from soda_service.fits.cards import Header
     from soda_service.fits.layout import HduLayout
     from soda_service.geometry.pixelbox import PixelBox
     from soda_service.storage.source import RunSource

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service.errors import CorruptFileError
-from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, END_CARD, card, render_cards
+from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, END_CARD, render_cards
+from soda_service.fits.newcards import card
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soda_service import __version__
-from soda_service.fits.cards import card, render_cards
+from soda_service.fits.cards import render_cards
+from soda_service.fits.newcards import card
 from soda_service.geometry.moc import format_moc
 from soda_service.render.fits import padding_size
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from soda_service.errors import CorruptFileError
-from soda_service.fits.cards import card, render_cards
-from soda_service.fits.celestial import lookup_keywords
+from soda_service.fits.cards import render_cards
+from soda_service.fits.newcards import card
 from soda_service.fits.tiles import TileColumn, TileLayout, compressed_header, compressible_image
+from soda_service.fits.wcstables import lookup_keywords
 from soda_service.render.fits import (
     FitsPart,
     checksummed,

@@ -31,7 +31,6 @@ from support.realdata import real_file
 from soda_service.config import CollectionConfig
 from soda_service.cutout.form import CutoutForm, Packing
 from soda_service.cutout.plan import NOT_QUICK
-from soda_service.cutout.planner import filename_of
 from soda_service.cutout.selection import parse_hdu_name
 from soda_service.errors import UsageError
 from soda_service.geometry.dali import parse_pixels
@@ -309,15 +308,6 @@ def test_names_of_answers_tell_what_was_chosen(
     assert plan is not None
     assert re.fullmatch(name, plan.filename)
     subject.cutter.close()
-
-
-def test_strange_names_of_hdus_make_safe_names_of_files() -> None:
-    """No slash, no quote, no letter beyond ASCII, not too long, and still two."""
-    strange = ["PSF/PIFF/INTERP", 'A"B', "Ü", "..", "X" * 199, "X" * 200]
-    names = [filename_of("stem", ["whole"], [one]) for one in strange]
-    assert len(set(names)) == len(strange)
-    for name in names:
-        assert re.fullmatch(r"stem_[A-Za-z0-9._+-]{1,100}\.fits", name)
 
 
 def lsst_file(path: Path, *, with_addresses: bool = True) -> None:

@@ -13,10 +13,11 @@ from hypothesis import given, settings, strategies as st
 from support.images import FAMILIES
 from support.realdata import real_hdus
 
-from soda_service.fits.cards import Header, card
+from soda_service.fits.cards import Header
 from soda_service.fits.distortion import ReferredTable, move_lookup_table, referred_tables
 from soda_service.fits.header import HeaderCutter, cut_header
 from soda_service.fits.layout import HduKind, HduLayout, scan_hdus
+from soda_service.fits.newcards import card
 from soda_service.geometry.pixelbox import PixelBox
 
 NAXIS = (100, 80)

@@ -27,7 +27,7 @@ from support.images import (
 from support.programs import require_program
 from support.realdata import REAL_FILES, real_hdus
 
-from soda_service.fits.cards import Card, Header, card, history_cards
+from soda_service.fits.cards import Card, Header
 from soda_service.fits.distortion import move_lookup_table, referred_tables
 from soda_service.fits.header import (
     HeaderCutter,
@@ -37,6 +37,7 @@ from soda_service.fits.header import (
     kept_primary,
 )
 from soda_service.fits.layout import HduKind, HduLayout, scan_hdus
+from soda_service.fits.newcards import card, commentary
 from soda_service.geometry.pixelbox import PixelBox
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def lines_after(header: Header, count: int = 5) -> list[str]:
 def assert_only_rules_changed(hdu: HduLayout) -> None:
     """What no rule names is the parent's, in its order."""
     box = some_box(hdu.naxis)
-    note = history_cards("a cutout")
+    note = (commentary("HISTORY", "a cutout"),)
     rendered = cut_header(hdu.header, box, kind=hdu.kind, first=hdu.index == 0, provenance=note)
     assert len(rendered) % 2880 == 0
     result = Header.parse(rendered)
@@ -560,7 +561,7 @@ def test_a_primary_image_that_is_left_out_takes_its_description_along() -> None:
         ),
         *("CHECKSUM= 'x'", "DATASUM = '0'", "NEXTEND =                    3", "HISTORY x"),
     )
-    empty = empty_primary(header, extensions=2, provenance=history_cards("left out"))
+    empty = empty_primary(header, extensions=2, provenance=(commentary("HISTORY", "left out"),))
     assert [one.text for one in Header.parse(empty)] == [
         "SIMPLE  =                    T",
         "BITPIX  =                   16",
@@ -788,7 +789,7 @@ _REUSED = HeaderCutter(_EVERYTHING, HduKind.IMAGE, first=True)
 @given(boxes((60, 50)))
 def test_a_cutter_remembers_nothing(box: PixelBox) -> None:
     """The first cut and the thousandth are one."""
-    note = history_cards(f"section {box.section}")
+    note = (commentary("HISTORY", f"section {box.section}"),)
     fresh = cut_header(_EVERYTHING, box, kind=HduKind.IMAGE, first=True, provenance=note)
     assert _REUSED.cut(box, note) == fresh
     assert _REUSED.cut(box, note) == fresh

@@ -24,10 +24,11 @@ from support.images import (
 from support.realdata import REAL_FILES, real_hdus
 
 from soda_service.errors import CorruptFileError, UntrueHeaderError
-from soda_service.fits.cards import BLOCK_SIZE, Header, card, render_cards
+from soda_service.fits.cards import BLOCK_SIZE, Header, render_cards
 from soda_service.fits.distortion import move_lookup_table, referred_tables
 from soda_service.fits.header import cut_header, image_header
 from soda_service.fits.layout import HduLayout, scan_hdus
+from soda_service.fits.newcards import card
 from soda_service.fits.proof import PROOF_KEYWORDS, Proof, Prover, proof_cards, with_proof_cards
 from soda_service.fits.recast import MovingNumber
 from soda_service.geometry.pixelbox import PixelBox

@@ -10,7 +10,8 @@ import pytest
 from astropy.io import fits
 from hypothesis import given, strategies as st
 
-from soda_service.fits.cards import Header, card, render_cards
+from soda_service.fits.cards import Header, render_cards
+from soda_service.fits.newcards import card
 from soda_service.fits.tablerows import BinaryTable
 
 if TYPE_CHECKING:

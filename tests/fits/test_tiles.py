@@ -9,7 +9,8 @@ from astropy.io import fits
 from hypothesis import given, strategies as st
 from support.images import extension, primary, ramp, sky_cards
 
-from soda_service.fits.cards import Header, card, render_cards
+from soda_service.fits.cards import Header, render_cards
+from soda_service.fits.newcards import card
 from soda_service.fits.tiles import (
     TileColumn,
     TileLayout,

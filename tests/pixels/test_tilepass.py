@@ -30,9 +30,10 @@ from support.tilefiles import (
 )
 
 from soda_service.errors import CorruptFileError
-from soda_service.fits.cards import Header, card
+from soda_service.fits.cards import Header
 from soda_service.fits.header import cut_header
 from soda_service.fits.layout import HduLayout, scan_hdus
+from soda_service.fits.newcards import card
 from soda_service.geometry.pixelbox import PixelBox
 from soda_service.pixels import tilepass
 from soda_service.pixels.reader import open_reader
