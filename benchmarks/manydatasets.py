@@ -71,7 +71,7 @@ def invent(folder: Path, count: int) -> None:
     settings = Settings.model_validate({"catalog": f"sqlite:///{path}"})
     store = CatalogStore(settings)
     for number in range(COLLECTIONS):
-        store.save_collection(collection_of(number), "/archive", CollectionConfig())
+        store.holdings.save_collection(collection_of(number), "/archive", CollectionConfig())
     store.close()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         # Nothing is lost where this stops half-way: it is invented again.
@@ -84,7 +84,7 @@ def invent(folder: Path, count: int) -> None:
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     store = CatalogStore(settings)
-    for _ in make_ready(store, SiteUrls("")):
+    for _ in make_ready(store.holdings, SiteUrls("")):
         pass
     store.close()
 

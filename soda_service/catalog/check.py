@@ -83,7 +83,7 @@ def check_catalog(
             if progress is not None:
                 progress(report.checked, total, identifier)
         for root, (name, _) in unreached.items():
-            if count := store.count_below(root):
+            if count := store.holdings.count_below(root):
                 report.problems.append((name, f"its {count} datasets there were not looked at"))
     finally:
         stores.close()
@@ -123,7 +123,7 @@ def _missing_roots(
     for (root, name), matters in roots.items():
         if is_remote(root) or Path(root).is_dir():
             continue
-        if matters or store.has_below(root):
+        if matters or store.holdings.has_below(root):
             yield f"collection {name}", f"its root {root} is not there"
 
 

@@ -85,7 +85,7 @@ class Reindexer:
             kind = CorruptFileError if rows.lasting else SourceUnavailableError
             raise kind(rows.reason, path=dataset.url)
         try:
-            self._store.write([rows], patience=_PATIENCE)
+            self._store.holdings.write([rows], patience=_PATIENCE)
         except OperationalError as error:
             _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
         return dataset_of(rows.dataset, rows.hdus, place.config)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from math import cos, radians
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -45,10 +45,14 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from soda_service.catalog.query import CatalogQuery, Parameter
     from soda_service.geometry.shapes import Interval, Shape
 
     Cells = tuple[Any, ...]
+    Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
     Range = tuple[float, float]
 
 GULP: Final = 500
@@ -146,14 +150,23 @@ class _Way:
         ).fetchone()
         return bool(count < than)
 
-    def ids(self, connection: sqlite3.Connection, sure: Condition) -> dict[int, bool]:
-        """The candidates in the order of ingest, and of each whether *sure* holds."""
-        rows = connection.execute(
-            f"SELECT {self.id}, {sure.sql} FROM {self.tables.sql} WHERE {self.condition.sql}",  # noqa: S608 - see _where
+    def ids(self, connection: sqlite3.Connection, sure: Condition) -> tuple[Ints, Bools]:
+        """The candidates in the order of ingest, and for which of them *sure* does not hold.
+
+        Of several pieces of a dataset one suffices for which it does.
+        """
+        # One text: to fetch the numbers one by one takes three times as long.
+        (text,) = connection.execute(
+            f"SELECT group_concat(2 * ({self.id}) + (NOT ({sure.sql})))"  # noqa: S608 - see _where
+            f" FROM {self.tables.sql} WHERE {self.condition.sql}",
             (*sure.parameters, *self.tables.parameters, *self.condition.parameters),
-        ).fetchall()
-        rows.sort()
-        return dict(rows)  # of several pieces the last counts, one for which it holds if any
+        ).fetchone()
+        keys = np.fromstring(text or "", dtype=np.int64, sep=",")
+        keys.sort()
+        ids = keys // 2
+        is_first = np.ones(len(ids), dtype=bool)
+        is_first[1:] = ids[1:] > ids[:-1]
+        return ids[is_first], keys[is_first] % 2 > 0
 
 
 def _narrow(
@@ -174,23 +187,26 @@ def _narrow_rows(
 
     Those whose box lies in the shape need not be looked at.
     """
-    terms = _terms(query)
+    # Whatever has a piece has a footprint.
+    terms = conditions(query) if way.is_sky else _terms(query)
     match = SkyMatch(query.shapes) if query.shapes else None
     is_sure = Condition("1")
     if match:
         is_sure = _boxes_within(query.shapes) if way.is_sky else Condition("0")
     rows = _Rows(connection, columns, terms, match)
-    ids = way.ids(connection, is_sure)
-    left = iter(ids)
-    while some := list(islice(left, min(_MATCHED, limit + _SPARE))):
-        unsure = [row_id for row_id in some if not ids[row_id]]
-        if len(unsure) == len(some) <= GULP:
-            yield rows.matched(some)
+    ids, unsure = way.ids(connection, is_sure)
+    step = min(_MATCHED, limit + _SPARE)
+    for start in range(0, len(ids), step):
+        some, asked = ids[start : start + step], unsure[start : start + step]
+        if len(some) <= GULP and asked.all():
+            yield rows.matched(some.tolist())
             continue
-        apart = set(unsure).difference(rows.matching(unsure))
-        near = iter([row_id for row_id in some if row_id not in apart])
-        while gulp := list(islice(near, GULP)):
-            yield rows.plain(gulp)
+        if asked.any():
+            keep = ~asked
+            keep[np.searchsorted(some, rows.matching(some[asked].tolist()))] = True
+            some = some[keep]
+        for at in range(0, len(some), GULP):
+            yield rows.plain(some[at : at + GULP].tolist())
 
 
 def _terms(query: CatalogQuery) -> list[Condition]:
@@ -227,7 +243,7 @@ class _Rows:
 
     def matching(self, ids: list[int]) -> list[int]:
         """The ids of those that meet a shape."""
-        return [row[0] for row in self._met(ids, Columns(["{id}"]))] if ids else []
+        return [row[0] for row in self._met(ids, Columns(["{id}"]))]
 
     def _met(self, ids: list[int], columns: Columns) -> list[Cells]:
         assert self._match is not None

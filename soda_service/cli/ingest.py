@@ -11,7 +11,7 @@ from soda_service.cli.options import Config, path_or_url
 from soda_service.cli.progress import progress
 
 if TYPE_CHECKING:
-    from soda_service.catalog.ingest import IngestReport
+    from soda_service.catalog.tally import IngestReport
     from soda_service.config import Settings
 
 
@@ -44,7 +44,8 @@ def ingest(
     ] = False,
 ) -> None:
     """Read the headers of FITS files into the catalog; run it again after any change."""
-    from soda_service.catalog.ingest import IngestInterrupted, ingest as run_ingest
+    from soda_service.catalog.ingest import ingest as run_ingest
+    from soda_service.catalog.tally import IngestInterrupted
     from soda_service.config import load_collections, load_settings
 
     settings = load_settings(config)
@@ -81,7 +82,7 @@ def make_rows_ready(settings: Settings) -> None:
     from soda_service.web.urls import SiteUrls
 
     with closing(CatalogStore(settings)) as store:
-        counts = make_ready(store, SiteUrls(""))
+        counts = make_ready(store.holdings, SiteUrls(""))
         total = next(counts, 0)
         if total == 0:
             return

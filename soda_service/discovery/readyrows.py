@@ -89,8 +89,7 @@ class ReadyTable:
             made = self._rows.of(self._table.short_block(list(facts.values())))
             for place, row in zip(facts, made, strict=True):
                 cells[place] = [getattr(row, name) for name in names]
-        columns = zip(*cells, strict=False)  # what follows the ready columns is not wanted
-        return cast("Block", [next(columns) for _ in names])
+        return cast("Block", list(zip(*cells, strict=True)))
 
     def pieces(self, blocks: Iterable[Block], serialization: Serialization) -> Iterator[bytes]:
         """What stands between the tags of the table, of blocks made by `block`."""

@@ -9,11 +9,12 @@ beyond it becomes `?`.
 from __future__ import annotations
 
 import struct
-from binascii import b2a_base64
 from functools import partial
 from operator import add
 from struct import pack, unpack
 from typing import TYPE_CHECKING, Final
+
+import pybase64
 
 from soda_service.errors import ConfigurationError
 from soda_service.votable.cells import ColumnEncoder, join_rows, joined_if_plain, never
@@ -45,9 +46,9 @@ def stream_pieces(rows: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
         data = b"".join([over, *some])
         end = len(data) - len(data) % 3
         over = data[end:]
-        yield b2a_base64(data[:end])
+        yield pybase64.b64encode(memoryview(data)[:end]) + b"\n"
     if over:
-        yield b2a_base64(over)
+        yield pybase64.b64encode(over) + b"\n"
 
 
 class BinaryColumns:

@@ -90,9 +90,10 @@ def ready_tabledata(blocks: Iterable[Block], beginning: str) -> Iterator[bytes]:
     for (column,) in blocks:
         rows = iter(cast("Sequence[bytes]", column))
         while some := list(islice(rows, _ROWS_AT_ONCE)):
-            yield before
+            # Onto short strings: to join three long pieces would copy them once more.
+            some[0] = before + some[0]
+            some[-1] += after
             yield between.join(some).replace(cell_ends, cells).replace(link_begins, link)
-            yield after
 
 
 def ready_binary2(blocks: Iterable[Block], beginning: str) -> Iterator[bytes]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | None
 """What a cell may hold; None is null."""
 
-CHUNK_BYTES: Final = 128 * 1024
-"""Chunks are gathered up to this size at least: each of them costs its reader a thread hop."""
+CHUNK_BYTES: Final = 64 * 1024
+"""Chunks are gathered up to this size at least; what is larger goes on without being copied."""
 
 _BLOCK_ROWS: Final = 200
 """Rows of a block made of single rows."""

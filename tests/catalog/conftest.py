@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.archive import Archive
+from support.catalogs import cube, hostile, make_settings, make_store, unplaced, visit
 
 from soda_service.config import Settings, load_collections, resource_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from soda_service.catalog.store import CatalogStore
 
 
 @pytest.fixture
@@ -33,3 +36,11 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     yield made
     for store in made.stores:
         store.close()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CatalogStore]:
+    """A catalog with a few odd datasets."""
+    made = make_store(make_settings(tmp_path), visit(), cube(), unplaced(), hostile())
+    yield made
+    made.close()

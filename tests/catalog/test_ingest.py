@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
 
-from soda_service.catalog import crew, ingest as ingest_module, walk, worker
-from soda_service.catalog.ingest import IngestInterrupted, index_file, ingest
+from soda_service.catalog import crew, tally, walk, worker
+from soda_service.catalog.batches import Batches
+from soda_service.catalog.ingest import index_file, ingest
 from soda_service.catalog.query import CatalogQuery
+from soda_service.catalog.tally import IngestInterrupted
 from soda_service.catalog.walk import Places
 from soda_service.config import CollectionsFile
 from soda_service.errors import CorruptFileError, UnknownDatasetError, UsageError
@@ -282,7 +284,7 @@ def test_a_folder_without_fits_files_is_said_to_be_one(archive: Archive) -> None
 def test_failures_are_told_as_they_come_and_few_are_kept(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_module, "_FAILURES_KEPT", 3)
+    monkeypatch.setattr(tally, "_FAILURES_KEPT", 3)
     for number in range(8):
         (archive.folder / f"n{number}.fits").write_bytes(b"junk")
     told: list[str] = []
@@ -702,13 +704,13 @@ def test_what_was_written_is_told_although_the_user_stops_it(
     """A batch lasts before it is counted, and Ctrl-C may come between the two."""
     for number in range(7):
         archive.add("tan", name=f"{number}.fits")
-    report = ingest_module._Ingest._report
+    report = Batches._report
 
     def interrupted(*given: Any) -> None:
         signal.raise_signal(signal.SIGINT)
         report(*given)
 
-    monkeypatch.setattr(ingest_module._Ingest, "_report", interrupted)
+    monkeypatch.setattr(Batches, "_report", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(IngestInterrupted) as stopped:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support.images import primary, sky_cards
 
-from soda_service.catalog import crew, ingest as ingest_module, walk
+from soda_service.catalog import batches, crew, ingest as ingest_module, walk
 from soda_service.catalog.indexer import index
 from soda_service.catalog.ingest import ingest
 from soda_service.catalog.rows import rows_of
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_new_files(
     # What waits is bounded, and so little that it does not hide what grows.
     monkeypatch.setattr(walk, "_LISTED_AT_ONCE", 10)
     monkeypatch.setattr(ingest_module, "_LOOKED_UP", 10)
-    monkeypatch.setattr(ingest_module, "_BATCH", 3)
+    monkeypatch.setattr(batches, "_BATCH", 3)
     # What is imported and remembered once is no growth; nor is the list of a folder, which is
     # shorter here than the stretches that are compared.
     write_many(replace(archive, folder=archive.folder / "first"), 30, in_each=in_each)
@@ -139,7 +139,7 @@ def test_unchanged_files_are_not_opened_and_cost_no_memory(
     places = Places(archive.settings, archive.collections, ())
     place = places.of(str(archive.folder), str(archive.folder))
     store = CatalogStore(archive.settings)
-    store.save_collection(place.collection, place.root, place.config)
+    store.holdings.save_collection(place.collection, place.root, place.config)
     plain = index(str(paths[0]), place)
     rows = []
     for path in paths:
@@ -153,7 +153,7 @@ def test_unchanged_files_are_not_opened_and_cost_no_memory(
             obscore=replace(plain.obscore, obs_publisher_did=f"ivo://archive.example/{local_part}"),
         )
         rows.append(rows_of(dataset, place.fingerprint))
-    store.write(rows)
+    store.holdings.write(rows)
     store.close()
     del rows
 

@@ -19,7 +19,7 @@ from support.images import primary, sky_cards
 from support.service import running
 
 from soda_service.app import create_app
-from soda_service.catalog import ingest as ingest_module, reindex, resolver as resolver_module
+from soda_service.catalog import batches, reindex, resolver as resolver_module
 from soda_service.catalog.crew import Crew
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.resolver import Resolver
@@ -208,7 +208,7 @@ def test_names_that_move_up_by_one(named: Archive) -> None:
 def test_many_files_that_change_places_are_kept_on_disk(
     named: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_module, "_SPOOLED_BYTES", 100)
+    monkeypatch.setattr(batches, "_SPOOLED_BYTES", 100)
     files = [add(named, f"n{number}.fits", f"D{number}") for number in range(20)]
     named.ingest()
     for one, other in zip(files[::2], files[1::2], strict=True):

@@ -161,7 +161,7 @@ def test_a_catalog_of_the_first_schema_is_brought_up_to_date(tmp_path: Path) -> 
         dataset = store.get("ivo://archive.example/sky?a.fits")
         assert dataset is not None
         assert dataset.version == FileVersion(5760, 1_700_000_000_123_456_789, "")
-        (known,) = store.versions(["/archive/a.fits"]).values()
+        (known,) = store.holdings.versions(["/archive/a.fits"]).values()
         assert known == (7, dataset.version, "f")
     finally:
         store.close()

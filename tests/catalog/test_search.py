@@ -213,6 +213,26 @@ def test_a_narrow_search_keeps_the_order_of_ingest(
         assert len(expected) > 5
 
 
+@pytest.mark.parametrize(("gulp", "matched"), [(search.GULP, search._MATCHED), (7, 20), (3, 2)])
+def test_circles_find_what_is_within_and_what_is_at_their_rim(
+    store: CatalogStore,
+    datasets: list[Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    gulp: int,
+    matched: int,
+) -> None:
+    """Some datasets are known to meet by a box alone, others are compared; some have both."""
+    monkeypatch.setattr(search, "GULP", gulp)
+    monkeypatch.setattr(search, "_MATCHED", matched)
+    chance = random.Random(gulp)
+    for radius in (0.1, 5.0, 30.0, 60.0, 90.0, 150.0, 180.0) * 3:
+        place = chance.uniform(0, 360), degrees(asin(chance.uniform(-1, 1)))
+        query = CatalogQuery(shapes=(Circle(*place, radius),))
+        expected = [one.publisher_did for one in datasets if meets(one, query)]
+        assert [one.obs_publisher_did for one in store.find(query, 1000)] == expected
+        assert [one.obs_publisher_did for one in store.find(query, 9)] == expected[:9]
+
+
 def connection_of(store: CatalogStore) -> sqlite3.Connection:
     """A connection of its own to the same catalog."""
     return sqlite3.connect(store._database.path, isolation_level=None)
@@ -348,13 +368,13 @@ def test_facets_follow_the_datasets(tmp_path: Path) -> None:
         changed,
         obscore=replace(changed.obscore, facility_name="moved", t_min=inf, t_max=-inf, em_min=-1.0),
     )
-    store.write([rows_of(changed, "")])
+    store.holdings.write([rows_of(changed, "")])
     assert [row[0] for row in facets(store) if "moved" in row] == [1]
     assert [one.obs_id for one in store.find(CatalogQuery(facilities=("moved",)), 9)] == ["n00007"]
-    store.write([rows_of(field(7, 0.0, 0.0), "")])
+    store.holdings.write([rows_of(field(7, 0.0, 0.0), "")])
     assert sorted(facets(store), key=repr) == sorted(before, key=repr)
     for dataset in (*fields(40), hostile(), unplaced(), allsky()):
-        assert store.remove(dataset.url) == 1
+        assert store.holdings.remove(dataset.url) == 1
     assert facets(store) == []
     assert store.count() == 0
     store.close()
@@ -395,7 +415,7 @@ def test_an_older_catalog_is_brought_up_to_date(
         wanted = [one.obs_id for one in store.find(query, 1000)]
         assert [one.obs_id for one in upgraded.find(query, 1000)] == wanted
     more = field(901, 12.0, 12.0)
-    upgraded.write([rows_of(more, ""), rows_of(replace(datasets[1], footprint=None), "")])
+    upgraded.holdings.write([rows_of(more, ""), rows_of(replace(datasets[1], footprint=None), "")])
     found = upgraded.find(CatalogQuery(shapes=(Circle(12.0, 12.0, 0.01),)), 9)
     assert more.obscore in list(found)
     facets(upgraded)

@@ -133,7 +133,7 @@ def test_what_is_added_is_added(settings: Settings, store: CatalogStore) -> None
     """In one process and in the next, from what is kept and without it."""
     coverages = SkyCoverages(settings)
     before = coverages.get("visits")
-    store.write([rows_of(place(30.0), "by hand")])
+    store.holdings.write([rows_of(place(30.0), "by hand")])
     after = coverages.get("visits")
     assert before is not None
     assert after is not None
@@ -156,20 +156,20 @@ def test_only_what_is_new_is_looked_at(
     monkeypatch.setattr(MocBuilder, "add", noted)
     covered(settings)
     covered(settings)
-    store.write([rows_of(place(30.0), "by hand")])
+    store.holdings.write([rows_of(place(30.0), "by hand")])
     covered(settings)
     assert seen == [2, 1]
 
 
 def test_what_goes_or_changes_is_taken_out(settings: Settings, store: CatalogStore) -> None:
     assert covered(settings) == expected(10.0, 20.0)
-    store.remove(place(20.0).url)
+    store.holdings.remove(place(20.0).url)
     assert covered(settings) == expected(10.0)
     moved = replace(place(40.0), url=place(10.0).url, obscore=place(10.0).obscore)
-    store.write([rows_of(moved, "by hand")])
+    store.holdings.write([rows_of(moved, "by hand")])
     assert covered(settings) == expected(40.0)
-    store.write([rows_of(place(50.0), "by hand")])
-    store.remove(moved.url)
+    store.holdings.write([rows_of(place(50.0), "by hand")])
+    store.holdings.remove(moved.url)
     assert covered(settings) == expected(50.0)
 
 
@@ -195,7 +195,7 @@ def test_a_changing_catalog_is_believed_for_a_while(
     monkeypatch.setattr(skycoverage, "_BELIEVED_SECONDS", 1000.0)
     coverages = SkyCoverages(settings)
     before = coverages.get("visits")
-    store.write([rows_of(place(30.0), "by hand")])
+    store.holdings.write([rows_of(place(30.0), "by hand")])
     assert coverages.get("visits") is before
     monkeypatch.setattr(skycoverage, "_BELIEVED_SECONDS", 0.0)
     assert coverages.get("visits") is not before
@@ -207,7 +207,7 @@ def test_another_collection_that_changes_leaves_the_tag(
 ) -> None:
     coverages = SkyCoverages(settings)
     before = coverages.get("visits")
-    store.write([rows_of(make_dataset("cubes", "other"), "by hand")])
+    store.holdings.write([rows_of(make_dataset("cubes", "other"), "by hand")])
     after = coverages.get("visits")
     assert before is not None
     assert after is not None
@@ -222,8 +222,8 @@ def test_a_collection_whose_datasets_were_removed_has_none(
     coverages = SkyCoverages(settings)
     assert coverages.get("visits") is not None
     for lon in (10.0, 20.0):
-        assert store.remove(place(lon).url) == 1
+        assert store.holdings.remove(place(lon).url) == 1
     assert coverages.get("visits") is None
-    store.write([rows_of(place(20.0), "")])
+    store.holdings.write([rows_of(place(20.0), "")])
     assert coverages.get("visits") is not None
     coverages.close()

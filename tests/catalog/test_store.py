@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
-from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 from sqlalchemy import event
-from support.catalogs import cube, hostile, make_dataset, make_settings, make_store, unplaced, visit
+from support.catalogs import (
+    cube,
+    found,
+    hostile,
+    make_dataset,
+    make_settings,
+    make_store,
+    unplaced,
+    visit,
+)
 
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore
-from soda_service.catalog.writing import Refused, Written
 from soda_service.config import CollectionConfig, LinkRule
 from soda_service.geometry.shapes import Interval, Range
 
@@ -26,23 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from soda_service.catalog.dataset import Dataset
-    from soda_service.storage.source import FileVersion
 
 EVERYTHING = CatalogQuery()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[CatalogStore]:
-    """A catalog with a few odd datasets."""
-    made = make_store(make_settings(tmp_path), visit(), cube(), unplaced(), hostile())
-    yield made
-    made.close()
-
-
-def found(store: CatalogStore, **constraints: object) -> list[str]:
-    """The obs_ids that a query finds."""
-    query = CatalogQuery(**constraints)  # type: ignore[arg-type] # any field
-    return [row.obs_id for row in store.find(query, 100)]
 
 
 @pytest.mark.parametrize("make", [visit, cube, unplaced])
@@ -76,10 +68,10 @@ def test_values_match_as_sia_says(store: CatalogStore) -> None:
     assert found(store, collections=("visits", "cubes", "none")) == ["visit-1", "cube-1"]
     assert found(store, dptypes=("cube",)) == ["cube-1"]
     assert found(store, dptypes=("spectrum",)) == []
-    store.write([rows_of(visit("subtype", dataproduct_subtype="lsst.visit_image"), "")])
+    store.holdings.write([rows_of(visit("subtype", dataproduct_subtype="lsst.visit_image"), "")])
     assert found(store, dpsubtypes=("lsst.visit_image", "lsst.other")) == ["subtype"]
     assert found(store, dpsubtypes=("LSST.visit_image",)) == []
-    store.remove(visit("subtype").url)
+    store.holdings.remove(visit("subtype").url)
     assert found(store, calibs=(2,))[:2] == ["visit-1", "cube-1"]
     assert found(store, calibs=(0, 4)) == []
     assert found(store, targets=("NGC 1",))[:2] == ["visit-1", "cube-1"]
@@ -100,7 +92,7 @@ def test_polarization_states_match_whole(store: CatalogStore) -> None:
     assert found(store, pols=("V", "I")) == ["cube-1"]
     assert "cube-1" not in found(store, pols=("V",))
     dataset = make_dataset("cubes", "circular", pol_states="/XX/XY/")
-    store.write([rows_of(dataset, "")])
+    store.holdings.write([rows_of(dataset, "")])
     assert found(store, pols=("Y",)) == []
     assert found(store, pols=("XY",)) == ["circular"]
 
@@ -221,97 +213,6 @@ def test_an_answer_may_wander_between_threads(store: CatalogStore) -> None:
     del abandoned  # lets go of the catalog
 
 
-def test_writing_replaces_by_path_and_refuses_by_identifier(
-    store: CatalogStore, tmp_path: Path
-) -> None:
-    original = visit()
-    changed = replace(
-        original, obscore=replace(original.obscore, target_name="new"), footprint=None
-    )
-    assert store.write([rows_of(changed, "")]) == [Written.CHANGED]
-    assert store.get(original.publisher_did) == changed
-    assert "visit-1" not in found(store, shapes=(Range(0.0, 360.0, -90.0, 90.0),))
-
-    there = tmp_path / "there.fits"
-    there.touch()
-    standing = make_dataset("visits", "standing", url=str(there))
-    rival = replace(
-        standing,
-        url="/elsewhere.fits",
-        obscore=replace(standing.obscore, obs_publisher_did=standing.publisher_did.upper()),
-    )
-    assert store.write([rows_of(standing, "")]) == [Written.ADDED]
-    (refused,) = store.write([rows_of(rival, "")])
-    assert refused == Refused(
-        path=str(there), publisher_did=standing.publisher_did, has_changed=True
-    )
-    there.unlink()
-    assert store.write([rows_of(rival, "")]) == [Written.MOVED]
-    moved = store.get(standing.publisher_did)
-    assert moved is not None
-    assert moved.url == "/elsewhere.fits"
-
-
-def test_stores_are_asked_while_others_may_write(store: CatalogStore) -> None:
-    """A look may take as long as a store takes to fail, and another process may have come first."""
-    standing = make_dataset("visits", "standing", url="http://a.example/standing.fits")
-    rival = replace(standing, url="http://a.example/moved.fits")
-    version = standing.version
-    store.write([rows_of(standing, "")])
-    asked: list[str] = []
-
-    def look(url: str) -> FileVersion | None:
-        asked.append(url)
-        if len(asked) == 1:  # it moves before the answer comes
-            between = replace(standing, url="http://a.example/between.fits")
-            assert store.write([rows_of(between, "")], look=lambda _: None) == [Written.MOVED]
-        return version if url == "http://a.example/between.fits" else None
-
-    (refused,) = store.write([rows_of(rival, "")], look=look)
-    assert refused == Refused(
-        path="http://a.example/between.fits",
-        publisher_did=standing.publisher_did,
-        has_changed=False,
-    )
-    assert asked == ["http://a.example/standing.fits", "http://a.example/between.fits"]
-
-
-def test_two_files_of_one_identifier_written_at_once(store: CatalogStore, tmp_path: Path) -> None:
-    """The first has been read a moment ago, so it is there, and the other is a copy."""
-    first, copy = (
-        make_dataset("visits", "twice", url=str(tmp_path / name)) for name in ("a.fits", "b.fits")
-    )
-    added, refused = store.write([rows_of(first, ""), rows_of(copy, "")])
-    assert added == Written.ADDED
-    assert refused == Refused(path=first.url, publisher_did=first.publisher_did, has_changed=False)
-
-
-def test_removal_leaves_nothing_behind(store: CatalogStore) -> None:
-    for dataset in (visit(), cube(), unplaced(), hostile()):
-        assert store.remove(dataset.url) == 1
-    assert store.remove(visit().url) == 0
-    with store._database.reading() as connection:
-        for table in ("dataset", "hdu", "piece", "piece_box"):
-            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() == 0
-    assert store.collections() == ()
-
-
-def test_unseen_rows_below_a_folder_are_removed(tmp_path: Path) -> None:
-    urls = ["/a/x.fits", "/a/b/x.fits", "/a/b_/x.fits", "/a0/x.fits", "/a/%/x.fits", "/ab/x.fits"]
-    datasets = [make_dataset("c", f"n{at}", url=url) for at, url in enumerate(urls)]
-    store = make_store(make_settings(tmp_path), *datasets)
-    scan = store.begin_scan()
-    seen = store.versions(["/a/x.fits"])["/a/x.fits"]
-    store.mark_seen([seen.row_id], scan)
-    assert store.remove_unseen("/a", scan, unread=["/a/b"]) == 2
-    assert set(found(store)) == {"n0", "n1", "n3", "n5"}
-    assert store.remove_unseen("/a", scan) == 1
-    store.mark_seen([seen[0]], scan - 1)  # an older ingest that is still at work
-    assert store.remove_unseen("/", scan) == 2
-    assert found(store) == ["n0"]
-    store.close()
-
-
 def test_relations_follow_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CatalogStore(make_settings(tmp_path))
     rules = (
@@ -319,14 +220,16 @@ def test_relations_follow_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         LinkRule(semantics="#coderived", collection="visits", on=("lsst_band", "target_name")),
         LinkRule(semantics="#progenitor", collection="nothing there"),
     )
-    store.save_collection("visits", "/", CollectionConfig(links=rules))
-    store.save_collection("diffs", "/", CollectionConfig())
+    store.holdings.save_collection("visits", "/", CollectionConfig(links=rules))
+    store.holdings.save_collection("diffs", "/", CollectionConfig())
     visits = [make_dataset("visits", f"v{number}") for number in range(150)]
     other_band = make_dataset("visits", "other", lsst_band="r")
     no_band = make_dataset("visits", "bandless", lsst_band=None)
     another = make_dataset("visits", "bandless-2", lsst_band=None)
     diff = make_dataset("diffs", "v7", obs_title="of v7")
-    store.write([rows_of(one, "") for one in (*visits, other_band, no_band, another, diff)])
+    store.holdings.write(
+        [rows_of(one, "") for one in (*visits, other_band, no_band, another, diff)]
+    )
     told = store.related(visits[7])
     relations = told.found
     assert told.is_complete
@@ -374,7 +277,7 @@ def test_summaries_and_counts_are_not_made_at_every_call(
         store.count()
     assert len(statements) == asked
     other = CatalogStore(make_settings(tmp_path))
-    other.write([rows_of(visit("others"), "")])
+    other.holdings.write([rows_of(visit("others"), "")])
     other.close()
     assert store.collections() is first  # a few seconds old, on purpose
     assert store.count() == sum(one.count for one in first) + 1
@@ -385,7 +288,7 @@ def test_summaries_and_counts_are_not_made_at_every_call(
 def test_distinct_values(store: CatalogStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.distinct("obs_collection") == ("cubes", "hostile", "surveys", "visits")
     assert store.distinct("calib_level") == ("2",)
-    store.write([rows_of(visit("another", calib_level=4), "")])
+    store.holdings.write([rows_of(visit("another", calib_level=4), "")])
     assert store.distinct("calib_level") == ("2",)  # a few seconds old, on purpose
     monkeypatch.setattr("soda_service.catalog.store._DISTINCT_SECONDS", 0.0)
     assert store.distinct("calib_level") == ("2", "4")
@@ -394,11 +297,11 @@ def test_distinct_values(store: CatalogStore, monkeypatch: pytest.MonkeyPatch) -
 def test_data_version_changes_with_every_writer(store: CatalogStore, tmp_path: Path) -> None:
     first = store.data_version()
     assert store.data_version() == first
-    store.write([rows_of(visit("own"), "")])
+    store.holdings.write([rows_of(visit("own"), "")])
     second = store.data_version()
     assert second != first
     other = CatalogStore(make_settings(tmp_path))
-    other.write([rows_of(visit("others"), "")])
+    other.holdings.write([rows_of(visit("others"), "")])
     other.close()
     assert store.data_version() != second
 

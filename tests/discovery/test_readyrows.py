@@ -89,9 +89,9 @@ def test_answers_are_the_same_to_the_byte(store: CatalogStore, settings: Setting
     """None ready, all ready, some ready."""
     before = answers(store, settings)
     assert all(document.count(b"</VOTABLE>") == 1 for document in before)
-    assert sum(make_ready(store, SiteUrls("https://elsewhere"))) == store.count()
+    assert sum(make_ready(store.holdings, SiteUrls("https://elsewhere"))) == store.count()
     assert ready_rows(store) == store.count()
-    assert list(make_ready(store, URLS)) == []
+    assert list(make_ready(store.holdings, URLS)) == []
     assert answers(store, settings) == before
     with store._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM ready_row WHERE dataset_id % 3 = 2")
@@ -100,13 +100,13 @@ def test_answers_are_the_same_to_the_byte(store: CatalogStore, settings: Setting
     with store._database.writing() as connection:
         connection.exec_driver_sql("DELETE FROM ready_row WHERE dataset_id > 1")
     assert answers(store, settings) == before
-    assert sum(make_ready(store, URLS)) == store.count() - 1
+    assert sum(make_ready(store.holdings, URLS)) == store.count() - 1
     assert answers(store, settings) == before
 
 
 def test_ready_rows_are_what_is_sent(store: CatalogStore, settings: Settings) -> None:
     """And not made of the facts again."""
-    list(make_ready(store, URLS))
+    list(make_ready(store.holdings, URLS))
     with store._database.writing() as connection:
         connection.exec_driver_sql(
             "UPDATE ready_row SET tabledata = CAST('forged' AS BLOB) WHERE dataset_id = 1"
@@ -119,18 +119,18 @@ def test_a_dataset_that_is_written_again_is_not_ready(
     store: CatalogStore, settings: Settings
 ) -> None:
     """Its answer is the new one at once, and so it stays when it is ready again."""
-    list(make_ready(store, URLS))
+    list(make_ready(store.holdings, URLS))
     count = ready_rows(store)
     changed = visit()
     changed = replace(changed, obscore=replace(changed.obscore, obs_title="another title"))
-    store.write([rows_of(changed, "")])
+    store.holdings.write([rows_of(changed, "")])
     assert ready_rows(store) == count - 1
     for _ in range(2):
         document = b"".join(sia2.answer(CatalogQuery(), store=store, urls=URLS, settings=settings))
         assert document.count(b"<TD>another title</TD>") == 1
-        list(make_ready(store, URLS))
+        list(make_ready(store.holdings, URLS))
     assert ready_rows(store) == count
-    store.remove(changed.url)
+    store.holdings.remove(changed.url)
     assert ready_rows(store) == count - 1
 
 
@@ -139,7 +139,7 @@ def test_rows_of_another_form_are_not_taken_but_made_again(
 ) -> None:
     """As after a change of the template or of the software."""
     before = answers(store, settings)
-    list(make_ready(store, URLS))
+    list(make_ready(store.holdings, URLS))
     with store._database.writing() as connection:
         connection.exec_driver_sql(
             "UPDATE ready_row SET form = 1, tabledata = x'00' WHERE dataset_id % 2 = 0"
@@ -148,7 +148,7 @@ def test_rows_of_another_form_are_not_taken_but_made_again(
     with store._database.writing() as connection:
         connection.exec_driver_sql("UPDATE ready_row SET form = 1, tabledata = x'00'")
     assert answers(store, settings) == before
-    assert sum(make_ready(store, URLS)) == store.count()
+    assert sum(make_ready(store.holdings, URLS)) == store.count()
     assert answers(store, settings) == before
 
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_written_is_never_ready(tmp_path: Path) -> None:
     settings = make_settings(tmp_path)
     broken = make_dataset("c", "broken", access_estsize="much")
     store = make_store(settings, make_dataset("c", "a"), broken, make_dataset("c", "b"))
-    assert sum(make_ready(store, URLS)) == 3
+    assert sum(make_ready(store.holdings, URLS)) == 3
     assert ready_rows(store) == 2
     document = b"".join(sia2.answer(CatalogQuery(), store=store, urls=URLS, settings=settings))
     assert b'name="QUERY_STATUS" value="ERROR"' in document

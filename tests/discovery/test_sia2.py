@@ -225,7 +225,7 @@ def test_maxrec_0_describes_the_service(
 ) -> None:
     """All columns, no rows, and the values that there are (SIA 2.0 §2.1.18, §2.1.20)."""
     subtype = "lsst.visit_image"
-    store.write([rows_of(visit("visit-2", dataproduct_subtype=subtype), "")])
+    store.holdings.write([rows_of(visit("visit-2", dataproduct_subtype=subtype), "")])
     document = ask(store, settings, maxrec=0)
     assert document.count(b"<TR>") == 0
     assert document.count(b"<FIELD") == len(load_template("sia2.xml").fields)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from support.images import write_family
 
-from soda_service.catalog.ingest import IngestReport, ingest
+from soda_service.catalog.ingest import ingest
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import CollectionConfig, CollectionsFile, Settings
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from soda_service.catalog.dataset import ObsCore
+    from soda_service.catalog.tally import IngestReport
 
 
 @dataclass

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.service import LiveService
 
     from soda_service.catalog.check import CheckReport
-    from soda_service.catalog.ingest import IngestReport
+    from soda_service.catalog.tally import IngestReport
 
 KEYS = {"access_key_id": "BUCKET_TEST_ID", "secret_access_key": "BUCKET_TEST_SECRET"}
 """Options of the store to the variables that have them."""

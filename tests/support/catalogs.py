@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from soda_service.catalog.dataset import Dataset, DatasetHdu, Detail, Footprint, ObsCore
+from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import CollectionConfig, DetailConfig, LinkRule, Settings
@@ -189,9 +190,15 @@ def make_store(settings: Settings, *datasets: Dataset) -> CatalogStore:
     """A catalog that holds *datasets*, with the rules of `CONFIGS`."""
     store = CatalogStore(settings)
     for name in dict.fromkeys(one.collection for one in datasets):
-        store.save_collection(name, "/archive", CONFIGS.get(name, CollectionConfig()))
-    store.write([rows_of(one, "by hand") for one in datasets])
+        store.holdings.save_collection(name, "/archive", CONFIGS.get(name, CollectionConfig()))
+    store.holdings.write([rows_of(one, "by hand") for one in datasets])
     return store
+
+
+def found(store: CatalogStore, **constraints: object) -> list[str]:
+    """The obs_ids that a query finds."""
+    query = CatalogQuery(**constraints)  # type: ignore[arg-type] # any field
+    return [row.obs_id for row in store.find(query, 100)]
 
 
 _DETAILS = (
