@@ -212,6 +212,13 @@ def test_wrong_settings_are_named(tmp_path: Path, text: str, named: str) -> None
         load_settings(write(tmp_path, text))
 
 
+def test_passwords_are_not_said_again(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="catalog must be") as caught:
+        load_settings(write(tmp_path, 'catalog = "postgresql://me:my-secret@db/c"'))
+    assert "my-secret" not in str(caught.value)
+    assert "postgresql://…@db/c" in str(caught.value)
+
+
 def test_wrong_environments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SODA_PORT", "x")
     with pytest.raises(ConfigurationError, match="port"):

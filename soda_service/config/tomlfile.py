@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_SHOWN: Final = 200
 """Characters of a wrong value that are shown."""
 
+_SECRETS: Final = re.compile("//[^/@]*@")
+"""Who may enter, and with which password, in a URL."""
+
 
 def read_toml(path: Path) -> dict[str, Any]:
     """What is in the file *path*. Raises ConfigurationError."""
@@ -42,5 +45,6 @@ def first_problem(error: ValidationError, origin: str, known: Iterable[str] = ()
     message = re.sub(r"^\w+ should ", "must ", first["msg"]).removeprefix("Value error, ")
     message = message.partition(", unable to")[0]
     said = f"{key} {message}" if message.startswith("must ") else f"{key}: {message}"
-    shown = "" if isinstance(first["input"], dict) else f", got {first['input']!r:.{MOST_SHOWN}}"
+    got = _SECRETS.sub("//…@", repr(first["input"]))
+    shown = "" if isinstance(first["input"], dict) else f", got {got:.{MOST_SHOWN}}"
     return f"{said.removeprefix(': ')}{shown} {origin}".rstrip()

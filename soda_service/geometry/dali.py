@@ -52,7 +52,7 @@ _THREE_NUMBERS = re.compile(
 ).fullmatch  # fmt: skip
 """As nearly every client writes them; in one go they are read five times faster."""
 _INFINITY = re.compile(r"[+-]?inf", re.IGNORECASE | re.ASCII)
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,100}")
 _PIXEL_NUMBER = re.compile(r"[+-]?[0-9]{1,15}")
 _SAME_POINT = 1e-15
 """Points closer than this, in radians, are one: it is what a double can tell apart."""
@@ -216,7 +216,7 @@ def parse_integer(text: str) -> int:
     """The integer of decimal digits with an optional sign."""
     stripped = text[:_MAX_TEXT].strip(_BLANKS)
     if not _INTEGER.fullmatch(stripped) or len(text) > _MAX_TEXT:
-        raise _refusal("not an integer of up to 18 digits", text)
+        raise _refusal("not an integer of up to 100 digits", text)
     return int(stripped)
 
 

@@ -16,6 +16,7 @@ from soda_service.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from starlette.datastructures import UploadFile
     from starlette.types import Receive, Scope, Send
 
 REFUSAL_KEY: Final = "soda_service.refusal"
@@ -33,6 +34,10 @@ DRAIN_SECONDS: Final = 30.0
 
 QUIET_SECONDS: Final = 5.0
 """The longest pause in it."""
+
+
+MAX_FILES: Final = 100
+"""Parts of a multipart body that are files."""
 
 
 class Refusal(HTTPException):
@@ -106,15 +111,18 @@ def _announced(headers: Headers) -> int:
 
 
 async def read_parts(headers: Headers, body: bytes, *, most: int) -> list[tuple[str, str]]:
-    """The parts of a multipart body that are not files, at most *most* of them.
+    """The parts of a multipart body, at most *most* of them; files as what is in them.
 
-    Raises UsageError where it cannot be read.
+    `curl -F MOC=@file` sends a value so. Raises UsageError where it cannot be read.
     """
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = _Parser(headers, stream(), max_files=10, max_fields=most, max_part_size=len(body))
+    parser = _Parser(
+        headers, stream(), max_files=MAX_FILES, max_fields=most, max_part_size=len(body)
+    )
+    parser.spool_max_size = len(body) + 1  # nothing goes to a disk: it is in memory already
     try:
         form = await parser.parse()
     except (MultiPartException, UnicodeError, KeyError, ValueError) as error:
@@ -125,9 +133,16 @@ async def read_parts(headers: Headers, body: bytes, *, most: int) -> list[tuple[
             raise UsageError(
                 "the multipart body breaks off: it does not end with its boundary and two hyphens"
             )
-        return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        return [(name, await _text_of(value)) for name, value in form.multi_items()]
     finally:
         await form.close()
+
+
+async def _text_of(value: str | UploadFile) -> str:
+    if isinstance(value, str):
+        return value
+    # Bytes that are no text are no value of any parameter, and are nothing to others.
+    return (await value.read()).decode("utf-8", "replace").rstrip("\r\n")
 
 
 class _Parser(MultiPartParser):

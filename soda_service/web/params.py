@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote_to_bytes, urlencode
 
 from starlette.datastructures import Headers
 
-from soda_service.catalog.query import CatalogQuery
+from soda_service.catalog.query import CatalogQuery, fold
 from soda_service.cutout.form import (
     BLANK,
     PLAIN,
@@ -188,9 +188,17 @@ class Params:
 
     @property
     def run_id(self) -> str | None:
-        """What the client calls its run, for the log (DALI 1.1 §3.4.6)."""
+        """What the client calls its run, for the log (DALI 1.1 §3.4.6).
+
+        Raises MultiValuedParamNotSupported where it calls it by several names.
+        """
         values = self._values.get(_RUNID)
-        return _lenient_text(values[0])[:64] if values else None
+        if not values:
+            return None
+        names = {_lenient_text(value) for value in values}
+        if len(names) > 1:
+            raise _several(_RUNID, len(names))
+        return names.pop()[:64]
 
     @property
     def wants_text_table(self) -> bool:
@@ -310,10 +318,11 @@ class Params:
         if len(values) == 1:
             return _text(name, values[0]) or None
         texts = self._all(name)
+        if name == _ID:
+            # Identifiers are compared without regard to case.
+            texts = tuple({fold(text): text for text in reversed(texts)}.values())
         if len(texts) > 1:
-            raise MultiValuedParamNotSupported(
-                f"{name} takes one value, got {len(texts)} different ones"
-            )
+            raise _several(name, len(texts))
         return texts[0] if texts else None
 
     def _place(self) -> Shape | Stamp | PixelSection | None:
@@ -511,6 +520,10 @@ def _split(encoded: bytes) -> dict[str, list[_Raw]]:
             else:
                 values[key] = [value]
     return values
+
+
+def _several(name: str, count: int) -> MultiValuedParamNotSupported:
+    return MultiValuedParamNotSupported(f"{name} takes one value, got {count} different ones")
 
 
 def _fold(name: bytes) -> str:

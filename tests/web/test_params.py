@@ -79,6 +79,12 @@ class TestNamesAndValues:
         with pytest.raises(MultiValuedParamNotSupported, match="ID"):
             cutout("ID=x&ID=y")
 
+    def test_identifiers_are_the_same_whatever_their_case(self) -> None:
+        """As everywhere; the first spelling is the one that is said again."""
+        assert cutout("ID=ivo://A/b&ID=IVO://a/B").identifier == "ivo://A/b"
+        with pytest.raises(MultiValuedParamNotSupported, match="ID takes one value, got 2"):
+            cutout("ID=x&ID=X&ID=y")
+
     @pytest.mark.parametrize("value", [b"%FF%FE", b"\xff\xfe", b"a%C3", b"%ED%A0%80"])
     def test_what_is_not_utf8_is_refused(self, value: bytes) -> None:
         """Lone surrogates and broken sequences never become text."""
@@ -128,6 +134,9 @@ class TestNamesAndValues:
         """At most 64 characters of it (DALI 1.1 §3.4.6)."""
         assert Params(b"RUNID=" + b"a" * 100).run_id == "a" * 64
         assert Params(b"ID=x").run_id is None
+        assert Params(b"RUNID=a%20b&runid=a%20b").run_id == "a b"
+        with pytest.raises(MultiValuedParamNotSupported, match="RUNID"):
+            _ = Params(b"RUNID=a&RUNID=b").run_id
 
     def test_parts_of_a_form_stand_beside_the_query(self) -> None:
         """The parts of a multipart body are text already: nothing is decoded twice."""
@@ -344,8 +353,9 @@ class TestQueries:
     @pytest.mark.parametrize(
         "query",
         [
-            "MAXREC=-1", "MAXREC=1.5", "MAXREC=x", "MAXREC=1&MAXREC=2", "CALIB=5", "CALIB=-1",
-            "CALIB=1.0", "POS=CIRCLE+1+2+-1", "POS=CIRCLE+nan+nan+1", "FOV=2+1", "TIMERES=soon",
+            "MAXREC=-1", "MAXREC=1.5", "MAXREC=1" + "0" * 100, "MAXREC=x", "MAXREC=1&MAXREC=2",
+            "CALIB=5", "CALIB=-1", "CALIB=1.0", "POS=CIRCLE+1+2+-1", "POS=CIRCLE+nan+nan+1",
+            "FOV=2+1", "TIMERES=soon",
             "RESPONSEFORMAT=json", "RESPONSEFORMAT=votable/b2", "RESPONSEFORMAT=fits",
             "RESPONSEFORMAT=csv&RESPONSEFORMAT=tsv", "RESPONSEFORMAT=text/csv%3Bheader=absent",
             "RESPONSEFORMAT=text/csv%3Bcharset=utf-16",

@@ -125,7 +125,7 @@ class TestRequests:
         assert answer.content == SMALL
 
     def test_post_multipart(self, live: LiveService) -> None:
-        """Parts that are files are nothing to us."""
+        """Parts of other names are nothing to us, whatever they hold."""
         answer = live.client.post(
             live.url(SYNC),
             files=[
@@ -136,6 +136,25 @@ class TestRequests:
         )
         assert answer.status_code == 200
         assert answer.content == SMALL
+
+    def test_a_part_that_is_a_file_is_a_value(self, live: LiveService) -> None:
+        """`curl -F CIRCLE=@file`, as one sends a large MOC; it is never left out in silence."""
+        circle = ("circle", ("c.txt", b"1 2 3\r\n"))
+        answer = live.client.post(live.url(SYNC, ID=PLAIN), files=[circle])
+        assert answer.content == SMALL
+        for held in (b"1 2", b"\0\xff"):
+            answer = live.client.post(live.url(SYNC, ID=PLAIN), files=[("CIRCLE", ("c", held))])
+            assert answer.status_code == 400
+            assert answer.text.startswith("UsageError: ")
+        other = ("CIRCLE", ("d.txt", b"3 2 1"))
+        answer = live.client.post(live.url(SYNC, ID=PLAIN), files=[circle, other])
+        assert answer.text.startswith("MultiValuedParamNotSupported: ")
+
+    def test_files_without_end(self, live: LiveService) -> None:
+        files = [(f"x{number}", ("x", b"x")) for number in range(101)]
+        answer = live.client.post(live.url(SYNC, ID=PLAIN), files=files)
+        assert answer.status_code == 400
+        assert answer.text.startswith("UsageError: ")
 
     def test_post_without_a_body(self, live: LiveService) -> None:
         """Parameters may all stand in the query string."""
