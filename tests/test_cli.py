@@ -518,7 +518,8 @@ class TestCheck:
         path = _settings_file(tmp_path / "soda.toml", title="T")
         ended = run_command("check", "--config", str(path), folder=tmp_path)
         assert ended.returncode == 2
-        assert "collections.toml" in ended.stderr
+        assert "there is no " in ended.stderr
+        assert "collections.toml: `collections` says where" in ended.stderr
 
     def test_all_is_well(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()

@@ -61,7 +61,8 @@ def cover(images: Sequence[ScienceImage]) -> Coverage:
     columns: dict[str, str | int | float | None] = {}
     footprint: Footprint | None = None
     if placed:
-        polygons = tuple(Polygon(piece) for _, extent in placed for piece in extent.polygons)
+        pieces = (Polygon(piece) for _, extent in placed for piece in extent.polygons)
+        polygons = tuple(dict.fromkeys(pieces))  # images of one grid cover the same
         footprint = Footprint(polygons=polygons, cap=_cap(polygons))
         columns |= _sky_columns(placed, footprint)
     columns |= _spectral_columns(images)

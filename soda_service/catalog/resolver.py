@@ -143,8 +143,8 @@ class Resolver:
 
         A file that changed since it was indexed is indexed anew. Raises UnknownDatasetError
         when there is none or its file is gone, SourceUnavailableError when the file system
-        does not tell or others' changed files take too long, SourceUnavailableError or
-        CorruptFileError when a file that changed cannot be indexed.
+        does not tell, the root of its collection is gone too, or others' changed files take too
+        long, SourceUnavailableError or CorruptFileError when a file that changed cannot be indexed.
         """
         self._look_at_catalog()
         folded = fold(identifier)
@@ -160,6 +160,7 @@ class Resolver:
             version = self._version_of(folded, dataset)
         if version is None:
             self._forget(folded)
+            self._refuse_missing_root(dataset.url)
             raise UnknownDatasetError(identifier, "its file is gone")
         if not version.is_of_same_content(dataset.version):
             return self._index_anew(identifier, dataset.url)
@@ -319,6 +320,15 @@ class Resolver:
             return dataset.version
         return self._stores.version_of_known(dataset.url)
 
+    def _refuse_missing_root(self, path: str) -> None:
+        """Raise SourceUnavailableError where all is gone, as when a disk is not mounted."""
+        roots = [root for one in self._store.collection_rows() for root in one.roots]
+        above = [root for root in roots if path.startswith(root.rstrip("/") + "/")]
+        if above and not any(map(_has_something, above)):
+            raise SourceUnavailableError(
+                "the root of its collection is empty or not there", path=path
+            )
+
     def _trust(self, folded: str) -> None:
         with self._lock:
             self._doubted.pop(folded, None)
@@ -391,6 +401,14 @@ class FixedResolver:
     def peek(self, identifier: str) -> Dataset | None:
         """The dataset, if that is its identifier."""
         return self._dataset if fold(identifier) == fold(self._dataset.publisher_did) else None
+
+
+def _has_something(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return False
 
 
 def _version_of(path: str) -> FileVersion | None:

@@ -228,6 +228,11 @@ class CollectionsFile(_Table):
 
 def load_collections(path: Path) -> CollectionsFile:
     """The collections described in *path*. Raises ConfigurationError."""
+    if not path.exists():
+        raise ConfigurationError(
+            f"there is no {path}: `collections` says where collections are described, "
+            "and without it they stand beside the settings"
+        )
     try:
         return CollectionsFile(**read_toml(path))
     except ValidationError as error:

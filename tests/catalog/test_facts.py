@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -116,6 +117,23 @@ def test_no_image_on_the_sky_goes_without_a_place(tmp_path: Path, name: str) -> 
 def test_lookup_tables_are_used(tmp_path: Path) -> None:
     assert "lookup_distortion" in TABLE_WCS_FAMILIES
     assert indexed(tmp_path, FAMILIES["lookup_distortion"]()).footprint is not None
+
+
+def test_images_of_one_grid_are_one_polygon(tmp_path: Path) -> None:
+    """However they are called: both are of science, and cover the same."""
+    content = FAMILIES["tan"]()
+    with fits.open(io.BytesIO(content)) as hdus:
+        image = hdus[0]
+        twins = [
+            fits.ImageHDU(image.data, image.header, name="SCI", ver=version) for version in (1, 2)
+        ]
+        twice = fits.HDUList([fits.PrimaryHDU(), *twins])
+        made = io.BytesIO()
+        twice.writeto(made)
+    one = indexed(tmp_path, content).obscore.s_region
+    assert one is not None
+    assert one.startswith("POLYGON ")
+    assert indexed(tmp_path, made.getvalue()).obscore.s_region == one
 
 
 def test_chips_are_one_region(tmp_path: Path) -> None:

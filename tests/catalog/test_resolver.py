@@ -132,6 +132,23 @@ def test_a_vanished_file_is_gone_and_may_come_back(resolver: Resolver, archive: 
     assert resolver.resolve(DID) == dataset
 
 
+@pytest.mark.parametrize("mount_point", ["left empty", "gone"])
+def test_a_disk_that_is_not_mounted(resolver: Resolver, archive: Archive, mount_point: str) -> None:
+    """Nothing is said to be gone for good where all of it is."""
+    dataset = resolver.resolve(DID)
+    aside = archive.folder.with_name("aside")
+    archive.folder.rename(aside)
+    if mount_point == "left empty":
+        archive.folder.mkdir()
+    assert resolver.peek(DID) is None
+    with pytest.raises(SourceUnavailableError, match="the root of its collection is empty or not"):
+        resolver.resolve(DID)
+    if mount_point == "left empty":
+        archive.folder.rmdir()
+    aside.rename(archive.folder)
+    assert resolver.resolve(DID) == dataset
+
+
 def test_a_file_that_breaks_says_so_until_it_is_mended(
     resolver: Resolver, archive: Archive
 ) -> None:
