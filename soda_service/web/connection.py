@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from soda_service.web.bodies import REFUSAL_KEY, Refusal
 from soda_service.web.errors import REFUSE_KEY, refuse
-from soda_service.web.whole import WholeAnswers
+from soda_service.web.whole import Outbox, WholeAnswers
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -55,6 +55,7 @@ class LimitedHttp(HttpToolsProtocol):
     """
 
     _lookouts: ClassVar[WeakKeyDictionary[ServerState, _Lookout]] = WeakKeyDictionary()
+    _outboxes: ClassVar[WeakKeyDictionary[ServerState, Outbox]] = WeakKeyDictionary()
 
     _beside_body = 0
     _body_bytes = 0
@@ -67,6 +68,8 @@ class LimitedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         if self.server_state not in self._lookouts:
             self._lookouts[self.server_state] = _Lookout(self.loop, self.connections)
+            self._outboxes[self.server_state] = Outbox(self.loop)
+        self._outbox = self._outboxes[self.server_state]
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much."""
@@ -105,7 +108,7 @@ class LimitedHttp(HttpToolsProtocol):
         if cycle is None or cycle.scope is not self.scope or not cycle.more_body:
             self._answer(refusal)
         elif cycle.response_complete:
-            self.transport.close()
+            self._close()
         else:
             cast("dict[str, object]", cycle.scope)[REFUSAL_KEY] = refusal
             cycle.keep_alive = False
@@ -162,7 +165,18 @@ class LimitedHttp(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        super()._start_asgi_task(cycle, cast("ASGI3Application", WholeAnswers(app, cycle)))
+        whole = WholeAnswers(app, cycle, self._outbox)
+        super()._start_asgi_task(cycle, cast("ASGI3Application", whole))
+
+    def shutdown(self) -> None:
+        """Let go of the client, once it has its answer."""
+        self._outbox.send()
+        super().shutdown()
+
+    def _close(self) -> None:
+        """The same now, though the answer may just have been made."""
+        self._outbox.send()
+        self.transport.close()
 
     def awaited(self) -> _Awaited | None:
         """What this connection waits for, None while it is not the client's turn."""
@@ -184,7 +198,7 @@ class LimitedHttp(HttpToolsProtocol):
             and self.cycle.scope is self.scope
             and self.cycle.response_complete
         ):
-            self.transport.close()
+            self._close()
         else:
             self._refuse(Refusal(408, "the rest of the request did not come"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import socket
@@ -117,6 +118,35 @@ class TestInOnePiece:
             assert rest[:size] == body_of(size)
             rest = rest[size:]
         assert rest == b""
+
+    @pytest.mark.parametrize("size", [5000, 300_000])
+    def test_many_clients_at_once(self, service: LiveService, size: int) -> None:
+        """More than leave together, by number and by bytes; each gets its own, none waits."""
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", service.port), 30))
+                for _ in range(60)
+            ]
+            for _ in range(3):
+                for number, client in enumerate(clients):
+                    request = f"GET /whole/{size + number}?{number} HTTP/1.1\r\nHost: x\r\n\r\n"
+                    client.sendall(request.encode("ascii"))
+                for number, client in enumerate(clients):
+                    end = body_of(size + number)
+                    got = b""
+                    while not got.endswith(end):
+                        chunk = client.recv(1 << 20)
+                        assert chunk
+                        got += chunk
+                    assert b"\r\nx-said: %d\r\n" % number in got
+                    assert got.partition(b"\r\n\r\n")[2] == end
+
+    def test_a_request_that_is_followed_by_nonsense(self, service: LiveService) -> None:
+        """The answer comes before the refusal, and the refusal before the end."""
+        got, _ = asked(service, "GET /whole/1000 HTTP/1.1\r\nHost: x\r\n\r\n\0\0")
+        head, _, rest = got.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert rest.startswith(body_of(1000) + b"HTTP/1.1 400 ")
 
     def test_a_header_that_would_be_two(self, service: LiveService) -> None:
         answer, _ = asked(service, "GET /broken/10 HTTP/1.1")
