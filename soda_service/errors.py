@@ -10,6 +10,7 @@
     ├── AuthorizationError            these credentials are not enough
     ├── SourceUnavailableError        the bytes cannot be reached now; trying again may help
     ├── CorruptFileError              the file contradicts itself; trying again will not help
+    │   └── NoImageError                  it does not, but there is nothing in it to cut
     ├── UntrueHeaderError             the coordinates of a cutout are not its parent's: our fault
     ├── ConfigurationError            the operator's settings are wrong
     └── ServerError                   the server cannot start: its port is in use, say
@@ -69,6 +70,10 @@ class SourceUnavailableError(_FileError):
 
 class CorruptFileError(_FileError):
     """A file contradicts itself: truncated, lying about its size, or not FITS at all."""
+
+
+class NoImageError(CorruptFileError):
+    """A file is whole, and there is nothing in it to cut: it holds tables, say."""
 
 
 class UntrueHeaderError(SodaServiceError):

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
+import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
@@ -198,6 +200,22 @@ class TestIngest:
         assert ended.returncode == 1
         assert "no file in it has a name like *.fits" in ended.stderr
         assert ended.stdout == "0 added, 0 changed, 0 moved, 0 unchanged, 0 removed, 1 skipped\n"
+
+    def test_what_is_no_image_is_no_failure(self, tmp_path: Path) -> None:
+        """A table, and an image that nobody has placed on the sky, lie there for good reasons."""
+        (tmp_path / "data").mkdir()
+        table = Table({"a": [1, 2]})
+        table.write(tmp_path / "data" / "table.fits")
+        fits.PrimaryHDU(np.zeros((4, 4))).writeto(tmp_path / "data" / "nowhere.fits")
+        for told in ("1 added, 0 changed, 0 moved, 0", "0 added, 0 changed, 0 moved, 1"):
+            ended = run_command("ingest", "data", folder=tmp_path)
+            assert ended.returncode == 0
+            assert ended.stdout == f"{told} unchanged, 0 removed, 1 skipped\n"
+            assert "table.fits: holds no image" in ended.stderr
+        checked = run_command("check", folder=tmp_path)
+        assert checked.returncode == 0
+        assert "1 datasets checked, 0 problems, 1 remarks" in checked.stdout
+        assert "?nowhere.fits: no science image of it has celestial coord" in checked.stderr
 
     def test_an_empty_root_needs_a_word_more(self, tmp_path: Path) -> None:
         image = tmp_path / "data" / "image.fits"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soda_service.catalog.headersource import HeaderSource
-from soda_service.catalog.indexer import SCIENCE, hdu_wcs
+from soda_service.catalog.indexer import hdu_wcs
 from soda_service.catalog.query import fold
 from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from soda_service.config import CollectionsFile, Settings
 
 
+_NOWHERE = "no science image of it has celestial coordinates: only PIXELS cuts it"
+
+
 @dataclass(slots=True, kw_only=True)
 class CheckReport:
     """What a check found."""
@@ -34,6 +37,8 @@ class CheckReport:
     checked: int = 0
     problems: list[tuple[str, str]] = field(default_factory=list)
     """Publisher DID, or the setting or collection, and what is wrong; one may have several."""
+    remarks: list[tuple[str, str]] = field(default_factory=list)
+    """The same of what is not wrong, but may not have been meant."""
 
 
 def no_catalog(settings: Settings) -> str:
@@ -75,8 +80,10 @@ def check_catalog(
             dataset = store.get(identifier)
             lost = dataset is not None and _is_below_any(dataset.url, unreached)
             if dataset is not None and not lost:  # else an ingest removed it meanwhile
-                found = _problems(dataset, settings, stores)
+                found = [*_problems(dataset, settings, stores)]
                 report.problems += [(identifier, problem) for problem in found]
+                if not found and dataset.footprint is None:
+                    report.remarks.append((identifier, _NOWHERE))
                 if not fold(identifier).startswith(ours):
                     foreign, example = foreign + 1, example or identifier
             report.checked += 1
@@ -167,15 +174,10 @@ def _problems(dataset: Dataset, settings: Settings, stores: RemoteStores) -> Ite
 
 
 def _sky_problems(dataset: Dataset, source: HeaderSource) -> Iterator[str]:
-    placed = False
     for hdu in dataset.hdus:
         if not hdu.layout.is_image:
             continue
         try:
-            wcs = hdu_wcs(hdu, dataset.hdus, source)
+            hdu_wcs(hdu, dataset.hdus, source)
         except WcsError as error:
             yield f"HDU {hdu.layout.index} cannot be cut by sky position: {error}"
-            continue
-        placed = placed or (hdu.role == SCIENCE and bool(wcs.sky_grids))
-    if not placed:
-        yield "no science image of it has celestial coordinates"

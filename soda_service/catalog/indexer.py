@@ -15,7 +15,7 @@ from soda_service.catalog.dataset import Dataset, DatasetHdu
 from soda_service.catalog.facts import Identity, clean_text, facts_of, header_value
 from soda_service.catalog.headersource import HeaderSource
 from soda_service.catalog.rows import details_of, plane_rules
-from soda_service.errors import CorruptFileError
+from soda_service.errors import CorruptFileError, NoImageError
 from soda_service.fits.header import image_header
 from soda_service.fits.inherited import with_inherited
 from soda_service.fits.layout import scan_hdus
@@ -188,7 +188,7 @@ def _scan(source: HeaderSource, path: str) -> list[HduLayout]:
     if len(layouts) > _MOST_HDUS or header_bytes > _MOST_HEADER_BYTES:
         raise CorruptFileError("has more HDUs or header cards than can be right", path=path)
     if not any(layout.is_image for layout in layouts):
-        raise CorruptFileError("holds no image", path=path)
+        raise NoImageError("holds no image", path=path)
     return layouts
 
 

@@ -316,7 +316,8 @@ class _Ingest:
         if not isinstance(indexed, IndexFailure):
             self._batches.put(task, indexed)
             return
-        self._tally.fail(task.path, indexed.reason)
+        tell = self._tally.leave_out if indexed.imageless else self._tally.fail
+        tell(task.path, indexed.reason)
         if task.known_id is not None:
             # A file that cannot be read just now keeps its row; one that is broken does not.
             if indexed.lasting:

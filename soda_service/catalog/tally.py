@@ -26,6 +26,8 @@ class IngestReport:
     """Files found at another path, whose datasets kept their identifiers."""
     unchanged: int = 0
     removed: int = 0
+    imageless: int = 0
+    """Files that hold no image, tables say, and are left out."""
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of each file or folder that could not be read; the first 1,000."""
     failures: int = 0
@@ -59,6 +61,12 @@ class Tally:
         total = self.total if self.total is None else max(self.total, self._done)
         if self._progress is not None:
             self._progress(self._done, total, path)
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """The file *path* is no dataset, with which nothing is wrong."""
+        self.report.imageless += 1
+        if self._problem is not None:
+            self._problem(path, reason)
 
     def fail(self, path: str, reason: str) -> None:
         """The file or folder *path* could not be read, or its datasets are kept against it."""

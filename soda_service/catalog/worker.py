@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
 
-from soda_service.errors import CorruptFileError, SodaServiceError, UnknownDatasetError
+from soda_service.errors import (
+    CorruptFileError,
+    NoImageError,
+    SodaServiceError,
+    UnknownDatasetError,
+)
 
 if TYPE_CHECKING:
     from soda_service.catalog.indexer import Place
@@ -38,6 +43,8 @@ class IndexFailure:
     lasting: bool
     """Whether the file itself is to blame; otherwise trying again may help."""
     vanished: bool = False
+    imageless: bool = False
+    """Whether nothing is wrong with the file, but that it holds no image."""
 
 
 def work(descriptor: int) -> None:
@@ -75,6 +82,8 @@ def failure_of(error: Exception) -> IndexFailure:
     match error:
         case UnknownDatasetError():
             return IndexFailure(reason="no such file", lasting=True, vanished=True)
+        case NoImageError():
+            return IndexFailure(reason=str(error), lasting=True, imageless=True)
         case CorruptFileError():
             return IndexFailure(reason=str(error), lasting=True)
         case SodaServiceError():

@@ -17,8 +17,9 @@ def check(*, config: Config = None) -> None:
     collections = load_collections(settings.collections)
     with progress("Checking datasets") as advance:
         report = check_catalog(settings, collections, progress=advance)
-    for subject, problem in report.problems:
-        typer.echo(f"{subject}: {problem}", err=True)
-    typer.echo(f"{report.checked} datasets checked, {len(report.problems)} problems")
+    for subject, told in (*report.remarks, *report.problems):
+        typer.echo(f"{subject}: {told}", err=True)
+    remarks = f", {len(report.remarks)} remarks" if report.remarks else ""
+    typer.echo(f"{report.checked} datasets checked, {len(report.problems)} problems{remarks}")
     if report.problems:
         raise typer.Exit(1)

@@ -101,7 +101,8 @@ def tell_skipped(path: str, reason: str) -> None:
 
 def told(report: IngestReport) -> str:
     """What was done, in one line."""
+    skipped = report.failures + report.imageless
     return (
         f"{report.added} added, {report.changed} changed, {report.moved} moved, "
-        f"{report.unchanged} unchanged, {report.removed} removed, {report.failures} skipped"
+        f"{report.unchanged} unchanged, {report.removed} removed, {skipped} skipped"
     )
