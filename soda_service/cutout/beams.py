@@ -68,10 +68,9 @@ def rows_of_planes(
 
 def _axes(image: PreparedHdu) -> dict[str, int]:
     """The axes that the columns CHAN and POL count along, 0-based, as far as there are such."""
-    wcs = image.axes_wcs
     found = {}
-    if wcs is not None and wcs.spectral is not None:
-        found["CHAN"] = wcs.spectral.axis
-    if wcs is not None and wcs.polarization is not None:
-        found["POL"] = wcs.polarization.axis
+    if image.spectral is not None:
+        found["CHAN"] = image.spectral.axis
+    if image.polarization is not None:
+        found["POL"] = image.polarization.axis
     return found

@@ -8,7 +8,6 @@ from soda_service.cutout.companions import is_companion
 from soda_service.cutout.form import Edge
 from soda_service.cutout.tables import WHOLE, Whole
 from soda_service.errors import UsageError
-from soda_service.fits.stepping import can_step
 from soda_service.fits.wcs import WcsError
 from soda_service.geometry.frames import (
     MOST_BEYOND,
@@ -93,13 +92,17 @@ class Places:
         self.limits_world_axes: Final = bool(request.band or request.time or request.pol)
         """Whether the spectrum, the time or the polarization is limited."""
         self._sky_boxes: dict[int, PixelBox | None] = {}
+        self._is_boxed = any(
+            one is not None for one in (request.shape, request.stamp, request.section)
+        )
+        """Whether pixels of the image are asked for, by the sky or by themselves."""
 
     def of(self, hdu: PreparedHdu) -> PixelBox | Whole | None:
         """The box to cut, `WHOLE` for what is copied, None for what the request misses.
 
         It is a `Frame` where the answer goes on beyond the image. Raises UsageError.
         """
-        if not hdu.is_cuttable:
+        if not hdu.is_cuttable and (hdu.leader is None or not self._is_boxed):
             return WHOLE
         request = self._request
         if request.section is not None:
@@ -107,7 +110,7 @@ class Places:
                 return WHOLE
             return self._edged(hdu, _section_of(hdu, request.section))
         if request.shape is None and request.stamp is None:
-            return self._limited(hdu, PixelBox.whole(hdu.hdu.layout.naxis))
+            return self._limited(hdu, PixelBox.whole(hdu.naxis))
         return WHOLE if hdu.leader is None else self._on_sky(hdu, hdu.leader)
 
     # ------------------------------------------------------------ on the sky
@@ -116,7 +119,7 @@ class Places:
         sky = self._sky_box(leader)
         if sky is None:
             return None
-        naxis = hdu.hdu.layout.naxis
+        naxis = hdu.naxis
         lower, upper = [0] * len(naxis), list(naxis)
         for axis, low, high in zip(hdu.sky_axes, sky.lower, sky.upper, strict=True):
             lower[axis], upper[axis] = low, high
@@ -200,7 +203,7 @@ class Places:
     def _edged(self, hdu: PreparedHdu, frame: Frame) -> PixelBox | None:
         """What is given of *frame*, part of which the image may not have."""
         limited = self._limited(hdu, frame)
-        held = limited.trimmed(hdu.hdu.layout.naxis) if limited is not None else None
+        held = limited.trimmed(hdu.naxis) if limited is not None else None
         if limited is None or held is None:
             return None
         is_all = (held.lower, held.upper) == (limited.lower, limited.upper)
@@ -217,19 +220,19 @@ class Places:
 
     def _limited(self, hdu: PreparedHdu, box: _Box) -> _Box | None:
         """*box* with what the request wants of the spectrum, the time and the polarization."""
-        wcs, request = hdu.axes_wcs, self._request
-        if wcs is None or not self.limits_world_axes:
+        if not self.limits_world_axes:
             return box
+        request, polarization = self._request, hdu.polarization
         limits: list[tuple[int, tuple[int, int] | None]] = []
         try:
-            if request.band is not None and wcs.spectral is not None:
-                limits.append((wcs.spectral.axis, wcs.spectral.box(request.band)))
-            if request.time is not None and wcs.temporal is not None:
-                limits.append((wcs.temporal.axis, wcs.temporal.box(request.time)))
-            if request.pol and wcs.polarization is not None:
-                axis = wcs.polarization.axis
+            if request.band is not None and hdu.spectral is not None:
+                limits.append((hdu.spectral.axis, hdu.spectral.box(request.band)))
+            if request.time is not None and hdu.temporal is not None:
+                limits.append((hdu.temporal.axis, hdu.temporal.box(request.time)))
+            if request.pol and polarization is not None:
+                axis = polarization.axis
                 within = box.lower[axis], box.upper[axis]
-                limits.append((axis, wcs.polarization.box(request.pol, within)))
+                limits.append((axis, polarization.box(request.pol, within)))
         except WcsError as error:
             raise UsageError(f"{hdu.called} cannot be cut along that axis: {error}") from None
         for axis, limit in limits:
@@ -239,7 +242,7 @@ class Places:
             if low >= high:
                 return None
             box = box.replaced(axis, low, high)
-        return self._stepped(hdu, wcs.polarization, box) if request.pol else box
+        return self._stepped(hdu, polarization, box) if request.pol else box
 
     def _stepped(self, hdu: PreparedHdu, polarization: Polarization | None, box: _Box) -> _Box:
         """*box* without planes of unwanted states, where all others follow in equal steps."""
@@ -247,7 +250,7 @@ class Places:
             return box
         axis = polarization.axis
         step = polarization.step(self._request.pol, (box.lower[axis], box.upper[axis]))
-        if step == 1 or not can_step(hdu.image_header, axis):
+        if step == 1 or not hdu.can_step(axis):
             return box
         kind = SteppedFrame if isinstance(box, Frame) else SteppedBox
         return kind(box.lower, box.upper, axis, step)
@@ -262,6 +265,6 @@ def _is_in(place: tuple[float, float] | None, grid: CelestialGrid) -> bool:
 
 def _section_of(hdu: PreparedHdu, section: PixelSection) -> Frame:
     try:
-        return frame_of_section(section, hdu.hdu.layout.naxis)
+        return frame_of_section(section, hdu.naxis)
     except ValueError as error:
         raise UsageError(f"{hdu.called}: the section has {error}; choose others with HDU") from None

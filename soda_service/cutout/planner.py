@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from soda_service.cutout.companions import is_companion
 from soda_service.cutout.filling import coverage_card, filling_of
 from soda_service.cutout.form import PLAIN, Edge, Packing
 from soda_service.cutout.naming import FITS_MEDIA_TYPE, GZIP_MEDIA_TYPE, etag_of, filename_of
@@ -55,9 +56,12 @@ class Planner:
         self._dataset = prepared.dataset
         self._request = request
         self._places = Places(request, find_box)
-        self._left_out: list[bytes] = []
-        """Cards that say which HDUs are not in the answer, being untrue of it."""
+        self._told: list[bytes] = []
+        """Cards that say which HDUs are not in the answer, being untrue of it, and which are
+        there though nobody knows whether they belong there."""
         self._is_primary_bare = False
+        self._is_cut = False
+        """Whether there is any image in the answer of which only a part is given."""
         self._planes: Planes | None = None
         if prepared.has_companions or prepared.has_beams:
             self._planes = Planes(prepared, may_block=find_box is not quick_box)
@@ -76,7 +80,7 @@ class Planner:
         if self._places.limits_world_axes and not self._dataset_meets():
             return None
         placed = [(hdu, self._place(hdu)) for hdu in chosen]
-        boxes = [box for _, box in placed if isinstance(box, PixelBox)]
+        boxes = [box for one, box in placed if one.is_cuttable and isinstance(box, PixelBox)]
         if self._misses_an_axis(placed):
             return None
         if not boxes:
@@ -141,9 +145,9 @@ class Planner:
     def _misses_an_axis(self, placed: list[Placed]) -> bool:
         """Whether all images with one of the axes asked for are missed: others are beside it."""
         request = self._request
-        images = [(one.axes_wcs, box) for one, box in placed if one.is_cuttable]
+        images = [(one, box) for one, box in placed if one.is_cuttable]
         met = [
-            [box for wcs, box in images if wcs is not None and getattr(wcs, axis) is not None]
+            [box for one, box in images if getattr(one, axis) is not None]
             for axis, asked in (
                 ("spectral", request.band), ("temporal", request.time),
                 ("polarization", request.pol),
@@ -154,7 +158,7 @@ class Planner:
 
     def _whole(self, hdu: PreparedHdu) -> Whole | None:
         """What becomes of an HDU where nothing limits any axis."""
-        if hdu.is_of_the_file_only and not self._is_the_file:
+        if hdu.is_about_the_file and not self._is_the_file:
             return None
         return None if self._is_primary_bare and hdu.hdu.layout.index == 0 else WHOLE
 
@@ -162,9 +166,13 @@ class Planner:
         if self._is_primary_bare and hdu.hdu.layout.index == 0:
             return None
         if hdu.is_of_parent_only:
-            self._left_out.append(hdu.left_out_card)
+            self._told.append(hdu.left_out_card)
             return None
-        return self._places.of(hdu)
+        place = self._places.of(hdu)
+        if place is WHOLE and hdu.wcs_problem and hdu.is_cuttable and not is_companion(hdu):
+            said = f"  with all of {hdu.called}, whose place is not known: {hdu.wcs_problem}"
+            self._told.append(commentary("HISTORY", said))
+        return place
 
     def _refuse_if_no_sky(self, chosen: list[PreparedHdu]) -> None:
         """Nothing to cut is an error where it is the file, not the shape, that is to blame."""
@@ -190,6 +198,7 @@ class Planner:
         tables = MovedTables(kept)
         extensions = len(kept) + len(tables.copies) - 1
         numbers = tuple([one.hdu.layout.index for one, _ in kept])
+        self._is_cut = any(isinstance(box, PixelBox) for _, box in kept)
         planned: list[HduPlan] = []
         sections: list[str] = []
         for one, box in kept:
@@ -236,7 +245,7 @@ class Planner:
     ) -> HduPlan:
         """An image of which *box* is given."""
         layout = one.hdu.layout
-        form = self._request.form
+        form = self._request.form if not one.is_constant else PLAIN
         filling, held, notes = None, box, self._provenance(one, box.section)
         if self._places.limits_world_axes:
             notes += self._uncertainties(one)
@@ -259,6 +268,8 @@ class Planner:
             header = cutter.cut(box, notes)
         if self._planes is not None:
             header = self._planes.header_of(one, header)
+        if one.is_constant:
+            return HduPlan(one.hdu, header, None, 0)
         size = box.pixel_count * abs(layout.bitpix) // 8
         return HduPlan(one.hdu, header, held, size, filling)
 
@@ -266,7 +277,7 @@ class Planner:
         """Put into the headers what can only be said once all HDUs are planned."""
         form = self._request.form
         for number, (one, box) in enumerate(kept):
-            if not isinstance(box, PixelBox):
+            if not isinstance(box, PixelBox) or one.is_constant:
                 continue
             header = planned[number].header
             if form.proof:
@@ -314,7 +325,9 @@ class Planner:
             )
             data_size = 0
         elif layout.index == 0 and not self._is_the_file:
-            header = self._prepared.kept_primary(numbers, extensions)
+            header = self._prepared.kept_primary(
+                numbers, extensions, images_are_whole=not self._is_cut
+            )
         else:
             header = tables.moved_header(one) or layout.header.render()
         return HduPlan(one.hdu, header, None, data_size)
@@ -329,7 +342,7 @@ class Planner:
     def _form_text(self) -> str:
         """What else than HDUs and boxes decides about the bytes of the answer."""
         form, shape = self._request.form, self._request.shape
-        text = b"".join(self._left_out).decode("ascii")
+        text = b"".join(self._told).decode("ascii")
         if form is not PLAIN:
             # Inside the box the shape decides where pixels are masked.
             text += f"{form}|{shape}" if form.masked else str(form)
@@ -340,8 +353,8 @@ class Planner:
 
     def _provenance(self, one: PreparedHdu, section: str) -> tuple[bytes, ...]:
         """HISTORY cards: they add up where a cutout is cut again, as keywords could not."""
-        where = commentary("HISTORY", f"{one.described} {section}")
-        return (self._prepared.origin_cards, where, *self._left_out)
+        where = commentary("HISTORY", f"{one.history_prefix} {section}")
+        return (self._prepared.origin_cards, where, *self._told)
 
     def _name_parts(self) -> list[str]:
         """What tells the answer's name from those of other answers with the same box."""
@@ -353,10 +366,8 @@ class Planner:
 
     def _uncertainties(self, one: PreparedHdu) -> tuple[bytes, ...]:
         """HISTORY cards: what was taken for granted of the axes that were limited."""
-        wcs, request = one.axes_wcs, self._request
-        if wcs is None:
-            return ()
-        limited = (wcs.spectral, request.band), (wcs.temporal, request.time)
+        request = self._request
+        limited = (one.spectral, request.band), (one.temporal, request.time)
         notes = [axis.frame_note for axis, asked in limited if axis is not None and asked]
         return tuple(commentary("HISTORY", f"  {note}") for note in notes if note)
 

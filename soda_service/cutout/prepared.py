@@ -56,14 +56,17 @@ class PreparedDataset:
         planes = [hdu.planes for hdu in dataset.hdus if hdu.planes is not None]
         self.etag_base = f"{dataset.publisher_did}|{dataset.version.etag}|{__version__}|{planes}"
         """What makes the entity tags of this version of the dataset unlike any other's."""
-        self._primaries: dict[tuple[tuple[int, ...], int], bytes] = {}
+        self._primaries: dict[tuple[tuple[int, ...], int, bool], bytes] = {}
         self._set_tables_apart()
-        assign_leaders([hdu for hdu in self.hdus if hdu.is_cuttable])
+        assign_leaders(
+            [hdu for hdu in self.hdus if hdu.is_cuttable],
+            [hdu for hdu in self.hdus if hdu.is_constant],
+        )
         header = dataset.hdus[0].layout.header
         of_file = {name for keyword, name in _OF_THE_FILE_ONLY.items() if keyword in header}
         for hdu in self.hdus:
             layout = hdu.hdu.layout
-            hdu.is_of_the_file_only = not layout.is_image and layout.name.upper() in of_file
+            hdu.is_about_the_file = not layout.is_image and layout.name.upper() in of_file
         self.has_companions = any(is_companion(hdu) for hdu in self.hdus)
         """Whether there are HDUs that only go along with others."""
         self.has_beams = any(has_beams(hdu) for hdu in self.hdus)
@@ -79,21 +82,26 @@ class PreparedDataset:
         """Who plans ordinary requests, where the dataset is ordinary."""
         return QuickPlanner(self) if is_ordinary(self) else None
 
-    def kept_primary(self, kept: tuple[int, ...], extensions: int) -> bytes:
+    def kept_primary(
+        self, kept: tuple[int, ...], extensions: int, *, images_are_whole: bool = False
+    ) -> bytes:
         """The header of a primary HDU that is not cut, first of the HDUs with the numbers *kept*.
 
-        *extensions* is how many HDUs follow it, copies of tables included.
+        *extensions* is how many HDUs follow it, copies of tables included. *images_are_whole*
+        says that none of them is cut.
         """
-        header = self._primaries.get((kept, extensions))
+        key = kept, extensions, images_are_whole
+        header = self._primaries.get(key)
         if header is None:
             numbers = {old: new for new, old in enumerate(kept)}
             header = kept_primary(
                 self.dataset.hdus[0].layout.header,
                 extensions=extensions,
                 hdu_numbers=None if kept == tuple(range(len(kept))) else numbers,
+                images_are_whole=images_are_whole,
             )
             if len(self._primaries) < _PRIMARIES:
-                self._primaries[kept, extensions] = header
+                self._primaries[key] = header
         return header
 
     def _read_hdus(self, needed: Iterable[tuple[str, int]]) -> bytes:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE, find_end
 from soda_service.fits.distortion import ReferredTable, referred_tables
-from soda_service.fits.header import HeaderCutter, image_header
+from soda_service.fits.header import HeaderCutter, constant_axes, image_header
 from soda_service.fits.inherited import with_inherited
 from soda_service.fits.layout import HduKind
 from soda_service.fits.newcards import commentary
 from soda_service.fits.proof import Prover
+from soda_service.fits.stepping import can_step
 from soda_service.fits.tablerows import BinaryTable
-from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
+from soda_service.fits.wcs import AxisRange, ImageWcs, Polarization, WcsError, needed_tables
 from soda_service.geometry.skyindex import SkyIndex
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ _OF_PARENT_ONLY: Final = frozenset({"ASDF", "WCSCORR"})
 _MOST_ROW_BYTES: Final = 16 * 1024 * 1024
 """Of a table whose rows are chosen from; a larger one goes along whole."""
 
+_UNSAID: Final = frozenset({"", "LINEAR", "PIXEL"})
+"""CTYPE of an axis whose coordinates mean nothing."""
+
+_Axis = TypeVar("_Axis", AxisRange, Polarization)
 _CutterKey = tuple[int, tuple[tuple[tuple[str, int], int], ...]]
 
 
@@ -51,23 +56,32 @@ class PreparedHdu:
         """Why there is no `wcs`, where the header has one that cannot be used."""
         self.leader: PreparedHdu | None = None
         """The HDU whose sky grid holds for this one; itself for the first of its kind."""
+        self.lender: PreparedHdu | None = None
+        """The HDU over whose pixels those of this one lie, on all axes."""
+        self.borrowers: list[PreparedHdu] = []
+        """The HDUs that have this one for their lender."""
         self.tables: tuple[ReferredTable, ...] = ()
         """The other HDUs without which the image's coordinates cannot be read."""
         self.is_cuttable = hdu.layout.is_image
         """Whether there are pixels that a request may choose from; not in lookup tables."""
-        self.is_of_the_file_only = False
+        self.is_about_the_file = False
         """Whether it is a table of the places of things in the parent's file."""
         name = f" ({hdu.layout.name},{hdu.layout.version})" if hdu.layout.name else ""
         self.called = f"HDU {hdu.layout.index}{name}"
         """How errors speak of it."""
-        self.described = f"  {self.called} section"
-        """How provenance speaks of it, up to the box."""
+        self.history_prefix = f"  {self.called} section"
+        """What a HISTORY card of a cutout of it says, up to the box."""
         self._header_cutters: dict[_CutterKey, HeaderCutter] = {}
         self._index: SkyIndex | None = None
         self._face_indices: dict[int, SkyIndex] = {}
         self._index_lock = threading.Lock()
         self._read_hdus = read_hdus
         layout = hdu.layout
+        is_empty = layout.kind is HduKind.EMPTY
+        self.is_constant = is_empty and bool(constant_axes(layout.header))
+        """Whether it has no data because all its pixels are the same, as HST writes it."""
+        self.naxis = constant_axes(layout.header) if self.is_constant else layout.naxis
+        """Lengths of its axes, of those of a constant too."""
         if layout.is_image:
             compressed = layout.kind is HduKind.COMPRESSED
             header = image_header(layout.header) if compressed else layout.header
@@ -104,11 +118,11 @@ class PreparedHdu:
         """Whether it is true of the parent, and cannot be made true of a cutout.
 
         It may be a coordinate system that no header but a table of its own has: gwcs in ASDF,
-        HST's WCSCORR. Or it is about the parent's file.
+        HST's WCSCORR. Or it `is_about_the_file`.
         """
         layout = self.hdu.layout
         is_text = not layout.is_image or len(layout.naxis) == 1
-        return self.is_of_the_file_only or (is_text and layout.name.upper() in _OF_PARENT_ONLY)
+        return self.is_about_the_file or (is_text and layout.name.upper() in _OF_PARENT_ONLY)
 
     @property
     def left_out_card(self) -> bytes:
@@ -178,15 +192,40 @@ class PreparedHdu:
             return self.faces.planes
         return () if self.grid is None else ((0, self.grid),)
 
+    def follow(self, leader: PreparedHdu) -> None:
+        """Be cut with the boxes of *leader*, which may be the HDU itself."""
+        self.leader = leader
+        if leader is not self and leader.naxis == self.naxis:
+            self.borrow_from(leader)
+
+    def borrow_from(self, lender: PreparedHdu) -> None:
+        """Have what *lender* says of axes that the header itself is silent about."""
+        self.lender = lender
+        lender.borrowers.append(self)
+
     @property
     def sky_axes(self) -> tuple[int, ...]:
-        """The two axes that a sky box limits, 0-based, and that of the faces of a cube."""
-        grid, faces = self.grid, self.faces
-        if grid is None and faces is None and self.leader is not None:
-            faces = self.leader.faces
-        if faces is not None:
-            return faces.axes
-        return grid.axes if grid is not None else (0, 1)
+        """The two axes that a sky box limits, 0-based, and that of the faces of a cube.
+
+        The leader's where it has no grid of its own; none where it has no leader either.
+        """
+        if self.faces is not None:
+            return self.faces.axes
+        if self.grid is not None:
+            return self.grid.axes
+        if self.leader is None or self.leader is self:
+            return ()
+        return self.axes_over(self.leader.sky_axes)
+
+    def axes_over(self, axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Its axes that lie over these of another image; none where it lacks them.
+
+        A plain image lies over the sky of a cube, whichever axes that is on.
+        """
+        count = len(self.naxis)
+        if count > max(axes):
+            return axes
+        return (0, 1) if count == len(axes) == 2 else ()
 
     @property
     def sky_naxis(self) -> tuple[int, ...]:
@@ -194,17 +233,45 @@ class PreparedHdu:
         return self.lengths_of(self.sky_axes)
 
     def lengths_of(self, axes: tuple[int, ...]) -> tuple[int, ...]:
-        """Lengths of some axes; none where it lacks any of them."""
-        naxis = self.hdu.layout.naxis
-        return tuple(naxis[axis] for axis in axes) if len(naxis) > max(axes) else ()
+        """Lengths of some axes, all of which it has."""
+        return tuple([self.naxis[axis] for axis in axes])
+
+    def describes(self, axis: int) -> bool:
+        """Whether its header says by itself what an axis, 0-based, means."""
+        ctype = self.image_header.string(f"CTYPE{axis + 1}") or ""
+        return ctype.strip().upper() not in _UNSAID
 
     @property
-    def axes_wcs(self) -> ImageWcs | None:
-        """What the axes mean: the HDU's own WCS, or that of the plane that it lies over."""
-        if self.wcs is None and self.leader is not None:
-            same = self.leader.hdu.layout.naxis == self.hdu.layout.naxis
-            return self.leader.wcs if same else None
-        return self.wcs
+    def spectral(self) -> AxisRange | None:
+        """The wavelengths along one of its axes; see `polarization`."""
+        return self._own_or_lent(lambda wcs: wcs.spectral)
+
+    @property
+    def temporal(self) -> AxisRange | None:
+        """The times along one of its axes; see `polarization`."""
+        return self._own_or_lent(lambda wcs: wcs.temporal)
+
+    @property
+    def polarization(self) -> Polarization | None:
+        """The states along one of its axes.
+
+        As the other two its own, or, where its header is silent about that axis, its lender's.
+        """
+        return self._own_or_lent(lambda wcs: wcs.polarization)
+
+    def _own_or_lent(self, kind: Callable[[ImageWcs], _Axis | None]) -> _Axis | None:
+        own = kind(self.wcs) if self.wcs is not None else None
+        if own is not None or self.lender is None or self.lender.wcs is None:
+            return own
+        lent = kind(self.lender.wcs)
+        if lent is None or (self.describes(lent.axis) and not self.wcs_problem):
+            return None
+        return lent
+
+    def can_step(self, axis: int) -> bool:
+        """Whether planes of *axis*, 0-based, can be left out of all HDUs that share it alike."""
+        lender = self.lender or self
+        return all(can_step(one.image_header, axis) for one in (lender, *lender.borrowers))
 
     @property
     def ready_sky_index(self) -> SkyIndex | None:
@@ -216,6 +283,7 @@ class PreparedHdu:
         """Bytes that it takes, about; more once the acceleration structure has been built."""
         header = len(self.hdu.layout.header.raw) * _HEADER_COPIES
         indices = sum(one.nbytes for one in list(self._face_indices.values()))
+        indices += self.wcs.nbytes if self.wcs is not None else 0
         return header + indices + (self._index.nbytes if self._index is not None else 0)
 
     def sky_index(self) -> SkyIndex:

@@ -115,7 +115,7 @@ class QuickPlanner:
                 one.hdu,
                 self._leaders.index(one.leader),
                 one.header_cutter(extensions, {}),
-                commentary("HISTORY", one.described).rstrip() + b" ",
+                commentary("HISTORY", one.history_prefix).rstrip() + b" ",
                 other_axes,
                 pixel_size,
             )
@@ -133,7 +133,7 @@ def is_ordinary(prepared: PreparedDataset) -> bool:
     none needs a table that would have to move with it. Nothing else depends on the box either.
     """
     images = [one for one in prepared.hdus if one.is_cuttable]
-    if prepared.has_companions:
+    if prepared.has_companions or any(one.is_constant and one.leader for one in prepared.hdus):
         return False
     return bool(images) and all(
         one.leader is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from math import gcd
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
     from soda_service.fits.wcscards import WcsCards
 
-MOST_PIXELS: Final = 10_000_000
-"""Longest axis whose edges are computed one by one."""
+MOST_PIXELS: Final = 1_000_000
+"""Longest axis whose edges are computed and kept one by one: 8 MB, and a second or two of work.
+
+A file of some kilobytes can have an axis of any length, tile-compressed say.
+"""
+_MOST_PLANES: Final = 10_000
+"""The same of polarization, which has no more than a few states."""
 _SLIVER: Final = 1e-6
 """Part of a pixel that an interval must cover to select it, as for shapes on the sky."""
 _STATES: Final[dict[int, str]] = {
@@ -58,6 +64,11 @@ class AxisRange:
             return None
         return Interval(float(np.nanmin(self.edges)), float(np.nanmax(self.edges)))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the edges take."""
+        return self.edges.nbytes
+
     def box(self, interval: Interval) -> tuple[int, int] | None:
         """The pixels that meet *interval*; None where none does.
 
@@ -90,6 +101,11 @@ class Polarization:
     planes: tuple[str | None, ...]
     """The state of each pixel, in SODA's spelling; None where a number has no name."""
     problem: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the planes take."""
+        return getsizeof(self.planes)
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -129,13 +145,13 @@ def find_axis(cards: WcsCards, pattern: re.Pattern[str]) -> int | None:
     return next((axis for axis in axes if pattern.fullmatch(cards.text("CTYPE", axis))), None)
 
 
-def axis_problem(cards: WcsCards, axis: int) -> str:
-    """Why *axis* cannot be told without the others; empty where it can."""
+def axis_problem(cards: WcsCards, axis: int, *, most_pixels: int = MOST_PIXELS) -> str:
+    """Why *axis* cannot be told without the others, pixel by pixel; empty where it can."""
     name = f"axis {axis + 1} ({cards.text('CTYPE', axis)})"
     if coupled := cards.coupling((axis,)):
         return f"{coupled}: {name} is not alone in its row of the matrix"
-    if cards.length(axis) > MOST_PIXELS:
-        return f"NAXIS{axis + 1}: {name} is longer than {MOST_PIXELS} pixels"
+    if cards.length(axis) > most_pixels:
+        return f"NAXIS{axis + 1}: {name} is longer than {most_pixels} pixels"
     return ""
 
 
@@ -179,7 +195,7 @@ def read_polarization(cards: WcsCards) -> Polarization | None:
     axis = find_axis(cards, re.compile("STOKES"))
     if axis is None:
         return None
-    if problem := axis_problem(cards, axis):
+    if problem := axis_problem(cards, axis, most_pixels=_MOST_PLANES):
         return Polarization(axis, (), problem)
     try:
         numbers = linear_values(cards, axis, np.arange(1.0, cards.length(axis) + 1))

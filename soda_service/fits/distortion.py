@@ -12,7 +12,9 @@ Sources: FITS WCS Paper III §6 (-TAB), draft Paper IV §2 (records, CPDIS), wcs
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias
 
 from soda_service.fits.cards import Header, render_cards
@@ -31,6 +33,7 @@ _RECORD = re.compile("(DP|D2IM)([1-9][0-9]?)([A-Z]?)")
 _RECORDS = frozenset((b"DP", b"D2"))
 _AXIS_TYPES = frozenset((b"CT",))
 _RECORD_VALUE = re.compile(r"\s*([A-Z0-9_.]+)\s*:\s*([^\s:]+)\s*")
+_TERM = re.compile(r"TERM\.[0-9]+\.")
 _TAB_AXIS = re.compile("CTYPE([1-9][0-9]?)([A-Z]?)")
 
 
@@ -73,7 +76,7 @@ def _tab_tables(header: Header) -> Iterator[ReferredTable]:
         axis, alternate = match.groups()
         name = header.string(f"PS{axis}_0{alternate}")
         version = header.number(f"PV{axis}_1{alternate}")
-        if name:
+        if name and (version is None or isfinite(version)):
             yield ReferredTable(name, 1 if version is None else int(version), moves=False)
 
 
@@ -133,17 +136,17 @@ class _RecordShift:
 class _AbsentRecord:
     """The same record where it was absent, its default being zero."""
 
-    __slots__ = ("_axis", "_field", "_keyword")
+    __slots__ = ("_field", "_keyword", "axis")
 
     def __init__(self, keyword: str, field_name: str, axis: int) -> None:
         self._keyword = keyword
         self._field = field_name
-        self._axis = axis
+        self.axis = axis
 
     def __call__(self, box: PixelBox) -> bytes:
         if not any(box.lower):
             return b""
-        return card(self._keyword, f"{self._field}: {0.0 - box.lower[self._axis]}")
+        return card(self._keyword, f"{self._field}: {0.0 - box.lower[self.axis]}")
 
 
 class _OneMoreTerm:
@@ -227,56 +230,77 @@ def _move_polynomial(
     keyword: str, records: list[Record], axes: tuple[int, ...], moves: DistortionMoves
 ) -> None:
     numbers = {record.field: record for record in records}
+    same: defaultdict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        same[record.field].append(record)
+    last = records[-1].at
     count = _small(numbers.get("NAXES"), len(axes))
     for slot in range(1, min(count, len(axes)) + 1):
         # OFFSET.k belongs to the variable k, which is the axis that AXIS.k names.
         axis = _small(numbers.get(f"AXIS.{slot}"), slot) - 1
         if not 0 <= axis < len(axes):
             continue
-        _move_record(keyword, f"OFFSET.{slot}", axis, records, moves)
+        name = f"OFFSET.{slot}"
+        _move_record(_AbsentRecord(keyword, name, axis), same.get(name, ()), last, moves)
     if _small(numbers.get("DOCORR"), 1) == 0:
         # The function gives no correction but the coordinate itself, a pixel of the parent.
         match = _RECORD.fullmatch(keyword)
         assert match is not None
-        _move_result(keyword, int(match[2]) - 1, records, moves)
+        _move_result(keyword, int(match[2]) - 1, same, last, moves)
 
 
-def _move_result(keyword: str, axis: int, records: list[Record], moves: DistortionMoves) -> None:
-    """Less the first pixel of *axis* what the function gives."""
-    fields = {record.field: record for record in records}
-    terms = fields.get("NTERMS")
-    if terms is not None:
+def _move_result(
+    keyword: str,
+    axis: int,
+    fields: Mapping[str, Sequence[Record]],
+    last: int,
+    moves: DistortionMoves,
+) -> None:
+    """Less the first pixel of *axis* what the function of these records by field gives.
+
+    *last* is the card after which others are inserted.
+    """
+    moved: list[str] = []
+    if "NTERMS" in fields:
+        terms = fields["NTERMS"][-1]
         count = _small(terms, 0)
-        constants = [k for k in range(1, count + 1) if _is_constant(f"TERM.{k}.", fields)]
-        if constants:
-            _move_record(keyword, f"TERM.{constants[0]}.COEFF", axis, records, moves)
+        # A constant has a coefficient and no variables.
+        members = Counter(name[: match.end()] for name in fields if (match := _TERM.match(name)))
+        constant = next(
+            (
+                coefficient
+                for k in range(1, count + 1)
+                if (coefficient := f"TERM.{k}.COEFF") in fields and members[f"TERM.{k}."] == 1
+            ),
+            None,
+        )
+        if constant is not None:
+            moved.append(constant)
         else:
             moves.replaced[terms.at] = _OneMoreTerm(terms.raw, f"{terms.prefix}{count + 1}")
-            constant = _AbsentRecord(keyword, f"TERM.{count + 1}.COEFF", axis)
-            moves.inserted.append((records[-1].at, constant))
-    for direction in ("TPD.FWD", "TPD.REV"):
-        if any(name.startswith(direction) for name in fields):
-            _move_record(keyword, f"{direction}.0", axis, records, moves)
-
-
-def _is_constant(term: str, fields: Mapping[str, Record]) -> bool:
-    """Whether a term of a polynomial has a coefficient and no variables."""
-    return [name for name in fields if name.startswith(term)] == [f"{term}COEFF"]
+            one_more = _AbsentRecord(keyword, f"TERM.{count + 1}.COEFF", axis)
+            moves.inserted.append((last, one_more))
+    moved += [
+        f"{direction}.0"
+        for direction in ("TPD.FWD", "TPD.REV")
+        if any(name.startswith(direction) for name in fields)
+    ]
+    for name in moved:
+        _move_record(_AbsentRecord(keyword, name, axis), fields.get(name, ()), last, moves)
 
 
 def _move_record(
-    keyword: str, field_name: str, axis: int, records: list[Record], moves: DistortionMoves
+    absent: _AbsentRecord, found: Sequence[Record], last: int, moves: DistortionMoves
 ) -> None:
-    """Less the first pixel of *axis* one record, which is inserted where it is absent."""
-    found = [record for record in records if record.field == field_name]
+    """Less the first pixel of an axis one record, *found* or *absent*; it then follows *last*."""
     if not found:
-        moves.inserted.append((records[-1].at, _AbsentRecord(keyword, field_name, axis)))
+        moves.inserted.append((last, absent))
     for record in found:
         try:
             literal = Literal(record.number)
         except ValueError:
             continue
-        moves.replaced[record.at] = _RecordShift(record.raw, record.prefix, literal, axis)
+        moves.replaced[record.at] = _RecordShift(record.raw, record.prefix, literal, absent.axis)
 
 
 def _small(record: Record | None, default: int) -> int:

@@ -11,9 +11,10 @@ import re
 from operator import gt
 from typing import TYPE_CHECKING
 
+from soda_service.fits.axiskeywords import axes_named
 from soda_service.fits.cards import CARD_SIZE, Header, render_cards
 from soda_service.fits.layout import HduKind
-from soda_service.fits.movement import Movement, drop, movement_of
+from soda_service.fits.movement import Movement, drop, is_section, is_stale, movement_of
 from soda_service.fits.newcards import card
 from soda_service.fits.recast import IntegerCard
 from soda_service.geometry.frames import Frame
@@ -39,17 +40,17 @@ _NOT_OF_THE_IMAGE = frozenset(
 ) | {b"Z" + bytes([letter]) for letter in b"BCDEGHIMNPQSTVZ"}
 _IMAGE_EXTENSION = re.compile(rb"XTENSION= '(?:IMAGE|IUEIMAGE) *'")
 
-# What describes an array, and has no meaning without one.
+# What describes an array, and has no meaning without one; `axes_named`, `is_section` and `is_stale`
+# know more of it.
 _OF_THE_ARRAY = re.compile(
     "NAXIS[0-9]+|BSCALE|BZERO|BLANK|BUNIT|DATAM(?:IN|AX)|CHECKSUM|DATASUM|PCOUNT|GCOUNT|GROUPS"
     "|(?:WCSAXES|WCSNAME|LONPOLE|LATPOLE)[A-Z]?"
-    "|(?:CTYPE|CUNIT|CRVAL|CDELT|CRPIX|CROTA|CNAME|CRDER|CSYER|CPDIS|CQDIS|CPERR|CQERR)"
-    "[1-9][0-9]?[A-Z]?"
-    "|(?:PC|CD|PV|PS)[1-9]?[0-9]_[0-9]{1,3}[A-Z]?|(?:PC|CD)[0-9]{6}|(?:DP|DQ)[1-9][0-9]?[A-Z]?"
+    "|(?:RADESYS|EQUINOX|SPECSYS|SSYSOBS|SSYSSRC|VELOSYS|ZSOURCE|VELANGL|RESTFRQ|RESTWAV)[A-Z]"
+    "|(?:CPDIS|CQDIS|CPERR|CQERR|DP|DQ)[1-9][0-9]?[A-Z]?"
     "|D2IM[1-9]|D2IM(?:DIS|ERR)[1-9]|D2IMEXT|AXISCORR|(?:A|B|AP|BP)_(?:[0-9]_[0-9]|ORDER|DMAX)"
     "|LTV[1-9]|LTM[1-9]_[1-9]|ATV[1-9]|ATM[1-9]_[1-9]|DTV[1-9]|DTM[1-9]_[1-9]|WAT[0-9]_[0-9]{3}"
-    "|(?:DATA|TRIM|BIAS|PRE|POST|CCD|DET|AMP)SEC[A-Z0-9]?|CNPIX[12]|AMD[XY][0-9]+|PPO[0-9]+"
-    "|LBOUND[1-9]|IMAGE[WH]|ALT(?:RPIX|RVAL)|S_REGION"
+    "|CNPIX[12]|AMD[XY][0-9]+|PPO[0-9]+|[XY]PIXELSZ|PLT(?:RA[HMS]|DEC(?:SN|[DMS]))"
+    "|(?:LBOUND|SUBSTRT|SUBSIZE|NPIX)[1-9]|PIXVALUE|IMAGE[WH]|ALT(?:RPIX|RVAL)"
 )
 _BYTE_ADDRESSES = ("INDXADDR", "INDXSIZE", "JSONADDR", "JSONSIZE")
 
@@ -177,7 +178,7 @@ def empty_primary(
     """
     movement = Movement()
     for at, one in enumerate(header):
-        if one.raw[8:10] == b"= " and _OF_THE_ARRAY.fullmatch(one.keyword):
+        if one.raw[8:10] == b"= " and _is_of_the_array(one.keyword):
             drop(header, at, movement)
     _count_extensions(header, extensions, movement)
     pieces = _mandatory(header, (), True, movement)
@@ -187,11 +188,21 @@ def empty_primary(
     return render_cards(*_whole_cards(pieces), *provenance)
 
 
+def _is_of_the_array(keyword: str) -> bool:
+    return bool(
+        _OF_THE_ARRAY.fullmatch(keyword)
+        or axes_named(keyword)
+        or is_section(keyword)
+        or is_stale(keyword)
+    )
+
+
 def kept_primary(
     header: Header,
     *,
     extensions: int,
     hdu_numbers: Mapping[int, int] | None = None,
+    images_are_whole: bool = False,
     provenance: Sequence[bytes] = (),
 ) -> bytes:
     """The complete header of a primary HDU that goes into an answer whole.
@@ -199,10 +210,17 @@ def kept_primary(
     *extensions* is how many HDUs follow. *hdu_numbers* gives the place in the answer of
     each HDU that is kept, both counted from 0; None where they keep their places. Byte
     addresses of the parent file (lsst.images) are left out; AR_HDU of LSST's afw follows
-    its HDU, or goes with the identifiers into that archive. CHECKSUM stays only where no
-    card changed.
+    its HDU, or goes with the identifiers into that archive. What a header without pixels says
+    of corners and outlines (CORN1RA, S_REGION) is said of the images behind it, and goes unless
+    *images_are_whole* and all in their places. CHECKSUM stays only where no card changed.
     """
     movement = Movement()
+    if not header.integer("NAXIS") and not (images_are_whole and hdu_numbers is None):
+        for at, one in enumerate(header):
+            # DATASUM is of its own data, of which there are none.
+            is_sum = one.keyword in ("CHECKSUM", "DATASUM")
+            if one.raw[8:10] == b"= " and is_stale(one.keyword) and not is_sum:
+                drop(header, at, movement)
     _count_extensions(header, extensions, movement)
     _move_addresses(header, hdu_numbers, movement)
     raw = header.raw
@@ -217,15 +235,20 @@ def kept_primary(
     return render_cards(cards)
 
 
+def constant_axes(header: Header) -> tuple[int, ...]:
+    """Axis lengths, NPIX1 and NPIX2, of an image all of whose pixels are PIXVALUE; else none.
+
+    HST writes it so, with NAXIS = 0 and no data. `HeaderCutter` cuts it as any other image.
+    """
+    lengths = tuple([header.integer(keyword) or 0 for keyword in ("NPIX1", "NPIX2")])
+    return lengths if header.integer("NAXIS") == 0 and min(lengths) > 0 else ()
+
+
 def _cut_axes(header: Header) -> tuple[int, ...]:
-    """Axis lengths of the image; of an HDU whose pixels are one constant, NPIXn (HST)."""
+    """Axis lengths of the image, or of the constant one."""
     count = header.integer("NAXIS") or 0
-    keyword = "NAXIS"
-    if not count:
-        count = 2 if "NPIX1" in header else 0
-        keyword = "NPIX"
-    lengths = [header.integer(f"{keyword}{axis}") for axis in range(1, count + 1)]
-    known = tuple(length for length in lengths if length)
+    lengths = [header.integer(f"NAXIS{axis}") for axis in range(1, count + 1)]
+    known = tuple(length for length in lengths if length) or constant_axes(header)
     if not known or len(known) < count:
         raise ValueError("the header describes no image")
     return known

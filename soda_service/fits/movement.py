@@ -16,6 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from soda_service.fits.axiskeywords import axes_named
 from soda_service.fits.cards import CARD_SIZE, Card, Header
 from soda_service.fits.distortion import Move, distortion_moves
 from soda_service.fits.newcards import card
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
     from soda_service.geometry.pixelbox import PixelBox
 
 _NUMBERS = "[1-9][0-9]?"
-_CRPIX = re.compile(f"CRPIX({_NUMBERS})([A-Z]?)")
-_AXIS_CARD = re.compile(f"(?:CTYPE|CRVAL|CDELT|CUNIT){_NUMBERS}([A-Z]?)")
-_MATRIX_CARD = re.compile(f"(?:PC|CD)(?:{_NUMBERS}_{_NUMBERS}([A-Z]?)|[0-9]{{6}})")
+_DESCRIBING = ("CTYPE", "CRVAL", "CDELT", "CUNIT", "CROTA", "PC", "CD")
 _LTV = re.compile(f"LTV({_NUMBERS})")
 _LTM = re.compile(f"LTM({_NUMBERS})_({_NUMBERS})")
 _UP = re.compile(f"(?:LBOUND|SUBSTRT)({_NUMBERS})|CNPIX([12])")
@@ -39,11 +38,11 @@ _SIZE = re.compile(f"(?:SUBSIZE|NPIX)({_NUMBERS})")
 _SIZES = {"IMAGEW": 0, "IMAGEH": 1}
 _IMAGE_SECTION = re.compile("(?:DATA|TRIM|BIAS|PRE|POST)SEC[A-Z0-9]?|[DBT]SEC[A-Z0-9]{0,3}")
 _DATA_SECTION = re.compile("(?:DATA|D)SEC([A-Z0-9]{0,3})")
-_OTHER_SECTION = re.compile("(?:CCD|DET|AMP)SEC([A-Z0-9]?)|CSEC([A-Z0-9]{1,3})")
+_OTHER_SECTION = re.compile("(?:CCD|DET|AMP)SEC([A-Z0-9]?)|[AC]SEC([A-Z0-9]{1,3})")
 
 # Statements about the parent's pixels or outline that the cutout makes untrue.
 _STALE = re.compile(
-    "CHECKSUM|DATASUM|DATAM(?:IN|AX)|S_REGION|CUTCOVER"
+    "CHECKSUM|DATASUM|DATAM(?:IN|AX)|S_REGION"
     "|CORN[1-9](?:RA|DEC)|CORN(?:RA|DEC)[1-9]|COR[1-9](?:RA|DEC)[0-9]|CEN(?:RA|DEC)[0-9]"
     "|CENT(?:RA|DEC)|(?:RA|DEC)_CENT|RAC[1-4]|DECC[1-4]|(?:RA|DEC)C(?:MIN|MAX)|CROSSRA0"
     "|(?:RA|DEC)_(?:UL|UR|LL|LR)"
@@ -57,8 +56,8 @@ _SPECTRAL = (
 
 # The first two letters of every keyword that a rule names; other cards are never looked at.
 _BEGINNINGS = frozenset(
-    b"AL AM BI BS CC CD CE CH CN CO CR CS CT CU DA DE".split()
-    + b"DS IM LB LT NP PC PO PR RA S_ SU TR TS".split()
+    b"AL AM AS BI BS CC CD CE CH CN CO CR CS CT CU DA DE".split()
+    + b"DS IM LB LT NP PC PO PR PS PV RA S_ SU TR TS".split()
 )
 
 
@@ -107,9 +106,14 @@ def drop(header: Header, at: int, movement: Movement) -> None:
         movement.dropped.add(at)
 
 
+def is_stale(keyword: str) -> bool:
+    """Whether what a card says of the parent's pixels or outline is untrue of any cutout."""
+    return _STALE.fullmatch(keyword) is not None
+
+
 def _drop_stale(header: Header, cards: _Cards, movement: Movement) -> None:
     for at, keyword, _ in cards:
-        if _STALE.fullmatch(keyword):
+        if is_stale(keyword):
             drop(header, at, movement)
 
 
@@ -160,25 +164,29 @@ def _move_reference_pixels(
     """CRPIXja of every alternate; where it is absent but the alternate is not, inserted."""
     lsst = _is_lsst_offset(header, axes)
     present: defaultdict[str, set[int]] = defaultdict(set)
+    highest: defaultdict[str, int] = defaultdict(int)
     last: dict[str, int] = {}
     described: set[str] = set()
     for at, keyword, found in cards:
-        if match := _CRPIX.fullmatch(keyword):
-            axis, alternate = int(match[1]), match[2]
+        if (named := axes_named(keyword)) is None:
+            continue
+        alternate, numbers = named
+        highest[alternate] = max(highest[alternate], *numbers)
+        if keyword.startswith("CRPIX"):
+            axis = numbers[0]
             present[alternate].add(axis)
             last[alternate] = at
             if axis <= len(axes) and not (lsst and alternate == "A"):
                 movement.replaced[at] = _Shift(found.raw, axis - 1)
-        elif match := _AXIS_CARD.fullmatch(keyword) or _MATRIX_CARD.fullmatch(keyword):
-            alternate = match[1] or ""
+        elif keyword.startswith(_DESCRIBING):
             last[alternate] = at
             described.add(alternate)
             if lsst and keyword in ("CRVAL1A", "CRVAL2A"):
-                movement.replaced[at] = _Shift(found.raw, int(keyword[5]) - 1, up=True)
+                movement.replaced[at] = _Shift(found.raw, numbers[0] - 1, up=True)
     for alternate in described:
         world_axes = header.integer(f"WCSAXES{alternate}")
-        count = len(axes) if world_axes is None else min(len(axes), world_axes)
-        for axis in range(1, count + 1):
+        count = len(axes) if world_axes is None else max(world_axes, highest[alternate])
+        for axis in range(1, min(len(axes), count) + 1):
             if axis not in present[alternate]:
                 movement.inserted[last[alternate]].append(
                     _Absent(f"CRPIX{axis}{alternate}", axis - 1)
@@ -194,6 +202,7 @@ def _is_lsst_offset(header: Header, axes: tuple[int, ...]) -> bool:
     if len(axes) != 2:
         return False
     matrix = {"CD1_1A": 1, "CD2_2A": 1, "CD1_2A": 0, "CD2_1A": 0}
+    matrix |= {key.replace("CD", "CD0").replace("_", "_0"): one for key, one in matrix.items()}
     matrix |= {key.replace("CD", "PC"): value for key, value in matrix.items()}
     matrix |= {"CDELT1A": 1, "CDELT2A": 1}
     return (
@@ -271,6 +280,11 @@ def _section_card(raw: bytes, old: Section, new: Section | None) -> bytes:
     return raw if new == old else with_text(raw, format_section(new))
 
 
+def is_section(keyword: str) -> bool:
+    """Whether a card says which part of the image, or of what the image shows, it is about."""
+    return bool(_IMAGE_SECTION.fullmatch(keyword) or _OTHER_SECTION.fullmatch(keyword))
+
+
 def _move_sections(cards: _Cards, axes: tuple[int, ...], movement: Movement) -> None:
     """The family of DATASEC in pixels of the image; that of CCDSEC through it.
 
@@ -283,11 +297,13 @@ def _move_sections(cards: _Cards, axes: tuple[int, ...], movement: Movement) -> 
         value = found.string
         if value is None or not value.lstrip().startswith("["):
             continue
-        section = parse_section(value)
+        # What a whole axis of anything else than the image is cannot be known.
+        is_other = _OTHER_SECTION.fullmatch(keyword)
+        section = parse_section(value, () if is_other else axes)
         if match := _DATA_SECTION.fullmatch(keyword):
             images[match[1]] = section
-        if match := _OTHER_SECTION.fullmatch(keyword):
-            others.append((at, found.raw, section, match[1] or match[2] or ""))
+        if is_other:
+            others.append((at, found.raw, section, is_other[1] or is_other[2] or ""))
         elif _IMAGE_SECTION.fullmatch(keyword):
             movement.replaced[at] = _WhereCut(_ImageSection(found.raw, section), found.raw, axes)
     for at, raw, section, key in others:
@@ -320,11 +336,15 @@ def _move_others(header: Header, cards: _Cards, axes: tuple[int, ...], movement:
             axis = int(match[1] or match[2]) - 1
             if axis < len(axes):
                 movement.replaced[at] = _Shift(found.raw, axis, up=True)
-        elif match := _SIZE.fullmatch(keyword):
-            if int(match[1]) <= len(axes):
-                movement.replaced[at] = _Size(found.raw, int(match[1]) - 1)
-        elif keyword in _SIZES and _SIZES[keyword] < len(axes):
-            movement.replaced[at] = _Size(found.raw, _SIZES[keyword])
+        elif (sized := axis_of_size(keyword)) is not None and sized < len(axes):
+            movement.replaced[at] = _Size(found.raw, sized)
+
+
+def axis_of_size(keyword: str) -> int | None:
+    """The axis whose length a card says, mandatory cards apart, 0-based; None for other cards."""
+    if match := _SIZE.fullmatch(keyword):
+        return int(match[1]) - 1
+    return _SIZES.get(keyword)
 
 
 def _spectral_axis(header: Header, count: int) -> int | None:

@@ -47,14 +47,14 @@ PROOF_KEYWORDS: Final = (_SKY_KEYWORD, _AXIS_KEYWORD, _POINTS_KEYWORD)
 
 _ALTERNATE: Final = re.compile(
     rb"((?:CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CPDIS|CQDIS|DP|DQ)[1-9][0-9]?"
-    rb"|(?:PC|CD|PV|PS)[1-9][0-9]?_[0-9]{1,3}"
+    rb"|(?:PC|CD|PV|PS)[0-9]+_[0-9]+"
     rb"|WCSAXES|LONPOLE|LATPOLE|RADESYS|EQUINOX|SPECSYS|SSYSOBS|RESTFRQ|RESTWAV|VELOSYS)"
     rb"([A-Z])"
 )
 """A keyword of an alternate description, and its letter."""
 _OF_THE_PRIMARY: Final = re.compile(
     rb"(?:CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CPDIS|CQDIS|DP|DQ|D2IM|D2IMDIS)[1-9][0-9]?"
-    rb"|(?:PC|CD)(?:[1-9][0-9]?_[1-9][0-9]?|[0-9]{6})|(?:PV|PS)[1-9][0-9]?_[0-9]{1,3}"
+    rb"|(?:PC|CD)(?:[0-9]+_[0-9]+|[0-9]{6})|(?:PV|PS)[0-9]+_[0-9]+"
     rb"|[AB]P?_(?:ORDER|[0-9]_[0-9])|WAT[0-9]_[0-9]{3}|AMD[XY][0-9]{1,2}|PPO[1-6]|PLT.*"
     rb"|WCSAXES|LONPOLE|LATPOLE|RADESYS|RADECSYS|EQUINOX|EPOCH|SPECSYS|SSYSOBS|REST(?:FRQ|FREQ|WAV)"
     rb"|VELOSYS|VELREF"
@@ -201,7 +201,7 @@ def _descriptions(header: Header) -> dict[str, Header]:
 
 
 _SAYS_SOMETHING: Final = re.compile(
-    rb"(?:CTYPE|CRPIX|CRVAL|CDELT)[1-9][0-9]?|(?:PC|CD)(?:[1-9][0-9]?_[1-9][0-9]?|[0-9]{6})|PLTRAH"
+    rb"(?:CTYPE|CRPIX|CRVAL|CDELT)[1-9][0-9]?|(?:PC|CD)(?:[0-9]+_[0-9]+|[0-9]{6})|PLTRAH"
 )
 
 
@@ -228,7 +228,11 @@ class _Description:
             sky = celestial_axes(self.cards)
             if has_several_faces(self.cards):
                 sky = None  # wcslib takes the three axes together
-            if sky is not None and sky[1] < len(naxis) and not self.cards.coupling(sky):
+            if (
+                sky is not None
+                and sky[1] < len(naxis)
+                and not self.cards.coupling(sky, most_pixels=0.0)
+            ):
                 self.grid = CelestialGrid(self.cards, sky, tables)
         except WcsError:
             # Half of a description would prove half of it: its matrix is left.

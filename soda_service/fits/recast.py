@@ -29,15 +29,20 @@ class Slot:
         after = text[end:]
         comment_at = end + len(after) - len(after.lstrip())
         self._comment = text[comment_at:].rstrip()
-        # A value in fixed format ends at column 30, others keep the side they leant on.
-        self._right = start > _FIELD_START or end in (FIXED_END, start)
+        # A number in fixed format ends at column 30, others keep the side they leant on.
+        is_fixed = end == FIXED_END and text[start] != "'"
+        self._right = start > _FIELD_START or is_fixed or end == start
         self._leading = text[:_FIELD_START]
         if self._right:
             self.width = end - _FIELD_START
             self._trailing = text[end:]
         else:
-            comment_or_end = comment_at if self._comment else CARD_SIZE + 1
-            self.width = comment_or_end - 1 - _FIELD_START
+            if self._comment and comment_at == end and text.endswith(" "):
+                # A comment that follows at once gives way by a blank, and then has it for good.
+                text = f"{text[:end]} {text[end:-1]}"
+                comment_at += 1
+            last = max(end, comment_at - 1) if self._comment else CARD_SIZE
+            self.width = last - _FIELD_START
             self._trailing = text[_FIELD_START + self.width :]
         self._before, self._after = (
             self._leading.encode("latin-1"),

@@ -1,7 +1,7 @@
 """Sections as image headers write them: `[x1:x2,y1:y2]`, 1-based and closed.
 
-A pair may run backwards: `[4096:1,1:2048]` is a flipped readout. Source: the NOAO and IRAF
-dictionaries (DATASEC, CCDSEC, DETSEC and their kin).
+A pair may run backwards: `[4096:1,1:2048]` is a flipped readout; `*` is a whole axis. Source: the
+NOAO and IRAF dictionaries (DATASEC, CCDSEC, DETSEC and their kin), IRAF's image sections.
 """
 
 from __future__ import annotations
@@ -15,21 +15,33 @@ if TYPE_CHECKING:
 Section = tuple[tuple[int, int], ...]
 """First and last pixel of each axis, 1-based; the first may be the greater."""
 
-_SECTION = re.compile(r"\s*\[\s*([-+0-9:,\s]{3,100})\]\s*")
-_PAIR = re.compile(r"\s*([-+]?[0-9]{1,18})\s*:\s*([-+]?[0-9]{1,18})\s*")
+_SECTION = re.compile(r"\s*\[([-+*0-9:,\s]{1,100})\]\s*")
+_PAIR = re.compile(r"\s*([-+]?[0-9]{1,18})\s*(?::\s*([-+]?[0-9]{1,18})\s*)?")
+_WHOLE = re.compile(r"\s*(-?)\*\s*")
 
 
-def parse_section(text: str) -> Section | None:
-    """The section; None where *text* is none of this simple kind (steps, `*`)."""
+def parse_section(text: str, axes: tuple[int, ...] = ()) -> Section | None:
+    """The section; None where *text* is none of this kind (steps, say).
+
+    A number alone is one pixel; `*` and `-*` are all pixels of an axis whose length is among
+    *axes*.
+    """
     found = _SECTION.fullmatch(text)
     if found is None:
         return None
-    pairs = [_PAIR.fullmatch(pair) for pair in found[1].split(",")]
-    return tuple((int(pair[1]), int(pair[2])) for pair in pairs if pair) if all(pairs) else None
+    section: list[tuple[int, int]] = []
+    for number, part in enumerate(found[1].split(",")):
+        if pair := _PAIR.fullmatch(part):
+            section.append((int(pair[1]), int(pair[2] or pair[1])))
+        elif (whole := _WHOLE.fullmatch(part)) and number < len(axes):
+            section.append((axes[number], 1) if whole[1] else (1, axes[number]))
+        else:
+            return None
+    return tuple(section)
 
 
 def format_section(section: Section) -> str:
-    """The inverse of `parse_section`."""
+    """A section that `parse_section` reads, of pairs."""
     return "[" + ",".join(f"{first}:{last}" for first, last in section) + "]"
 
 

@@ -11,21 +11,25 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
-from soda_service.fits.cards import CARD_SIZE, Card, Header, render_cards
+from soda_service.fits.axiskeywords import axes_named, matrix_element
+from soda_service.fits.cards import CARD_SIZE, Card, Header, number_span, render_cards
+from soda_service.fits.movement import axis_of_size, is_section
 from soda_service.fits.newcards import card
 from soda_service.fits.recast import text_slot, with_integer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-_OF_AN_AXIS: Final = re.compile("(CRPIX|CTYPE|CRVAL|CDELT|CUNIT|CROTA)([1-9][0-9]?)([A-Z]?)")
-_OF_A_MATRIX: Final = re.compile("(CD|PC)([1-9][0-9]?)_([1-9][0-9]?)([A-Z]?)")
-_OF_AN_OLD_MATRIX: Final = re.compile("(CD|PC)([0-9]{3})([0-9]{3})")
+_OF_AN_AXIS: Final = re.compile("(CRPIX|CTYPE|CRVAL|CDELT|CUNIT|CROTA)[1-9][0-9]?[A-Z]?")
 _OF_OTHERS: Final = re.compile(
-    "(?:PV|PS)([1-9][0-9]?)_[0-9]{1,3}[A-Z]?|(?:CPDIS|CQDIS|DP|DQ|D2IMDIS|LTV)([1-9][0-9]?)[A-Z]?"
+    "(?:PV|PS)0*([0-9]{1,2})_[0-9]{1,3}[A-Z]?|(?:CPDIS|CQDIS|DP|DQ|D2IMDIS|LTV)([1-9][0-9]?)[A-Z]?"
     "|LTM([1-9][0-9]?)_[1-9][0-9]?|LTM[1-9][0-9]?_([1-9][0-9]?)"
 )
+_FIELD_START: Final = 10
+"""Where the value field of an ordinary card begins (FITS 4.0 §4.1.2.3)."""
 _DIGITS: Final = 60
+_LARGEST_EXPONENT: Final = 100
+"""Larger and smaller numbers are none of planes, and their products not of doubles."""
 
 
 class _Description:
@@ -45,8 +49,8 @@ class _Description:
 def can_step(header: Header, axis: int) -> bool:
     """Whether the planes of *axis*, 0-based in FITS order, can be stepped over.
 
-    Not where a matrix, a table or a distortion ties it to other axes, nor where a number is not
-    legible.
+    Not where a matrix, a table or a distortion ties it to other axes, where a section (DATASEC)
+    counts its pixels, nor where a number is not legible.
     """
     return _descriptions(header, axis + 1) is not None
 
@@ -63,8 +67,10 @@ def stepped_header(header: bytes, axis: int, step: int) -> bytes:
         raise ValueError(f"axis {number} cannot be stepped along")
     cards = [one.raw for one in parsed]
     inserted: dict[int, list[bytes]] = {}
-    at = parsed.positions(f"NAXIS{number}")[0]
-    cards[at] = with_integer(cards[at], -(-(parsed.integer(f"NAXIS{number}") or 1) // step))
+    length = -(-(parsed.integer(f"NAXIS{number}") or 1) // step)
+    for at, one in _ordinary_cards(parsed):
+        if one.keyword == f"NAXIS{number}" or axis_of_size(one.keyword) == axis:
+            cards[at] = with_integer(one.raw, length)
     for alternate, found in descriptions.items():
         values = found.values
         # With CD the matrix has the step; otherwise CDELT has it, PC being beside it.
@@ -99,42 +105,60 @@ def stepped_header(header: bytes, axis: int, step: int) -> bytes:
 def _descriptions(header: Header, number: int) -> dict[str, _Description] | None:
     """What the header says of axis *number*, by alternate; None where that is not simple."""
     found: dict[str, _Description] = {}
-    for at, one in enumerate(header):
+    naming: set[str] = set()
+    for at, one in _ordinary_cards(header):
         keyword = one.keyword
-        kind, alternate, is_diagonal = "", "", True
-        if match := _OF_AN_AXIS.fullmatch(keyword):
-            kind, alternate = match[1], match[3]
-            found.setdefault(alternate, _Description()).last = at
-            if int(match[2]) != number:
-                continue
-        elif match := _OF_A_MATRIX.fullmatch(keyword) or _OF_AN_OLD_MATRIX.fullmatch(keyword):
-            kind = match[1]
-            alternate = match[4] if len(match.groups()) > 3 else ""
-            axes = int(match[2]), int(match[3])
+        if (match := _OF_OTHERS.fullmatch(keyword)) and number in _numbers(match.groups()):
+            return None
+        if is_section(keyword) and _pairs(one.string) >= number:
+            return None
+        if (named := axes_named(keyword)) is None:
+            continue
+        alternate, axes = named
+        element = matrix_element(keyword)
+        axis_card = _OF_AN_AXIS.fullmatch(keyword)
+        kind = element.name if element else axis_card[1] if axis_card else ""
+        if kind:
             description = found.setdefault(alternate, _Description())
             description.last = at
             description.has_cd = description.has_cd or kind == "CD"
-            if number not in axes:
-                continue
-            is_diagonal = axes == (number, number)
-        elif match := _OF_OTHERS.fullmatch(keyword):
-            if number in _numbers(match.groups()):
-                return None
+        if number not in axes:
             continue
-        else:
-            continue
-        description = found[alternate]
-        if kind in ("CTYPE", "CUNIT"):
-            description.cards[kind] = at
-            continue
-        value = _decimal(one)
-        if value is None or ((kind == "CROTA" or not is_diagonal) and value):
+        naming.add(alternate)
+        if kind and not _take(description, kind, at, one, is_diagonal=len(set(axes)) == 1):
             return None
-        if is_diagonal and kind != "CROTA":
-            description.cards[kind], description.values[kind] = at, value
     if any(one.has_cd and "PC" in one.cards for one in found.values()):
         return None
-    return found
+    return {
+        alternate: one
+        for alternate, one in found.items()
+        if alternate in naming or (header.integer(f"WCSAXES{alternate}") or number) >= number
+    }
+
+
+def _take(description: _Description, kind: str, at: int, one: Card, *, is_diagonal: bool) -> bool:
+    """Whether the card number *at* is one that a line along the axis may have; it is kept."""
+    if kind in ("CTYPE", "CUNIT"):
+        description.cards[kind] = at
+        return True
+    value = _decimal(one)
+    if kind == "CROTA" or not is_diagonal:
+        return value == 0
+    if value is None or kind in description.values:
+        # Readers differ in which of several cards they take.
+        return False
+    description.cards[kind], description.values[kind] = at, value
+    return True
+
+
+def _ordinary_cards(header: Header) -> Iterator[tuple[int, Card]]:
+    """Numbered cards with a value, those of the HIERARCH convention left out."""
+    return ((at, one) for at, one in enumerate(header) if one.value_start == _FIELD_START)
+
+
+def _pairs(section: str | None) -> int:
+    """How many axes a text is a section of; 0 where it is none."""
+    return section.count(",") + 1 if section and section.lstrip().startswith("[") else 0
 
 
 def _numbers(texts: Iterable[str | None]) -> set[int]:
@@ -142,13 +166,16 @@ def _numbers(texts: Iterable[str | None]) -> set[int]:
 
 
 def _decimal(one: Card) -> Decimal | None:
-    """The number of a card, exactly; None where it is not written as a number."""
-    text = one.raw[10:].decode("latin-1").partition("/")[0].strip().upper().replace("D", "E")
+    """The number of a card, exactly; None where it has none, or one out of all bounds."""
+    span = number_span(one)
+    if span is None:
+        return None
     try:
-        value = Decimal(text)
+        value = Decimal(one.raw[slice(*span)].decode("ascii").upper().replace("D", "E"))
     except InvalidOperation:
         return None
-    return value if value.is_finite() and len(value.as_tuple().digits) < _DIGITS else None
+    is_told = not value or abs(value.adjusted()) <= _LARGEST_EXPONENT
+    return value if is_told and len(value.as_tuple().digits) < _DIGITS else None
 
 
 def _text(value: Decimal) -> str:

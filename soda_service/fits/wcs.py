@@ -91,6 +91,13 @@ class ImageWcs:
             return tuple(grid for _, grid in self.faces.planes)
         return () if self.celestial is None else (self.celestial,)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tables, and of what is known of each pixel of the axes beside the sky."""
+        axes = (self.spectral, self.temporal, self.polarization)
+        _, _, tables = self._made_from
+        return len(tables) + sum(axis.nbytes for axis in axes if axis is not None)
+
     def __reduce__(self) -> tuple[type[Self], tuple[Header, tuple[int, ...], bytes]]:
         return type(self), self._made_from
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
+from soda_service.fits.axiskeywords import matrix_element
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -30,15 +32,16 @@ _LARGEST_CRPIX: Final = 1e9
 _WAT_WIDTH: Final = 68
 """Characters of IRAF's attributes on each card."""
 _TAB_CTYPE: Final = len("WAVE-TAB")
+NEGLIGIBLE_PIXELS: Final = 1e-7
+"""By which a pixel may be moved: a tenth of what an interval or a shape must cover to select it."""
 _TABLE: Final = (("PS", 0), ("PV", 1), ("PV", 2), ("PS", 1))
 """Which -TAB table and column an axis is looked up in."""
 _LARGEST_SIP_ORDER: Final = 9
 """Of the SIP convention."""
 
-_AXIS_NUMBER: Final = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)([0-9]{1,3})")
-_AXIS_TEXT: Final = re.compile(r"(CTYPE|CUNIT)([0-9]{1,3})")
-_PARAMETER: Final = re.compile(r"(PV|PS)([0-9]{1,2})_([0-9]{1,3})")
-_MATRIX: Final = re.compile(r"(PC|CD)(?:([0-9]{1,2})_([0-9]{1,2})|([0-9]{3})([0-9]{3}))")
+_AXIS_NUMBER: Final = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)([1-9][0-9]{0,2})")
+_AXIS_TEXT: Final = re.compile(r"(CTYPE|CUNIT)([1-9][0-9]{0,2})")
+_PARAMETER: Final = re.compile(r"(PV|PS)0*([0-9]{1,2})_([0-9]{1,3})")
 _SIP: Final = re.compile(r"([AB]P?)_(?:(ORDER)|([0-9])_([0-9]))")
 _DISTORTION: Final = re.compile(r"(CPDIS|CQDIS|D2IMDIS)([0-9])")
 _RECORD: Final = re.compile(r"(DP|DQ|D2IM)([0-9])")
@@ -55,7 +58,7 @@ _AXES_TEXTS: Final = frozenset(("SPECSYS", "TIMESYS", "TIMEUNIT", "DATEREF", "TR
 _NUMBERS: Final = frozenset(("LONPOLE", "LATPOLE", "EQUINOX", "EPOCH", "VELREF")) | _AXES_NUMBERS
 _TEXTS: Final = frozenset(("RADESYS", "RADECSYS", "PLTDECSN")) | _AXES_TEXTS
 _PATTERNS: Final = (
-    _AXIS_NUMBER, _AXIS_TEXT, _PARAMETER, _MATRIX, _SIP, _DISTORTION, _RECORD, _WAT, _PLATE
+    _AXIS_NUMBER, _AXIS_TEXT, _PARAMETER, _SIP, _DISTORTION, _RECORD, _WAT, _PLATE
 )  # fmt: skip
 
 
@@ -70,6 +73,7 @@ def _may_describe(name: bytes) -> bool:
         keyword in _NUMBERS
         or keyword in _TEXTS
         or keyword == "WCSAXES"
+        or matrix_element(keyword) is not None
         or any(pattern.fullmatch(keyword) for pattern in _PATTERNS)
     )
 
@@ -170,13 +174,35 @@ class WcsCards:
         cards.texts, cards.parameters = dict(self.texts), dict(self.parameters)
         return cards
 
-    def coupling(self, axes: Sequence[int]) -> str | None:
-        """The element that makes *axes* depend on an axis of more than one pixel beside them."""
+    def coupling(
+        self, axes: Sequence[int], *, most_pixels: float = NEGLIGIBLE_PIXELS
+    ) -> str | None:
+        """The element that makes *axes* depend on an axis of more than one pixel beside them.
+
+        None where all such elements together move pixels of *axes* by no more than *most_pixels*
+        from one end of the other axes to the other: the intermediate coordinates by |m_ik| N_k,
+        and pixels by the inverse of the matrix of *axes* times that.
+        """
+        found: dict[str, NDArray[np.float64]] = {}
         for (name, row, column), value in self.matrix.items():
-            outside = row in axes and column not in axes
-            if outside and value and self.length(column) > 1:
-                return f"{name}{row + 1}_{column + 1}"
-        return None
+            if row in axes and column not in axes and value and self.length(column) > 1:
+                moved = np.zeros(len(axes))
+                moved[axes.index(row)] = abs(self.element(row, column)) * self.length(column)
+                found[f"{name}{row + 1}_{column + 1}"] = moved
+        if not found:
+            return None
+        matrix = np.array([[self.element(row, column) for column in axes] for row in axes])
+        # Rows are scaled: their units differ by many powers of ten.
+        scale = np.abs(matrix).max(axis=1, initial=0)
+        with np.errstate(all="ignore"):
+            try:
+                inverse = np.abs(np.linalg.inv(matrix / scale[:, None]))
+            except np.linalg.LinAlgError:
+                return next(iter(found))
+            pixels = {name: inverse @ (moved / scale) for name, moved in found.items()}
+            if np.sum(list(pixels.values()), axis=0).max() <= most_pixels:
+                return None
+        return max(pixels, key=lambda name: pixels[name].max())
 
     def reference_pixel(self, axes: Sequence[int]) -> NDArray[np.float64]:
         """CRPIX of *axes* alone, the only pixel of any other axis taken into account.
@@ -336,12 +362,12 @@ class WcsCards:
         return False
 
     def _take_matrix(self, keyword: str, card: Card) -> bool:
-        if not (found := _MATRIX.fullmatch(keyword)):
+        element = matrix_element(keyword)
+        if element is None or element.alternate:
             return False
-        row = self._axis(found[2] or found[4], keyword)
-        column = self._axis(found[3] or found[5], keyword)
+        row, column = self._axis(element.row, keyword), self._axis(element.column, keyword)
         if (value := _number(card, _LARGEST)) is not None:
-            self.matrix[found[1], row, column] = value
+            self.matrix[element.name, row, column] = value
         return True
 
     def _take_sip(self, keyword: str, card: Card) -> bool:
@@ -411,7 +437,7 @@ class WcsCards:
             raise WcsError(f"{keyword} = {text[:60]!r}: not a field with a finite value")
         self.records.setdefault(keyword, {})[field.strip()] = value
 
-    def _axis(self, digits: str, keyword: str) -> int:
+    def _axis(self, digits: str | int, keyword: str) -> int:
         number = int(digits)
         if not 1 <= number <= _MOST_AXES:
             raise WcsError(f"{keyword}: at most {_MOST_AXES} axes are understood")

@@ -1,13 +1,18 @@
 """The box around a shape in the ordinary case, in some tens of microseconds.
 
 The ordinary case: the shape is small, lies well inside an image whose map is smooth there, and no
-edge of its box comes close to an edge between pixels. All of that is checked and nothing is
-assumed: whoever finds a check failed says NOT_QUICK, and the search of `boxsearch` decides.
+edge of its box comes close to an edge between pixels. All of that is checked: whoever finds a check
+failed says NOT_QUICK, and the search of `boxsearch` decides.
 
 The edge of the shape is sampled, the inverse map gives the pixels of the samples and the forward
 map confirms them. Between samples the edge is smooth; how far it strays is told by differences of
-second order, for circles by what is left when an ellipse is taken away. Cells of the index that the
-shape could reach away from the box would be a second piece of it.
+second order, for circles by what is left when an ellipse is taken away.
+
+The edge's pixels enclose all of the shape where the map is one to one: where no pixel of the image
+shows the same as another near the shape, and where they do not enclose all the rest of the sky
+instead. On planes that is proved. Elsewhere the index tells, from samples of its cells: those that
+the shape could reach must be faithful, and the box must hold neither others nor the antipodes.
+Besides, cells that the shape could reach away from the box would be a second piece of it.
 """
 
 from __future__ import annotations
@@ -213,7 +218,7 @@ def _find_by_samples(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Qu
     near = index.roughly_near(axis, radius)
     if not near.size:
         return None
-    if int(near[-1]) >= index.calm and index.wild[index.near(axis, radius)].any():
+    if int(near[-1]) >= index.faithful and (index.near(axis, radius) >= index.faithful).any():
         return NOT_QUICK
     edge = _edge(shape, axis, radius)
     limits = _limits(edge, grid, index.finest)
@@ -223,7 +228,7 @@ def _find_by_samples(shape: Shape, grid: SkyGrid, index: SkyIndex) -> Found | Qu
     found = _pixels(limits, grid.naxis)
     if found is None or _is_elsewhere_too(shape, edge, axis, found, index, near):
         return NOT_QUICK
-    return found
+    return NOT_QUICK if _may_be_inside_out(axis, found, index) else found
 
 
 def _cap_around(shape: Shape) -> tuple[Vector, float] | None:
@@ -435,6 +440,26 @@ def _is_elsewhere_too(
     if edge.parts:
         apart = apart[~_are_beside(edge.vectors, axis, index, apart)]
     return bool(apart.size) and not _are_far(shape, index, apart)
+
+
+def _may_be_inside_out(axis: Vector, found: Found, index: SkyIndex) -> bool:
+    """Whether the edge's pixels might enclose all that is *not* of the shape about *axis*.
+
+    So it is with what lies about infinity: the antipodes of a stereographic map. Then they
+    enclose the antipodes of the shape, or a tear.
+    """
+    if index.faithful < len(index.cells) and _any_in(found, index, slice(index.faithful, None)):
+        return True
+    x, y, z = axis
+    return index.is_wide and _any_in(found, index, index.near((-x, -y, -z), 0.0))
+
+
+def _any_in(found: Found, index: SkyIndex, which: slice | NDArray[np.intp]) -> bool:
+    """Whether any of these cells has pixels of the box."""
+    low, high = (np.array(ends)[:, None] for ends in found)
+    cells = index.cells
+    meets = (cells.lower[:, which] < high) & (cells.upper[:, which] > low)
+    return bool(meets.all(axis=0).any())
 
 
 _SIDES: Final = np.stack(

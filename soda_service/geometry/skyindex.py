@@ -4,6 +4,8 @@ A `SkyIndex` cuts an image into cells of whole pixels and keeps for each a point
 *reach*: no point of the cell lies further than that from the point. Cells where the map from
 pixels to the sky is undefined somewhere, torn or strongly bent are cut again, and are *wild* where
 that does not help: limbs, seams and poles of some projections. There nothing is taken for granted.
+The others are *calm*; they are *faithful*, too, where what they show of the sky is in one place of
+them and in no other faithful cell. A distortion that folds the image has cells that are not.
 
 The work does not grow with the image: about a thousand cells, and at most `_MAX_WILD` wild ones.
 The arrays are plain, so that a caller can keep them.
@@ -12,7 +14,7 @@ The arrays are plain, so that a caller can keep them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, inf, pi
+from math import cos, inf, pi, radians
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -41,6 +43,14 @@ _CLOSER: Final = np.arange(-1, 10) / 8.0
 """Where closer samples lie along a cell: one beyond each edge."""
 _BENT: Final = 0.3
 """Change of a step from one sample to the next, against the step, that makes a cell wild."""
+_LEAST_AREA: Final = 0.2
+"""Least area of a square between samples of a faithful cell, against its greatest. One that lies
+a step beside a fold has a quarter, and none there has another sign."""
+_BACK: Final = 0.1
+"""Pixels from a sample to where the inverse map has it, if that is the same place."""
+_SLIVER: Final = 1e-6
+"""Pixels along an edge that may be elsewhere, too: the ends of a map of all longitudes are."""
+_WIDE: Final = radians(75.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,26 +110,30 @@ class SkyIndex:
     reach: Floats
     """Radians; for wild cells a guess on the safe side, up to pi."""
     wild: Bools
-    calm: int
-    """How many cells are calm; they come first."""
+    faithful: int
+    """How many cells are faithful; they come first, and other calm ones before the wild ones."""
+    is_wide: bool
+    """Whether the image may show more than a cap of 75 degrees."""
     farthest: float
     """The largest reach of a cell."""
     outer: Whole
     """Lower edges less a cell, then upper edges plus a cell with the sign turned, shape (4, N):
     a cell is further than its own size from a box where any of them exceeds the box's opposite."""
     finest: float
-    """Radians of the shortest way across a pixel of a calm cell; 0 where there is none."""
+    """Radians of the shortest way across a pixel of a faithful cell; 0 where there is none."""
 
     @classmethod
     def of(cls, grid: SkyGrid) -> Self:
         """Build the index; some milliseconds, 30,000 evaluations of the map for a plain image."""
         cells = _roots(grid.naxis)
         seeds = _seeds(grid)
+        faithful_parts: list[_Placed] = []
         calm_parts: list[_Placed] = []
         wild_parts: list[_Placed] = []
         while len(cells):
             placed = _Placed.of(grid, cells)
-            calm_parts.append(placed.take(placed.is_calm))
+            faithful_parts.append(placed.take(placed.is_faithful))
+            calm_parts.append(placed.take(placed.is_calm & ~placed.is_faithful))
             keep = ~placed.is_calm
             keep &= _near_defined(cells, placed.is_defined, grid.naxis) | _hold(cells, seeds)
             placed = placed.take(keep)
@@ -128,22 +142,25 @@ class SkyIndex:
                 final = np.ones(len(placed.cells), dtype=bool)
             wild_parts.append(_looked_at_closely(grid, placed.take(final)))
             cells = placed.cells.take(~final).split(_SMALLEST)
-        calm_count = sum(len(part.cells) for part in calm_parts)
-        parts = calm_parts + wild_parts
+        faithful = sum(len(part.cells) for part in faithful_parts)
+        calm = faithful + sum(len(part.cells) for part in calm_parts)
+        parts = faithful_parts + calm_parts + wild_parts
         all_cells = joined([part.cells for part in parts])
+        centre = np.concatenate([part.centre for part in parts], axis=1)
         reach = np.concatenate([part.reach for part in parts])
-        finest = np.concatenate([part.finest for part in calm_parts])
+        finest = np.concatenate([part.finest for part in faithful_parts])
         return cls(
             cells=all_cells,
-            centre=np.concatenate([part.centre for part in parts], axis=1),
+            centre=centre,
             reach=reach,
             outer=np.concatenate(
                 [all_cells.lower - all_cells.size, -(all_cells.upper + all_cells.size)]
             ),
-            calm=calm_count,
+            faithful=faithful,
+            is_wide=_are_wide(centre, reach),
             farthest=float(reach.max(initial=0.0)),
-            finest=float(finest.min(initial=inf)) if calm_count else 0.0,
-            wild=np.arange(len(all_cells)) >= calm_count,
+            finest=float(finest.min(initial=inf)) if faithful else 0.0,
+            wild=np.arange(len(all_cells)) >= calm,
         )
 
     @property
@@ -278,6 +295,7 @@ class _Placed:
     finest: Floats
     """Radians of the shortest way across a pixel; says nothing of cells that are not calm."""
     is_calm: Bools
+    is_faithful: Bools
     is_defined: Bools
 
     @classmethod
@@ -290,6 +308,7 @@ class _Placed:
             reach=np.empty(count),
             finest=np.empty(count),
             is_calm=np.empty(count, dtype=bool),
+            is_faithful=np.empty(count, dtype=bool),
             is_defined=np.empty(count, dtype=bool),
         )
         widest = (cells.upper - cells.lower).max(axis=0)
@@ -302,6 +321,7 @@ class _Placed:
             placed.centre[:, some], placed.reach[some] = centre, reach
             placed.finest[some] = survey.step * 4.0 / widest[some]
             placed.is_calm[some] = survey.is_calm
+            placed.is_faithful[some] = _are_faithful(grid, cells.take(some), survey)
             placed.is_defined[some] = survey.is_defined
         return placed
 
@@ -313,6 +333,7 @@ class _Placed:
             reach=self.reach[which],
             finest=self.finest[which],
             is_calm=self.is_calm[which],
+            is_faithful=self.is_faithful[which],
             is_defined=self.is_defined[which],
         )
 
@@ -397,6 +418,82 @@ def _looked_at_closely(grid: SkyGrid, placed: _Placed) -> _Placed:
         placed.centre[:, which], placed.reach[which] = centre, reach
         kept[which] = np.isfinite(vectors[0]).any(axis=(0, 1))
     return placed.take(kept)
+
+
+def _are_faithful(grid: SkyGrid, cells: Cells, survey: Survey) -> Bools:
+    """Which of the calm cells are faithful.
+
+    The map is one to one where the inverse map leads back, because that has one place for each
+    direction. It is asked at nine samples of a cell; between them a calm map that has turned
+    round would have had no area somewhere.
+    """
+    if _is_one_to_one(grid):
+        return survey.is_calm
+    which = np.flatnonzero(survey.is_calm)
+    which = which[_keep_one_sign(_areas(survey.vectors[..., which]))]
+    if which.size:
+        places = survey.x[::2, which], survey.y[::2, which]
+        back = _lead_back(grid, survey.vectors[:, ::2, ::2, which], *places)
+        astray = np.flatnonzero(~back)
+        if astray.size:
+            lower, upper = cells.take(which[astray]).edges
+            inner = sampled(grid, lower + _SLIVER, upper - _SLIVER, np.linspace(0.0, 1.0, 3))
+            back[astray] = _lead_back(grid, *inner)
+        which = which[back]
+    faithful = np.zeros(len(cells), dtype=bool)
+    faithful[which] = True
+    return faithful
+
+
+def _is_one_to_one(grid: SkyGrid) -> bool:
+    """Whether no two pixels of the image show one direction, as far as is known of its kind."""
+    if grid.plane is None:
+        return False
+    return grid.distortion is None or grid.distortion.slope < 1.0
+
+
+def _areas(vectors: Floats) -> Floats:
+    """Signed areas at the corners of all squares between the samples, shape (all, cells).
+
+    Between four samples the map is nearly bilinear, whose area is least at one of the corners.
+    """
+    x_steps, y_steps = np.diff(vectors, axis=1), np.diff(vectors, axis=2)
+    ends = slice(None, -1), slice(1, None)
+    areas = [
+        (vectors[:, i, j] * np.cross(x_steps[:, :, j], y_steps[:, i], axis=0)).sum(axis=0)
+        for i in ends
+        for j in ends
+    ]
+    squares = (vectors.shape[1] - 1) ** 2
+    return np.stack(areas).reshape(len(areas) * squares, vectors.shape[-1])
+
+
+def _keep_one_sign(areas: Floats) -> Bools:
+    """Whether areas of a cell are of one sign, and none comes near zero; shape (all, cells)."""
+    least, most = areas.min(axis=0), areas.max(axis=0)
+    up, down = least > _LEAST_AREA * most, most < _LEAST_AREA * least
+    one_sign: Bools = (up & (least > 0.0)) | (down & (most < 0.0))
+    return one_sign
+
+
+def _lead_back(grid: SkyGrid, vectors: Floats, x: Floats, y: Floats) -> Bools:
+    """Whether the inverse map has all samples of a cell where they are; see `sampled`."""
+    shape = vectors.shape[1:]
+    back_x, back_y = (part.reshape(shape) for part in grid.sky_to_pixel(vectors.reshape(3, -1)))
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(back_x - x[:, None]) <= _BACK) & (np.abs(back_y - y[None]) <= _BACK)
+    found: Bools = np.logical_and.reduce(near, axis=(0, 1))
+    return found
+
+
+def _are_wide(centre: Floats, reach: Floats) -> bool:
+    """Whether cells do not fit into a cap of `_WIDE` about their middle."""
+    middle = centre.sum(axis=1)
+    length = float(np.sqrt(middle @ middle))
+    if not length:
+        return bool(reach.size)
+    apart = np.arccos(np.clip(middle @ centre / length, -1.0, 1.0))
+    return bool((apart + reach).max() > _WIDE)
 
 
 def _guess(vectors: Floats) -> tuple[Floats, Floats]:

@@ -245,6 +245,38 @@ def test_a_single_wavelength_selects_the_pixel_that_holds_it(name: str) -> None:
         assert axis.box(Interval(middle, middle)) == (pixel, pixel + 1)
 
 
+@pytest.mark.parametrize(
+    ("cards", "kind"),
+    [
+        (linear_cards(3, "FREQ", "Hz", 1.0, 1e9, 1.0), "spectral"),
+        ([*linear_cards(3, "TIME", "s", 1.0, 0.0, 1.0), ("MJDREF", 58000.0)], "temporal"),
+    ],
+)
+def test_no_axis_takes_memory_without_end(cards: list[CardSpec], kind: str) -> None:
+    """A file of a few kilobytes can claim any length: a million are kept, and counted."""
+    axis = getattr(axis_of(cards, 20_000), kind)
+    assert axis.nbytes == 8 * 20_001
+    assert axis_of(cards, 20_000).nbytes >= axis.nbytes
+    longest = getattr(axis_of(cards, 1_000_000), kind)
+    assert not longest.problem
+    beyond = getattr(axis_of(cards, 1_000_001), kind)
+    assert "NAXIS3" in beyond.problem
+    assert "1000000 pixels" in beyond.problem
+    assert beyond.nbytes == 0
+
+
+def test_planes_of_polarization_are_few() -> None:
+    """Longer axes are of something else."""
+    cards = linear_cards(3, "STOKES", "", 1.0, 1.0, 1.0)
+    many = axis_of(cards, 10_000)
+    assert many.polarization is not None
+    assert many.polarization.states == ("I", "Q", "U", "V", "POLI", "POLA")
+    assert many.nbytes >= 8 * 10_000
+    more = axis_of(cards, 10_001).polarization
+    assert more is not None
+    assert "NAXIS3" in more.problem
+
+
 def test_edges_belong_to_one_pixel() -> None:
     """A pixel owns its lower edge; the last value of all belongs to nobody else either."""
     axis = AxisRange(2, np.array([1.0, 2.0, 3.0, 4.0]))

@@ -72,6 +72,7 @@ _POLYNOMIAL_RECORDS = (
         (["DOCORR: 0"], []),
         (["DOCORR: 0", "TPD.FWD.0: 2.5"], []),
         ([], ["DOCORR: 0", "OFFSET.2: 40.5"]),
+        ([], ["DOCORR: 0", "NTERMS: 2", "TERM.2.COEFF: 0.5"]),
     ],
 )
 def test_polynomials_of_pixels_move(of_axis_1: list[str], of_axis_2: list[str]) -> None:
@@ -123,6 +124,17 @@ def test_tables_that_coordinates_need_are_named() -> None:
     assert (table.version, table.moves) == (1, False)
     assert table.name in {hdu.name for hdu in tab}
     assert referred_tables(header_of()) == ()
+
+
+@pytest.mark.parametrize("version", ["1E400", "-1E400"])
+def test_a_table_whose_version_is_no_number_is_none(version: str) -> None:
+    """Of the primary description and of an alternate."""
+    for letter in ("", "A"):
+        header = header_of(
+            *(card(f"CTYPE3{letter}", "WAVE-TAB"), card(f"PS3_0{letter}", "T")),
+            f"PV3_1{letter:3}= {version}".encode().ljust(80),
+        )
+        assert referred_tables(header) == ()
 
 
 def test_tables_of_hst_and_spherex_are_named() -> None:

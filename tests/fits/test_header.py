@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, FITSFixedWarning
 from hypothesis import given, settings, strategies as st
 from support.images import (
     BROKEN_WCS_FAMILIES,
@@ -31,6 +31,7 @@ from soda_service.fits.cards import Card, Header
 from soda_service.fits.distortion import move_lookup_table, referred_tables
 from soda_service.fits.header import (
     HeaderCutter,
+    constant_axes,
     cut_header,
     empty_primary,
     image_header,
@@ -284,6 +285,14 @@ def test_pixels_of_real_files_stay_in_their_places(name: str) -> None:
             "CRPIX1  =                519.3          / x",
             "CRPIX1  =                509.3          / x",
         ),
+        # A comment without a blank before it, in a card with room for one and in a full one.
+        ("CRPIX1  = 100.5/ref pix", "CRPIX1  = 90.5  /ref pix"),
+        ("CRPIX1  = 5/c", "CRPIX1  = -5 /c"),
+        (f"CRPIX1  = 12/{'c' * 67}", f"CRPIX1  = 2 /{'c' * 67}"),
+        (f"CRPIX1  = 5/{'c' * 68}", f"CRPIX1  = -5 /{'c' * 66}"),
+        ("CRPIX1  = 150.51234567890123/c", "CRPIX1  = 140.51234567890123 /c"),
+        ("DATASEC = '[1:60,1:50]'/good", "DATASEC = '[1:30,1:25]' /good"),
+        ("IMAGEW  = 60/w", "IMAGEW  =                   30 /w"),
         ("CRPIX1  = '12.5    ' / quoted", "CRPIX1  = '2.5     ' / quoted"),
         ("CRPIX1  =                      / none", "CRPIX1  =                -10.0 / none"),
         # Style: decimals, exponents, letters, points; exact in decimal.
@@ -320,6 +329,10 @@ def test_pixels_of_real_files_stay_in_their_places(name: str) -> None:
         ("TRIMSEC = '[15:20,30:60]'", "TRIMSEC = '[5:10,10:25]'"),
         ("DATASECB= '[40:11,21:30]'", "DATASECB= '[30:1,1:10]'"),
         ("DATASEC = 'none    '", "DATASEC = 'none    '"),
+        ("DATASEC = '[1:60,1:000000050]' / d", "DATASEC = '[1:30,1:25]'        / d"),
+        ("PRESEC1 = '[15:20,*]'", "PRESEC1 = '[5:10,1:25]'"),
+        ("TRIMSEC = '[-*, *]'", "TRIMSEC = '[30:1,1:25]'"),
+        ("BIASSEC = '[*,30]'", "BIASSEC = '[1:30,10:10]'"),
     ],
 )
 def test_one_card(before: str, after: str) -> None:
@@ -341,6 +354,9 @@ def test_one_card(before: str, after: str) -> None:
         "BIASSEC = '[50:60,1:50]'",  # nothing of it is in the cutout
         "DATASEC = '[0:0,0:0]'",
         "TRIMSEC = '[1:60:2,*]'",  # cannot be moved, and is not true of the cutout
+        "BIASSEC = '[*,1]'",
+        "TRIMSEC = '[1:60,*,*]'",  # of an axis that the image has not
+        "CCDSEC  = '[*,*]'",  # nobody knows how large the CCD is
         "CCDSEC  = '[1:99,1:50]'",  # does not fit the image it says it shows
     ],
 )
@@ -381,6 +397,9 @@ def test_sections_of_the_detector_follow_their_own_data_section() -> None:
             "DATASECB= '[31:56,1:50]'",
             "CCDSECA = '[1:26,1:50]'",
             "DETSECB = '[126:101,1:50]'",
+            "DSEC21  = '[5:30,*]'",
+            "ASEC21  = '[1:26,1:50]'",
+            "CSEC21  = '[126:101,51:100]'",
             "AMPSECC = '[1:60,1:50]'",
         )
     )
@@ -388,6 +407,9 @@ def test_sections_of_the_detector_follow_their_own_data_section() -> None:
     assert moved["DATASECB"] == "[21:30,1:25]"
     assert moved["CCDSECA"] == "[7:26,21:45]"
     assert moved["DETSECB"] == "[126:117,21:45]"
+    assert [moved[key] for key in ("DSEC21", "ASEC21", "CSEC21")] == [
+        *("[1:20,1:25]", "[7:26,21:45]", "[120:101,71:95]")
+    ]
     assert "AMPSECC" not in moved  # nothing says what of the image it describes
 
 
@@ -426,6 +448,37 @@ def test_no_reference_pixel_is_inserted_beyond_wcsaxes() -> None:
     assert "CRPIX3" not in moved
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("WCSAXES = 2", "CTYPE3  = 'FREQ    '", "CRVAL3  = 1E9", "CDELT3  = 1E6"),
+        ("WCSAXES = 2", "CDELT3  = 2.0"),
+        ("WCSAXES = 1", "PC1_3   = 0.5"),
+        ("WCSAXES = 2", "CD1_1   = 1.0", "CD2_2   = 1.0", "CD03_03 = 4.0"),
+        ("WCSAXES = 2", "CNAME3  = 'channel '", "CDELT1  = 1.0"),
+        ("CROTA2  = 30.0",),
+        ("PC01_02 = 0.5",),
+        ("WCSAXESC= 2", "CTYPE1C = 'X       '", "PC03_01C= 0.25"),
+        ("WCSAXESC= 2", "CTYPE3C = 'X       '", "CRPIX2C = 4.0"),
+    ],
+)
+def test_all_axes_move_that_a_description_names(lines: Sequence[str]) -> None:
+    """More than WCSAXES where cards name more; without reference pixels, they are at 0."""
+    header = header_of(*lines, naxis=(60, 50, 9))
+    moved = cut(header, PixelBox((10, 20, 3), (40, 45, 9)))
+    key = "C" if any("C" in line[6:8] for line in lines) else " "
+    with warnings.catch_warnings():
+        # astropy tells which forms it takes though they should not be written.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        was, now = (
+            WCS(fits.Header.fromstring(one.render().decode("ascii")), key=key)
+            for one in (header, moved)
+        )
+    pixels = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [29.0, 24.0, 5.0]])
+    expected = was.all_pix2world(pixels + np.array([10, 20, 3]), 0)
+    np.testing.assert_allclose(now.all_pix2world(pixels, 0), expected, rtol=1e-14)
+
+
 def test_ltv_is_inserted_where_only_ltm_stands() -> None:
     """Its default is zero, and moves."""
     moved = cut(header_of("LTM1_1  = 1.0", "LTM2_2  = 1.0", "LTM1_2  = 0.0", "LTV2    = 7"))
@@ -451,6 +504,7 @@ def test_lsst_reads_the_place_of_an_image_from_crval_a() -> None:
     "lines",
     [
         (*_LSST, "CD1_1A  = 2.0", "CD2_2A  = 2.0"),
+        (*_LSST, "PC01_01A= 2.0"),
         (*_LSST[2:], "CTYPE1A = 'RA---TAN'", "CTYPE2A = 'DEC--TAN'"),
         tuple(line.replace("CRPIX1A = 1", "CRPIX1A = 2") for line in _LSST),
     ],
@@ -475,8 +529,39 @@ def test_constant_pixels_of_hst_have_their_size_changed() -> None:
     """NAXIS is 0, and PIXVALUE is every pixel."""
     header = header_of("NPIX1   = 60", "NPIX2   = 50", "PIXVALUE= 0.0", "CRPIX1  = 5.0", naxis=())
     moved = cut(header, kind=HduKind.EMPTY)
+    assert constant_axes(header) == (60, 50)
+    assert constant_axes(moved) == (30, 25)
     assert (moved["NPIX1"], moved["NPIX2"], moved["CRPIX1"]) == (30, 25, -5.0)
     assert moved["NAXIS"] == 0
+
+
+def test_positions_of_constant_pixels_are_those_of_the_parent() -> None:
+    """As astropy reads them; the extension stays one, without data."""
+    cards = [card("XTENSION", "IMAGE"), card("BITPIX", -32), card("NAXIS", 0), card("PCOUNT", 0)]
+    cards += [card("GCOUNT", 1), card("NPIX1", 60), card("NPIX2", 50), card("PIXVALUE", 0.5)]
+    cards += [card("CTYPE1", "RA---TAN"), card("CTYPE2", "DEC--TAN"), card("CRPIX1", 7.5)]
+    cards += [card("CD1_1", -1e-5), card("CD2_2", 1e-5), card("CRVAL1", 10.0), card("CRVAL2", 20.0)]
+    header = Header(b"".join(cards))
+    moved = HeaderCutter(header, HduKind.EMPTY).cut(BOX)
+    (primary, hdu) = fits.open(io.BytesIO(fits.PrimaryHDU().header.tostring().encode() + moved))
+    assert (primary.data, hdu.data) == (None, None)
+    assert [hdu.header[key] for key in ("NPIX1", "NPIX2", "PIXVALUE")] == [30, 25, 0.5]
+    was, now = fits.Header.fromstring(header.render().decode("ascii")), hdu.header.copy()
+    for one in (was, now):
+        del one["NAXIS"]  # astropy warns that coordinates of no image have axes
+    x, y = np.array([0.0, 29.0, 3.25]), np.array([0.0, 24.0, 7.5])
+    expected = WCS(was).all_pix2world(x + 10, y + 20, 0)
+    np.testing.assert_allclose(WCS(now).all_pix2world(x, y, 0), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [(), ("NPIX1   = 60",), ("NPIX1   = 60", "NPIX2   = 0"), ("NPIX1   = 'x'", "NPIX2   = 1")],
+)
+def test_other_headers_have_no_constant_pixels(lines: Sequence[str]) -> None:
+    """Nor an image that says its size a second time."""
+    assert constant_axes(header_of(*lines, naxis=())) == ()
+    assert constant_axes(header_of("NPIX1   = 60", "NPIX2   = 50")) == ()
 
 
 def test_duplicates_all_move_and_mandatory_ones_go() -> None:
@@ -574,6 +659,50 @@ def test_a_primary_image_that_is_left_out_takes_its_description_along() -> None:
         "HISTORY left out",
     ]
     assert hdus_of(empty)[0].kind is HduKind.EMPTY
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("PLTRAH  = 1", "PLTDECSN= '+'", "PLTDECM = 3", "XPIXELSZ= 15.0", "AMDX1   = 67.2"),
+        *("PC01_01 = 1.0", "PC001001= 1.0", "PV02_01 = 1.0", "WCSNAMEA= 'x'", "RADESYSA= 'FK5'"),
+        *("SUBSTRT1= 1", "SUBSIZE1= 3", "NPIX1   = 40", "PIXVALUE= 0.0", "ASEC11  = '[1:2,1:2]'"),
+        *("CORN1RA = 3.0", "RA_CENT = 3.0", "S_REGION= 'CIRCLE'", "CUTCOVER= 0.5"),
+        *("CUTWCSER= 0.1", "CUTAXSER= 0.1", "CUTWCSNP= 81", "CROTA2  = 1.0", "CNAME1  = 'x'"),
+    ],
+)
+def test_nothing_of_an_image_that_is_left_out_stays(line: str) -> None:
+    """Its coordinates in all forms, its corners, its place on the detector and the plate."""
+    empty = Header.parse(empty_primary(header_of(line, "PLTSCALE= 67.2", "EQUINOX = 2000.0")))
+    assert lines_after(empty, 3) == ["PLTSCALE= 67.2", "EQUINOX = 2000.0"]
+
+
+def test_a_kept_primary_header_says_nothing_of_the_outline_of_a_mosaic() -> None:
+    """Its images are cut; what describes the telescope, and an image of its own, stays."""
+    lines = (
+        *("CENTRA  = 10.0", "CORN1RA = 11.0", "S_REGION= 'POLYGON ICRS 1 2 &'", "CONTINUE  '3 4'"),
+        *("DATAMAX = 5.0", "CUTCOVER= 0.5", "SUBSTRT1= 1", "RA      = 10.0"),
+    )
+    kept = Header.parse(kept_primary(header_of(*lines, "DATASUM = '0'", naxis=()), extensions=0))
+    assert lines_after(kept, 3) == ["SUBSTRT1= 1", "RA      = 10.0", "DATASUM = '0'"]
+    with_pixels, without = header_of(*lines), header_of(*lines, naxis=())
+    assert Header.parse(kept_primary(with_pixels, extensions=0)) == with_pixels
+    assert Header.parse(kept_primary(without, extensions=0, images_are_whole=True)) == without
+    some = kept_primary(without, extensions=0, images_are_whole=True, hdu_numbers={0: 0, 2: 1})
+    assert "CORN1RA" not in Header.parse(some)
+
+
+def test_a_primary_header_of_decam_loses_its_corners() -> None:
+    """A real mosaic."""
+    _, hdus = real_hdus("c4d_170316_062107_ooi_z_ls9.N2.fits")
+    header = hdus[0].header
+    assert "CORN1RA" in header
+    assert "CENTDEC" in header
+    kept = Header.parse(kept_primary(header, extensions=len(hdus) - 1))
+    gone = [one.keyword for one in header if one.raw not in {card.raw for card in kept}]
+    corners = {f"CORN{number}{axis}" for number in range(1, 5) for axis in ("RA", "DEC")}
+    # What the trimmed file says of the number of its HDUs was untrue before.
+    assert set(gone) - {"CHECKSUM", "NEXTEND"} == corners | {"CENTRA", "CENTDEC"}
 
 
 def test_a_primary_header_is_kept_with_its_counts_made_true() -> None:
@@ -751,7 +880,7 @@ _EVERYTHING = header_of(
     *("DETSEC  = '[1:102,1:92]'", "CNPIX1  = 100", "IMAGEW  = 60", "DATAMIN = 1.0"),
     *("CPDIS1  = 'TPD'", "DP1     = 'NAXES: 2'", "DP1     = 'AXIS.1: 2'", "DP1     = 'AXIS.2: 1'"),
     *("DP1     = 'OFFSET.1: 25.5'", "DP1     = 'TPD.FWD.1: 1.0'", "EXTEND  = T"),
-    *("OBSERVER= 'Jos\xe9'", "HISTORY " + "x" * 72, "        blank", "UNDEF   ="),
+    *("OBSERVER= 'Jos\xe9'", "HISTORY " + "x" * 72, "        blank", "UNDEF   =", "CRPIX2  = 12/y"),
 )
 
 
@@ -799,12 +928,15 @@ def test_a_cutter_remembers_nothing(box: PixelBox) -> None:
     number=st.from_regex(r"\A[+-]?[0-9]{1,12}(\.[0-9]{0,18})?([ED][+-]?[0-9]{1,2})?\Z"),
     lower=st.integers(1, 10**6),
     padding=st.integers(0, 12),
+    slash=st.sampled_from((" / ", "/", "/ ", " /")),
     comment=st.text(alphabet="abc /'", max_size=60),
 )
 @settings(max_examples=300)
-def test_any_number_moves_exactly(number: str, lower: int, padding: int, comment: str) -> None:
+def test_any_number_moves_exactly(
+    number: str, lower: int, padding: int, slash: str, comment: str
+) -> None:
     """In decimal, and no card is lost or gained."""
-    line = f"CRPIX1  = {' ' * padding}{number} / {comment}"[:80]
+    line = f"CRPIX1  = {' ' * padding}{number}{slash}{comment}"[:80]
     if Card(line.encode().ljust(80)).value is None or "/" not in line:
         return
     header = header_of(line, naxis=(10**6 + 1, 50))

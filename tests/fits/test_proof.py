@@ -165,6 +165,16 @@ def test_a_reference_pixel_off_by_one_is_found(name: str, by: int) -> None:
             cut.prove(cut.moved(f"CRPIX{axis}", by))
 
 
+@pytest.mark.parametrize("keyword", ["PC01_02B", "PC1_2B", "PC001_2B"])
+def test_an_alternate_s_matrix_is_read_in_every_form(keyword: str) -> None:
+    """One that turned with the cutout is found."""
+    alternate: list[CardSpec] = [("CTYPE1B", "X"), ("CTYPE2B", "Y"), (keyword, 0.5)]
+    cut = cut_of_cards((17, 13), [*sky_cards(), *alternate])
+    assert cut.prove().largest_pixels == 0
+    with pytest.raises(UntrueHeaderError, match=r"wrong by .* pixels"):
+        cut.prove(cut.moved(keyword, 1))
+
+
 @pytest.mark.parametrize("name", ["plate_solution", "plate_solution_and_tan"])
 def test_a_plate_off_by_one_is_found(name: str) -> None:
     """Plate solutions count from CNPIX."""

@@ -6,10 +6,12 @@ import pickle
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from astropy.wcs import WCS
+from astropy.io import fits
+from astropy.wcs import WCS, Wcsprm
 from hypothesis import given, settings, strategies as st
 from support.images import (
     BEYOND_ASTROPY_FAMILIES,
@@ -36,6 +38,8 @@ from support.wcs import first_image, image_of, milliarcseconds
 
 from soda_service.fits.cards import Header
 from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
+from soda_service.fits.wcscards import WcsCards
+from soda_service.geometry.vectors import unit_vectors
 
 APPROXIMATE_INVERSE = ("projection_csc", "csc_all_sky")
 """wcslib's inverse of CSC is a fit that is good to a hundredth of a degree of a cube's face."""
@@ -238,6 +242,66 @@ def test_a_slanted_spectral_axis_leaves_the_sky_alone() -> None:
     assert wcs.celestial is not None
     x, y = pixels_of(plain.naxis)
     np.testing.assert_allclose(wcs.celestial.pixel_to_sky(x, y), plain.pixel_to_sky(x, y))
+
+
+@pytest.mark.parametrize(
+    ("kept", "least"),
+    [
+        (["PC1_3   = 1E-20"], ["PC1_3   = 1E-6"]),
+        (["PC2_3   = 9E-9", "PC1_3   = -9E-9"], ["PC2_3   = 6E-8", "PC1_3   = -6E-8"]),
+        (["PC3_1   = 1E-12", "PC3_2   = -1E-12"], ["PC3_1   = 1E-6"]),
+    ],
+)
+def test_a_coupling_that_moves_nothing_is_passed_over(kept: list[str], least: list[str]) -> None:
+    """By a ten-millionth of a pixel, says astropy, all along the other axes; more is refused."""
+    naxis = (20, 15, 5)
+    sky = ["CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", "CRVAL1  = 150.0", "CRVAL2  = 2.0"]
+    sky += ["CRPIX1  = 20.5", "CRPIX2  = 15.25", "CDELT1  = -0.001", "CDELT2  = 0.001"]
+    third = ["CTYPE3  = 'FREQ    '", "CRVAL3  = 1E9", "CDELT3  = 1E6", "CRPIX3  = 1.0"]
+    third += ["SPECSYS = 'BARYCENT'", "PC1_2   = 0.3"]
+
+    def described(lines: list[str]) -> Header:
+        return Header(b"".join(line.encode().ljust(80) for line in [*sky, *third, *lines]))
+
+    header = described(kept)
+    wcs = ImageWcs.of(header, naxis)
+    assert wcs.celestial is not None
+    assert wcs.spectral is not None
+    assert not wcs.spectral.problem
+    theirs = WCS(fits.Header.fromstring(header.raw.decode("ascii")))
+    x, y = pixels_of((20, 15))
+    for plane in (-0.5, 4.5):
+        longitude, latitude, _ = theirs.all_pix2world(x, y, plane, 0)
+        expected = unit_vectors(longitude, latitude)
+        apart = np.linalg.norm(wcs.celestial.pixel_to_sky(x, y) - expected, axis=0)
+        assert apart.max() <= 1e-7 * np.radians(0.001) + 1e-15
+    for at in (x.min(), x.max()):
+        _, _, frequency = theirs.all_pix2world(at, y[0], np.arange(6) - 0.5, 0)
+        np.testing.assert_allclose(299792458.0 / frequency, wcs.spectral.edges, rtol=1e-10)
+
+    with pytest.raises(WcsError, match=r"PC[12]_3") if least[0][4] == "3" else nullcontext():
+        refused = ImageWcs.of(described(least), naxis)
+        assert refused.spectral is not None
+        assert least[0][:5] in refused.spectral.problem
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("PC01_02 = 0.5", "PC001002= 0.5", "PC1_2   = 0.5", "CRPIX01 = 3.0", "CRPIX001= 3.0"),
+        *("CROTA02 = 30.0", "PC01_02A= 0.5", "CDELT01 = 4.0", "PC1_02  = 0.5", "PC0001_2= 0.5"),
+    ],
+)
+def test_keywords_with_zeros_are_read_as_wcslib_reads_them(line: str) -> None:
+    """Those of matrices are, others are not."""
+    cards = ["CTYPE1  = 'X       '", "CTYPE2  = 'Y       '", line]
+    raw = b"".join(one.encode().ljust(80) for one in cards)
+    read = WcsCards.of(Header(raw), (4, 4))
+    wcsprm = Wcsprm(header=raw, relax=True, warnings=False)
+    wcsprm.set()
+    matrix = np.diag(wcsprm.get_cdelt()) @ wcsprm.get_pc()
+    assert [[read.element(row, column) for column in (0, 1)] for row in (0, 1)] == matrix.tolist()
+    assert [read.number("CRPIX", axis, 0.0) for axis in (0, 1)] == list(wcsprm.crpix)
 
 
 def test_the_only_pixel_of_a_coupled_axis_counts() -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from functools import cache
 from math import degrees, radians, tan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from hypothesis import given, settings, strategies as st
-from support.grids import GRIDS, CutGrid, TurnedGrid
+from support.grids import GRIDS, AstropyGrid, CutGrid, TurnedGrid
 
 from soda_service.errors import UsageError
+from soda_service.fits.cards import Header
+from soda_service.fits.wcs import ImageWcs
 from soda_service.geometry.dali import format_pos, parse_polygon
 from soda_service.geometry.pixelbox import (
     NOT_QUICK,
@@ -199,6 +202,82 @@ def test_most_shapes_within_an_ordinary_image_are_quick(name: str) -> None:
             check(grid, shape, answers[-1])
     assert answers.count(NOT_QUICK) < 10
     assert None not in answers
+
+
+FOLDED: Final = (
+    "CTYPE1  = 'RA---TAN-SIP'", "CTYPE2  = 'DEC--TAN-SIP'", "CRVAL1  = 150.0", "CRVAL2  = 2.0",
+    "CRPIX1  = 30.0", "CRPIX2  = 30.0", "CD1_1   = -0.001", "CD2_2   = 0.001",
+    "A_ORDER = 2", "B_ORDER = 2", "A_2_0   = 0.02",
+)  # fmt: skip
+"""An image that is folded along its fifth column: the columns before it show what those behind it
+show, which is what the inverse map finds."""
+
+
+def folded_grid() -> SkyGrid:
+    header = Header.parse("".join(card.ljust(80) for card in FOLDED).encode())
+    grid = ImageWcs.of(header, (60, 60)).celestial
+    assert grid is not None
+    return grid
+
+
+def spot(grid: SkyGrid, pixels: list[tuple[float, float]], kind: str) -> Shape:
+    """A small shape through or around pixels."""
+    vectors = grid.pixel_to_sky(*np.array(pixels, dtype=float).T)
+    lons, lats = (part.tolist() for part in lon_lat(vectors))
+    match kind:
+        case "polygon":
+            return Polygon(tuple(zip(lons, lats, strict=True)))
+        case "range":
+            return Range(min(lons), max(lons), min(lats), max(lats))
+        case _:
+            return Circle(lons[0], lats[0], 0.3e-3)
+
+
+@pytest.mark.parametrize("kind", ["polygon", "range", "circle"])
+@pytest.mark.parametrize("x", [4.4, 5.0, 5.7, 6.9, 8.1])
+def test_what_a_folded_image_shows_twice_is_found_twice_before_and_after_its_index(
+    kind: str, x: float
+) -> None:
+    grid = folded_grid()
+    index = SkyIndex.of(grid)
+    for y in (19.0, 30.2):
+        shape = spot(grid, [(x, y), (x + 0.7, y + 0.1), (x + 0.3, y + 0.3)], kind)
+        sampled = box_of_samples(grid, shape, 33)
+        assert sampled is not None
+        assert sampled.lower[0] <= 4 < sampled.upper[0]
+        box = box_around(shape, grid, index)
+        check(grid, shape, box)
+        for known in (None, index):
+            assert box_around_quickly(shape, grid, known) in (NOT_QUICK, box)
+
+
+def test_far_from_its_fold_an_image_is_quick() -> None:
+    grid = folded_grid()
+    index = SkyIndex.of(grid)
+    answers = []
+    for kind in ("polygon", "range", "circle"):
+        for x in (30.2, 41.3, 50.1):
+            shape = spot(grid, [(x, 20.1), (x + 2.7, 21.2), (x + 1.3, 23.3)], kind)
+            answers.append(box_around_quickly(shape, grid, index))
+            assert answers[-1] in (NOT_QUICK, box_around(shape, grid, index))
+    assert answers.count(NOT_QUICK) < 3
+
+
+@pytest.mark.parametrize("radius", [18.7, 19.3])
+def test_a_circle_about_infinity_reaches_all_edges_of_the_image(radius: float) -> None:
+    """The pixels of its edge enclose all the sky but what is in the circle."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---STG", "DEC--STG"
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = (200.0, -80.0), (1001.0, 901.0), (-0.7, 0.7)
+    wcs.wcs.set()
+    grid = AstropyGrid(wcs, (2001, 1801))
+    index = SkyIndex.of(grid)
+    around, beside = Circle(20.0, 80.0, radius), Circle(190.0, -60.0, 3.1)
+    corners = unit_vectors(*wcs.all_pix2world([0, 2000, 0, 2000], [0, 0, 1800, 1800], 0))
+    assert contains(around, corners).all()
+    assert box_around(around, grid, index) == PixelBox.whole(grid.naxis)
+    assert box_around_quickly(around, grid, index) is NOT_QUICK
+    assert box_around_quickly(beside, grid, index) == box_around(beside, grid, index)
 
 
 def test_without_an_index_nothing_is_quick() -> None:

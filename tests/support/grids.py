@@ -102,8 +102,13 @@ def _grid(
     turn: float = 0.0,
     swapped: bool = False,
     sip: bool = False,
+    fold: float = 0.0,
 ) -> AstropyGrid:
-    """A grid of square pixels of *step* degrees, turned by *turn* degrees."""
+    """A grid of square pixels of *step* degrees, turned by *turn* degrees.
+
+    With *sip* it is a little distorted; with *fold* it is folded along the column that is half
+    the inverse of it before CRPIX1.
+    """
     wcs = WCS(naxis=2)
     names = [f"RA---{projection}", f"DEC--{projection}"]
     cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
@@ -111,7 +116,7 @@ def _grid(
     values = list(crval)
     if swapped:
         names, matrix, values = names[::-1], matrix[::-1], values[::-1]
-    if sip:
+    if sip or fold:
         names = [f"{name}-SIP" for name in names]
     wcs.wcs.ctype = names
     wcs.wcs.crval = values
@@ -126,6 +131,12 @@ def _grid(
         a[2, 0], a[1, 1], a[0, 3] = 3e-4, -2e-4, 4e-6
         b[0, 2], b[1, 1], b[3, 0] = -2e-4, 3e-4, -5e-6
         wcs.sip = Sip(a, b, -a, -b, crpix)
+    if fold:
+        from astropy.wcs import Sip
+
+        a, b = np.zeros((3, 3)), np.zeros((3, 3))
+        a[2, 0] = fold
+        wcs.sip = Sip(a, b, None, None, crpix)
     wcs.wcs.set()
     return AstropyGrid(wcs, naxis)
 
@@ -151,6 +162,9 @@ GRIDS: dict[str, Callable[[], AstropyGrid]] = {
     ),
     "tan-sip that runs away": lambda: _grid(
         "TAN", (90, 75), crval=(310.0, 10.0), crpix=(-60.0, -75.0), step=0.01, turn=5.0, sip=True
+    ),
+    "folded tan-sip": lambda: _grid(
+        "TAN", (60, 51), crval=(150.0, 2.0), crpix=(30.0, 30.0), step=0.001, fold=0.02
     ),
     "sin whole hemisphere": lambda: _grid(
         "SIN", (50, 46), crval=(100.0, 40.0), crpix=(24.0, 22.0), step=3.0
