@@ -321,7 +321,12 @@ class Resolver:
         return self._stores.version_of_known(dataset.url)
 
     def _refuse_missing_root(self, path: str) -> None:
-        """Raise SourceUnavailableError where all is gone, as when a disk is not mounted."""
+        """Raise SourceUnavailableError where all is gone, as when a disk is not mounted.
+
+        A store says by itself when it is not there.
+        """
+        if is_remote(path):
+            return
         roots = [root for one in self._store.collection_rows() for root in one.roots]
         above = [root for root in roots if path.startswith(root.rstrip("/") + "/")]
         if above and not any(map(_has_something, above)):
