@@ -175,6 +175,8 @@ def _cold(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
         with http_load.served(folder, fields) as server:
             targets = server.cutout_targets(fields, pixels=pixels)
             first_of = {parse_qs(urlsplit(one).query)["ID"][0]: one for one in targets}
+            # What a worker loads in its first half second holds the loop, but is no disk's matter.
+            http_load.wait_for(server.port, "/")
             os.sync()  # what has not been written cannot be dropped
             for field in fields:
                 _drop(field.path)
