@@ -199,29 +199,29 @@ async def send_document(
     A short one is sent whole with its length; of a long one there is half a megabyte in memory.
     """
     try:
-        head, is_whole = await threads.call(_gather, chunks)
-        if is_whole:
-            await send_whole(scope, send, headers, head)
+        taken, goes_on = await threads.call(_taken, chunks, _GATHERED_BYTES)
+        if not goes_on:
+            await send_whole(scope, send, headers, b"".join(taken))
             return
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
             return
-        await _send_chunks(receive, send, head, chunks, threads)
+        await _send_chunks(receive, send, taken, chunks, threads)
     finally:
         await threads.submit(_close, chunks)
 
 
 async def _send_chunks(
-    receive: Receive, send: Send, head: bytes, chunks: Iterator[bytes], threads: Threads
+    receive: Receive, send: Send, taken: list[bytes], chunks: Iterator[bytes], threads: Threads
 ) -> None:
+    """Send the chunks that are *taken*, and those that follow, unless the client goes away."""
     gone = asyncio.ensure_future(disconnected(receive))
     try:
-        some = [head]
-        while some and not gone.done():
-            for chunk in some:
+        while taken and not gone.done():
+            for chunk in taken:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            some = await threads.submit(_some, chunks)
+            taken, _ = await threads.submit(_taken, chunks, _CHUNKS_BYTES)
         await send({"type": "http.response.body"})
     finally:
         gone.cancel()
@@ -233,28 +233,19 @@ async def disconnected(receive: Receive) -> None:
         pass
 
 
-def _gather(chunks: Iterator[bytes]) -> tuple[bytes, bool]:
-    """The beginning of the document, and whether it is all of it."""
-    gathered: list[bytes] = []
+def _taken(chunks: Iterator[bytes], most: int) -> tuple[list[bytes], bool]:
+    """The next chunks, until they are *most* bytes or more, and whether there may be others.
+
+    Several, because each call of a thread has its price.
+    """
+    taken: list[bytes] = []
     size = 0
     for chunk in chunks:
-        gathered.append(chunk)
+        taken.append(chunk)
         size += len(chunk)
-        if size >= _GATHERED_BYTES:
-            return b"".join(gathered), False
-    return b"".join(gathered), True
-
-
-def _some(chunks: Iterator[bytes]) -> list[bytes]:
-    """The next chunks, none after the last: several, for each call of a thread has its price."""
-    some: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        some.append(chunk)
-        size += len(chunk)
-        if size >= _CHUNKS_BYTES:
-            break
-    return some
+        if size >= most:
+            return taken, True
+    return taken, False
 
 
 def _close(bands: Iterable[Band]) -> None:
