@@ -83,7 +83,7 @@ class Engine:
             raise RuntimeError(f"nothing was cut out of {box.field.path}")
         whole = self.cutter.cut_resident(plan)
         if whole is not None:
-            return len(whole)
+            return sum(map(len, whole))
         return sum(len(band) for band in self.cutter.cut(plan))
 
     def boxes(self, fields: list[archive.Field], pixels: int, count: int) -> list[Box]:

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
+from soda_service.loading import begin_loading
 from soda_service.web import urls
 from soda_service.web.coverage import CoverageEndpoint
 from soda_service.web.datalink import LinksEndpoint
@@ -22,6 +23,7 @@ from soda_service.web.log import AccessLog, configure_logging
 from soda_service.web.middleware import Cors, Failures, RequestLog
 from soda_service.web.page import PageEndpoint
 from soda_service.web.services import Services
+from soda_service.web.shortcut import Shortcut
 from soda_service.web.showcase import warm_up
 from soda_service.web.sia import QueryEndpoint
 from soda_service.web.soda import SyncEndpoint
@@ -42,20 +44,26 @@ if TYPE_CHECKING:
 
     from soda_service.config import Settings
 
-_SWITCH_SECONDS = 0.001
-"""After which a thread that computes lets the event loop go on; Python's own is five times that."""
+_SWITCH_SECONDS = 0.0002
+"""After which a thread that computes hands the interpreter over; Python's own is 25 times that.
+
+Each callback of uvloop takes the interpreter for itself, so that one turn of the loop waits for
+it several times.
+"""
 
 _READ = ("GET", "HEAD")
 _ASK = ("GET", "HEAD", "POST")
 
 
 def application() -> Starlette:
-    """The application as the environment describes it, with the process's log set up.
+    """The application as the environment describes it, in a process that is set up for it.
 
     For servers that start workers of their own: `uvicorn --factory soda_service.app:application`.
     """
     settings = load_settings()
     configure_logging(settings)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    begin_loading()
     return create_app(settings)
 
 
@@ -72,7 +80,6 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services | ASGIApp]]:
-        sys.setswitchinterval(_SWITCH_SECONDS)
         services = make_services(settings)
         warming = services.threads.submit(warm_up, services)
         try:
@@ -90,9 +97,10 @@ def create_app(
         Middleware(Cors, origins=settings.cors_origins),
         Middleware(Failures),
     ]
+    shortcut = Middleware(Shortcut, path=urls.SYNC, methods=_ASK, endpoint=SyncEndpoint())
     app = Starlette(
         routes=[*_routes(), *routes],
-        middleware=middleware,
+        middleware=[*middleware, shortcut],
         # All else is answered by `Failures`: Starlette would make a second error of one that
         # comes when the answer has begun.
         exception_handlers={HTTPException: _answer_error},

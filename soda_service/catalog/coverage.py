@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from soda_service.catalog.dataset import Footprint
-from soda_service.fits.footprint import extents_of
+from soda_service.fits.skyextent import extents_of
 from soda_service.geometry.shapes import Circle, Polygon
 from soda_service.geometry.vectors import enclosing_axis, lon_lat, unit_vector
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from soda_service.fits.footprint import SkyExtent
+    from soda_service.fits.skyextent import SkyExtent
     from soda_service.fits.wcs import CelestialGrid, ImageWcs
 
 _STATES: Final = (

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.errors import CorruptFileError, UnknownDatasetError
 from soda_service.storage.closing import Closable
+from soda_service.storage.headerwindow import HeaderWindow
 from soda_service.storage.inflate import inflated_pieces, is_compressed, largest_inflated
-from soda_service.storage.remote import HeaderWindow, RemoteSource
+from soda_service.storage.remote import RemoteSource
 from soda_service.storage.source import open_source
 
 if TYPE_CHECKING:

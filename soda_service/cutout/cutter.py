@@ -181,31 +181,30 @@ class Cutter:
                 return gzipped(_parts(plan, source, self._images, stopped), self._spools)
             return tile_compressed(_tiled_parts(plan, source, self._images, stopped), self._spools)
 
-    def cut_resident(self, plan: CutoutPlan) -> memoryview | None:
-        """The whole answer if it is small and its pixels are in memory; never blocks."""
+    def cut_resident(self, plan: CutoutPlan) -> list[bytes | memoryview] | None:
+        """The whole answer in pieces if it is small and its pixels are in memory; never blocks."""
         if not plan.is_copy or plan.size > RESIDENT_BYTES:
             return None
         borrowed = self._files.peek(plan.dataset.url, plan.dataset.version)
         if borrowed is None:
             return None
-        answer = np.empty(plan.size, np.uint8).data  # not cleared: every byte is written
-        at = 0
+        pieces: list[bytes | memoryview] = []
         source = borrowed.source
         try:
             for one in plan.hdus:
-                header, size = one.header, one.data_size
-                data_at = at + len(header)
-                answer[at:data_at] = header
-                end = data_at + size
-                at = data_at - -size // BLOCK_SIZE * BLOCK_SIZE
-                answer[end:at] = bytes(at - end)
+                pieces.append(one.header)
+                size = one.data_size
                 if size:
+                    whole = -(-size // BLOCK_SIZE) * BLOCK_SIZE
+                    data = np.empty(whole, np.uint8).data  # not cleared: every byte is written
+                    data[size:] = bytes(whole - size)
                     runs = _runs(one)
-                    if runs.is_scattered or not source.copy_resident(runs, answer[data_at:end]):
+                    if runs.is_scattered or not source.copy_resident(runs, data[:size]):
                         return None
+                    pieces.append(data)
         finally:
             self._files.give_back(borrowed)
-        return answer
+        return pieces
 
     def confirm(self, plan: CutoutPlan) -> None:
         """Where nothing is read for an answer: that the object is still that of *plan*; may block.

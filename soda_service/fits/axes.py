@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from soda_service.fits.linearpart import coupling, reference_pixel
 from soda_service.fits.wcscards import WcsError
 from soda_service.fits.wcslib import wcslib_reason
+from soda_service.fits.wcslibheader import compose_header
 from soda_service.fits.wcstables import open_tab_tables
 from soda_service.geometry.shapes import Interval
 
@@ -148,7 +150,7 @@ def find_axis(cards: WcsCards, pattern: re.Pattern[str]) -> int | None:
 def axis_problem(cards: WcsCards, axis: int, *, most_pixels: int = MOST_PIXELS) -> str:
     """Why *axis* cannot be told without the others, pixel by pixel; empty where it can."""
     name = f"axis {axis + 1} ({cards.text('CTYPE', axis)})"
-    if coupled := cards.coupling((axis,)):
+    if coupled := coupling(cards, (axis,)):
         return f"{coupled}: {name} is not alone in its row of the matrix"
     if cards.length(axis) > most_pixels:
         return f"NAXIS{axis + 1}: {name} is longer than {most_pixels} pixels"
@@ -162,7 +164,7 @@ def edge_pixels(cards: WcsCards, axis: int) -> NDArray[np.float64]:
 
 def linear_values(cards: WcsCards, axis: int, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
     """World coordinates of a linear axis, in its own unit. *pixels* are 1-based."""
-    reference = float(cards.reference_pixel((axis,))[0])
+    reference = float(reference_pixel(cards, (axis,))[0])
     step = cards.element(axis, axis)
     return cards.number("CRVAL", axis, 0.0) + step * (pixels - reference)
 
@@ -221,7 +223,7 @@ def wcslib_values(
 
     ctype = cards.text("CTYPE", axis)
     options: dict[str, object] = {"warnings": False}
-    header = cards.compose((axis,), ctypes=[ctype])
+    header = compose_header(cards, (axis,), ctypes=[ctype])
     try:
         if ctype.endswith("-TAB"):
             options["hdulist"] = open_tab_tables(cards, (axis,), tables)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from soda_service.fits.celestialaxes import ctype_parts, is_latitude
+from soda_service.fits.linearpart import coupling
 from soda_service.fits.skyframe import SkyFrame
 from soda_service.fits.wcscards import WcsError
 from soda_service.fits.wcslib import compile_celestial
@@ -49,7 +50,7 @@ class CelestialGrid:
         """The two pixel axes, 0-based, in FITS order."""
         self.naxis = (cards.length(axes[0]), cards.length(axes[1]))
         """Their lengths."""
-        if coupled := cards.coupling(axes):
+        if coupled := coupling(cards, axes):
             raise WcsError(f"{coupled}: the position on the sky changes along another axis")
         kinds = [ctype_parts(cards, axis)[0] for axis in axes]
         self._latitude_first = is_latitude(kinds[0])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from soda_service.fits.linearpart import coupling
 from soda_service.fits.wcscards import WcsError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def faces_of(cards: WcsCards) -> dict[int, int]:
     axis = face_axis(cards)
     if axis is None:
         return {}
-    if coupled := cards.coupling((axis,), most_pixels=0.0):
+    if coupled := coupling(cards, (axis,), most_pixels=0.0):
         raise WcsError(f"{coupled}: the face changes along another axis")
     unit = cards.text("CUNIT", axis)
     if unit.strip() not in {"", "deg"}:

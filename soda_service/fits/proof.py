@@ -23,8 +23,10 @@ from soda_service.fits.cards import CARD_SIZE, Header, render_cards
 from soda_service.fits.celestial import CelestialGrid
 from soda_service.fits.celestialaxes import celestial_axes
 from soda_service.fits.cubefaces import face_axis, has_several_faces
+from soda_service.fits.linearpart import coupling
 from soda_service.fits.newcards import card
 from soda_service.fits.wcscards import WcsCards, WcsError
+from soda_service.fits.wcslibheader import compose_header
 from soda_service.fits.wcstables import open_tab_tables
 
 if TYPE_CHECKING:
@@ -231,7 +233,7 @@ class _Description:
             if (
                 sky is not None
                 and sky[1] < len(naxis)
-                and not self.cards.coupling(sky, most_pixels=0.0)
+                and not coupling(self.cards, sky, most_pixels=0.0)
             ):
                 self.grid = CelestialGrid(self.cards, sky, tables)
         except WcsError:
@@ -296,7 +298,7 @@ def _understood(cards: WcsCards, axes: Sequence[int], tables: bytes) -> Any:
     try:
         if any(ctype.endswith("-TAB") for ctype in ctypes):
             options["hdulist"] = open_tab_tables(cards, axes, tables)
-        wcsprm = astropy_wcs.Wcsprm(header=cards.compose(axes, ctypes=ctypes), **options)
+        wcsprm = astropy_wcs.Wcsprm(header=compose_header(cards, axes, ctypes=ctypes), **options)
         wcsprm.fix()
         wcsprm.set()
         # It may take what no pixel can be put through.

@@ -15,6 +15,7 @@ from soda_service.fits.celestialaxes import ctype_parts, is_latitude
 from soda_service.fits.cubefaces import put_on_face
 from soda_service.fits.pixelpolynomial import RADIAL
 from soda_service.fits.wcscards import WcsError
+from soda_service.fits.wcslibheader import compose_header
 from soda_service.fits.wcstables import read_lookups
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _wcsprm(cards: WcsCards, axes: tuple[int, int], ctypes: list[str]) -> Any:
         # wcslib 8.6 cannot read ZPX: it gets the surfaces as TNX, the projection afterwards.
         _tell_zpx_as_tnx(cards, axes)
         ctypes = [ctype.replace("-ZPX", "-TNX") for ctype in ctypes]
-    header = cards.compose(axes, ctypes=ctypes)
+    header = compose_header(cards, axes, ctypes=ctypes)
     try:
         wcsprm = astropy_wcs.Wcsprm(header=header, warnings=False)
         if is_zpx:

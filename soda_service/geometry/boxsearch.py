@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from .cells import Cells, joined
 from .effort import Effort
 from .rectangles import Rectangles
-from .skyindex import Cells, Survey, chunks, joined
+from .survey import Survey, chunks
 from .tornpixels import FRAME, TornPixels
 
 if TYPE_CHECKING:

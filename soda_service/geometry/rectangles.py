@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from .arcs import Outlines
-from .skyindex import Survey, chunks
+from .survey import Survey, chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .cells import Cells, joined
+from .faithfulness import are_faithful
+from .survey import Survey, chunks, sampled
 
+if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .pixelbox import SkyGrid
@@ -41,63 +43,7 @@ _TOGETHER: Final = 2_048
 """Cells that are surveyed together: arrays of a megabyte."""
 _CLOSER: Final = np.arange(-1, 10) / 8.0
 """Where closer samples lie along a cell: one beyond each edge."""
-_BENT: Final = 0.3
-"""Change of a step from one sample to the next, against the step, that makes a cell wild."""
-_LEAST_AREA: Final = 0.2
-"""Least area of a square between samples of a faithful cell, against its greatest. One that lies
-a step beside a fold has a quarter, and none there has another sign."""
-_BACK: Final = 0.1
-"""Pixels from a sample to where the inverse map has it, if that is the same place."""
-_SLIVER: Final = 1e-6
-"""Pixels along an edge that may be elsewhere, too: the ends of a map of all longitudes are."""
 _WIDE: Final = radians(75.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cells:
-    """Cells of whole pixels; all arrays have one entry, or one column, for each cell."""
-
-    lower: Whole
-    """First pixel on both axes, shape (2, N)."""
-    upper: Whole
-    """One past the last pixel, shape (2, N)."""
-    size: Whole
-    """Pixels on both axes before the edge of the image cuts, shape (2, N); powers of two."""
-
-    @property
-    def edges(self) -> tuple[Floats, Floats]:
-        """Lower and upper edges in pixel coordinates."""
-        return self.lower.astype(np.float64) - 0.5, self.upper.astype(np.float64) - 0.5
-
-    def take(self, which: Bools | NDArray[np.intp] | slice) -> Cells:
-        """Some of the cells."""
-        return Cells(self.lower[:, which], self.upper[:, which], self.size[:, which])
-
-    def split(self, smallest: int) -> Cells:
-        """The cells cut in four along each axis, or so far as *smallest* pixels allow."""
-        size: Whole = np.maximum(np.minimum(self.size, smallest), self.size // 4)
-        steps = np.array([(i, j) for j in range(4) for i in range(4)], dtype=np.int64).T
-        lower: Whole = self.lower[:, :, None] + size[:, :, None] * steps[:, None, :]
-        inside = (lower < self.upper[:, :, None]).all(axis=0)
-        inside &= (steps[:, None, :] * size[:, :, None] < self.size[:, :, None]).all(axis=0)
-        sizes = np.broadcast_to(size[:, :, None], lower.shape)[:, inside]
-        uppers = np.broadcast_to(self.upper[:, :, None], lower.shape)[:, inside]
-        lowers = lower[:, inside]
-        return Cells(lowers, np.minimum(lowers + sizes, uppers), sizes)
-
-    def __len__(self) -> int:
-        return len(self.lower[0])
-
-
-def joined(parts: list[Cells]) -> Cells:
-    """All the cells of *parts*."""
-    empty = np.empty((2, 0), dtype=np.int64)
-    parts = [Cells(empty, empty, empty), *parts]
-    return Cells(
-        np.concatenate([part.lower for part in parts], axis=1),
-        np.concatenate([part.upper for part in parts], axis=1),
-        np.concatenate([part.size for part in parts], axis=1),
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,106 +132,6 @@ class SkyIndex:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """What samples of the map say of cells."""
-
-    vectors: Floats
-    """Shape (3, n, n, cells): samples in x, then in y, edges included; NaN where undefined."""
-    x: Floats
-    """Pixel coordinates of the samples, shape (n, cells)."""
-    y: Floats
-    centre: Floats
-    reach: Floats
-    """Radians; no point of a calm cell lies further from the centre."""
-    bend: Floats
-    """Radians by which a calm cell's map leaves the straight way between samples."""
-    step: Floats
-    """Radians; the shortest way from one sample to the next, along x or along y."""
-    is_calm: Bools
-    is_defined: Bools
-    """Whether any sample is."""
-
-    @classmethod
-    def of(cls, grid: SkyGrid, cells: Cells, *, samples: int) -> Self:
-        """Sample whole-pixel cells, edges included."""
-        return cls.between(grid, *cells.edges, samples=samples)
-
-    @classmethod
-    def between(cls, grid: SkyGrid, lower: Floats, upper: Floats, *, samples: int) -> Self:
-        """Sample cells given by their edges, shape (2, cells), in pixel coordinates."""
-        return cls.of_samples(*sampled(grid, lower, upper, np.linspace(0.0, 1.0, samples)))
-
-    @classmethod
-    def of_samples(cls, vectors: Floats, x: Floats, y: Floats) -> Self:
-        """What an odd number of samples on both axes, edges included, says; see `sampled`."""
-        half = len(x) // 2
-        centre = vectors[:, half, half, :]
-        with np.errstate(invalid="ignore"):
-            x_steps, y_steps = np.diff(vectors, axis=1), np.diff(vectors, axis=2)
-            x_step, y_step = _largest(x_steps), _largest(y_steps)
-            # Two turns in a row are compared: one sample would not see a bend within it.
-            x_bend, y_bend = _largest(np.diff(x_steps, axis=1)), _largest(np.diff(y_steps, axis=2))
-            extent = _largest(vectors - centre[:, None, None, :])
-            bend = x_bend + y_bend
-            # A chord is shorter than its arc, by a 24th of its cube; 2% hold for small cells.
-            reach = 1.02 * extent * (1.0 + extent * extent / 20.0) + bend
-            longest = np.maximum(x_step, y_step)
-            defined = np.isfinite(vectors[0])
-            calm = defined.all(axis=(0, 1)) & (bend <= _BENT * longest + 1e-14)
-        return cls(
-            vectors=vectors,
-            x=x,
-            y=y,
-            centre=centre,
-            reach=reach,
-            bend=bend,
-            step=np.minimum(_smallest(x_steps), _smallest(y_steps)),
-            is_calm=calm,
-            is_defined=defined.any(axis=(0, 1)),
-        )
-
-    def sideways_bend(self) -> Floats:
-        """As `bend`, without what only keeps the way on the sphere."""
-        level = []
-        for axis, up in ((1, self.vectors[:, 1:-1]), (2, self.vectors[:, :, 1:-1])):
-            bend = np.diff(self.vectors, n=2, axis=axis)
-            level.append(_largest(bend - (bend * up).sum(axis=0) * up))
-        return np.maximum(*level)
-
-    def take(self, which: Bools | NDArray[np.intp]) -> Survey:
-        """The survey of some of the cells."""
-        return Survey(
-            vectors=self.vectors[..., which],
-            x=self.x[:, which],
-            y=self.y[:, which],
-            centre=self.centre[:, which],
-            reach=self.reach[which],
-            bend=self.bend[which],
-            step=self.step[which],
-            is_calm=self.is_calm[which],
-            is_defined=self.is_defined[which],
-        )
-
-
-def sampled(
-    grid: SkyGrid, lower: Floats, upper: Floats, ways: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Directions of samples of cells, and their pixel coordinates in x and in y.
-
-    *ways* says where on both axes they lie, from 0 at the lower to 1 at the upper edge. The
-    directions have the shape (3, n, n, cells): in x, then in y; the coordinates (n, cells).
-    """
-    x = lower[0] + ways[:, None] * (upper[0] - lower[0])
-    y = lower[1] + ways[:, None] * (upper[1] - lower[1])
-    shape = (ways.size, ways.size, x.shape[1])
-    vectors = grid.pixel_to_sky(
-        np.broadcast_to(x[:, None, :], shape).ravel(),
-        np.broadcast_to(y[None, :, :], shape).ravel(),
-    )
-    return vectors.reshape(3, *shape), x, y
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Placed:
     """Cells and what the index keeps of their surveys, which take a hundred times the room."""
 
@@ -321,7 +167,7 @@ class _Placed:
             placed.centre[:, some], placed.reach[some] = centre, reach
             placed.finest[some] = survey.step * 4.0 / widest[some]
             placed.is_calm[some] = survey.is_calm
-            placed.is_faithful[some] = _are_faithful(grid, cells.take(some), survey)
+            placed.is_faithful[some] = are_faithful(grid, cells.take(some), survey)
             placed.is_defined[some] = survey.is_defined
         return placed
 
@@ -336,12 +182,6 @@ class _Placed:
             is_faithful=self.is_faithful[which],
             is_defined=self.is_defined[which],
         )
-
-
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices of *size* of so many things."""
-    for first in range(0, count, size):
-        yield slice(first, first + size)
 
 
 def _roots(naxis: tuple[int, int]) -> Cells:
@@ -420,72 +260,6 @@ def _looked_at_closely(grid: SkyGrid, placed: _Placed) -> _Placed:
     return placed.take(kept)
 
 
-def _are_faithful(grid: SkyGrid, cells: Cells, survey: Survey) -> Bools:
-    """Which of the calm cells are faithful.
-
-    The map is one to one where the inverse map leads back, because that has one place for each
-    direction. It is asked at nine samples of a cell; between them a calm map that has turned
-    round would have had no area somewhere.
-    """
-    if _is_one_to_one(grid):
-        return survey.is_calm
-    which = np.flatnonzero(survey.is_calm)
-    which = which[_keep_one_sign(_areas(survey.vectors[..., which]))]
-    if which.size:
-        places = survey.x[::2, which], survey.y[::2, which]
-        back = _lead_back(grid, survey.vectors[:, ::2, ::2, which], *places)
-        astray = np.flatnonzero(~back)
-        if astray.size:
-            lower, upper = cells.take(which[astray]).edges
-            inner = sampled(grid, lower + _SLIVER, upper - _SLIVER, np.linspace(0.0, 1.0, 3))
-            back[astray] = _lead_back(grid, *inner)
-        which = which[back]
-    faithful = np.zeros(len(cells), dtype=bool)
-    faithful[which] = True
-    return faithful
-
-
-def _is_one_to_one(grid: SkyGrid) -> bool:
-    """Whether no two pixels of the image show one direction, as far as is known of its kind."""
-    if grid.plane is None:
-        return False
-    return grid.distortion is None or grid.distortion.slope < 1.0
-
-
-def _areas(vectors: Floats) -> Floats:
-    """Signed areas at the corners of all squares between the samples, shape (all, cells).
-
-    Between four samples the map is nearly bilinear, whose area is least at one of the corners.
-    """
-    x_steps, y_steps = np.diff(vectors, axis=1), np.diff(vectors, axis=2)
-    ends = slice(None, -1), slice(1, None)
-    areas = [
-        (vectors[:, i, j] * np.cross(x_steps[:, :, j], y_steps[:, i], axis=0)).sum(axis=0)
-        for i in ends
-        for j in ends
-    ]
-    squares = (vectors.shape[1] - 1) ** 2
-    return np.stack(areas).reshape(len(areas) * squares, vectors.shape[-1])
-
-
-def _keep_one_sign(areas: Floats) -> Bools:
-    """Whether areas of a cell are of one sign, and none comes near zero; shape (all, cells)."""
-    least, most = areas.min(axis=0), areas.max(axis=0)
-    up, down = least > _LEAST_AREA * most, most < _LEAST_AREA * least
-    one_sign: Bools = (up & (least > 0.0)) | (down & (most < 0.0))
-    return one_sign
-
-
-def _lead_back(grid: SkyGrid, vectors: Floats, x: Floats, y: Floats) -> Bools:
-    """Whether the inverse map has all samples of a cell where they are; see `sampled`."""
-    shape = vectors.shape[1:]
-    back_x, back_y = (part.reshape(shape) for part in grid.sky_to_pixel(vectors.reshape(3, -1)))
-    with np.errstate(invalid="ignore"):
-        near = (np.abs(back_x - x[:, None]) <= _BACK) & (np.abs(back_y - y[None]) <= _BACK)
-    found: Bools = np.logical_and.reduce(near, axis=(0, 1))
-    return found
-
-
 def _are_wide(centre: Floats, reach: Floats) -> bool:
     """Whether cells do not fit into a cap of `_WIDE` about their middle."""
     middle = centre.sum(axis=1)
@@ -514,15 +288,3 @@ def _guess(vectors: Floats) -> tuple[Floats, Floats]:
     # A step along x says nothing of the way along y, which a limb may draw out.
     is_known = np.isfinite(squares[0]) & np.isfinite(squares[1])
     return centre, np.where(is_known, reach, pi)
-
-
-def _largest(differences: Floats) -> Floats:
-    """Largest length of the vectors of each cell."""
-    lengths: Floats = np.sqrt((differences * differences).sum(axis=0).max(axis=(0, 1)))
-    return lengths
-
-
-def _smallest(differences: Floats) -> Floats:
-    """Smallest length of the vectors of each cell."""
-    lengths: Floats = np.sqrt((differences * differences).sum(axis=0).min(axis=(0, 1)))
-    return lengths

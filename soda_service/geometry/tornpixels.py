@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .skyindex import Survey, chunks, sampled
+from .survey import Survey, chunks, sampled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

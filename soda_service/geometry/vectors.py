@@ -59,6 +59,15 @@ def cross(a: Vector, b: Vector) -> Vector:
     )
 
 
+def east_and_north(axis: Vector) -> tuple[Vector, Vector]:
+    """The directions of growing longitude and latitude at a point."""
+    x, y, _ = axis
+    across = hypot(x, y)
+    # At a pole any two directions will do.
+    east = (-y / across, x / across, 0.0) if across > 1e-8 else (0.0, 1.0, 0.0)
+    return east, cross(axis, east)
+
+
 def enclosing_axis(vectors: NDArray[np.float64]) -> tuple[Vector, float] | None:
     """Axis of the smallest cap that holds the (3, N) *vectors*, and the cosine of its radius.
 

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import RunSource
+    from soda_service.storage.source import Piece, RunSource, Write
 
     Buffer = bytes | bytearray | memoryview
-    Piece = bytes | RunGrid
-    """Bytes that are there, or runs of a file."""
 
 BAND_BYTES: Final = 512 * 1024
 """About the size of a band; a copy of so much takes a tenth of a millisecond."""
+
+_COLD_BANDS: Final = 16
+"""That are read after one that was not in memory, before the next is looked for there."""
 
 _MOST_RUNS: Final = 16_384
 """Runs in one band: a run of few bytes costs more than its bytes."""
@@ -43,8 +43,21 @@ class Bands(Protocol):
     def __next__(self) -> Buffer:
         """The next band; may block. Raises whatever keeps it from being made."""
 
-    def at_hand(self) -> Buffer | None:
-        """The next band if that takes no waiting, otherwise None; not of an answer that ended."""
+    def at_hand(self, most: int = BAND_BYTES) -> Buffer | None:
+        """The next band if that takes no waiting, otherwise None; not of an answer that ended.
+
+        Of a band that is much longer than *most* perhaps only so many bytes.
+        """
+
+    def may_be_written(self) -> bool:
+        """Whether it is worth the trial to `write` the next band."""
+
+    def write(self, write: Write) -> int:
+        """Have *write* take of the next band what it can, out of the memory where it lies.
+
+        How many bytes it took; 0, too, where the next band is the last or not in memory. What
+        follows them is the next band. Raises what keeps the answer from being finished.
+        """
 
     def close(self) -> None:
         """Let go of what is held open; nothing comes any more."""
@@ -63,8 +76,16 @@ class MadeBands:
         """See `Bands`."""
         return next(self._made)
 
-    def at_hand(self) -> None:
+    def at_hand(self, most: int = BAND_BYTES) -> None:
         """See `Bands`."""
+
+    def may_be_written(self) -> bool:
+        """See `Bands`."""
+        return False
+
+    def write(self, _write: Write) -> int:
+        """See `Bands`."""
+        return 0
 
     def close(self) -> None:
         """See `Bands`."""
@@ -73,10 +94,14 @@ class MadeBands:
 
 
 class CopiedBands:
-    """Bands that are copied out of one file, which is opened for the first of them.
+    """Bands that are copied, or written, out of one file, which is opened for the first of them.
 
-    From the first on that is not in the page cache all are read in a thread: pages that have come
-    this moment are in the kernel's hands still, and may make who touches them wait.
+    The last of them is never written: when what was copied turns out to be worthless there must
+    be something left that is not sent.
+
+    Where one is not in the page cache, those that follow it are read in a thread for a while:
+    pages that have come this moment are in the kernel's hands still, and may make who touches
+    them wait.
     """
 
     def __init__(
@@ -94,7 +119,9 @@ class CopiedBands:
         self._source = source
         self._bands = _bands(pieces)
         self._next = next(self._bands, None)
-        self._is_cold = False
+        self._following = next(self._bands, None)
+        self._cold = 0
+        """Of the next bands, how many are not looked for in memory."""
 
     def __iter__(self) -> Self:
         return self
@@ -109,34 +136,58 @@ class CopiedBands:
         source = self._source
         band: Buffer | None = self.at_hand()
         if band is None:
-            self._is_cold = True
+            self._cold = self._cold - 1 if self._cold else _COLD_BANDS
             read = [one if isinstance(one, bytes) else source.read_runs(one) for one in pieces]
             band = read[0] if len(read) == 1 else b"".join(read)
-            self._next = next(self._bands, None)
+            self._go_on([])
         return band
 
-    def at_hand(self) -> memoryview | None:
+    def at_hand(self, most: int = BAND_BYTES) -> memoryview | None:
         """See `Bands`."""
-        if self._is_cold or self._source is None or self._next is None:
+        if self._cold or self._source is None or self._next is None:
             return None
-        band = np.empty(sum(map(_size, self._next)), np.uint8).data
+        pieces: list[Piece] = self._next
+        rest: list[Piece] = []
+        if most < BAND_BYTES:
+            pieces, rest = _split(pieces, most)
+        band = np.empty(sum(map(_size, pieces)), np.uint8).data
         at = 0
-        for piece in self._next:
+        for piece in pieces:
             target = band[at : at + _size(piece)]
             if isinstance(piece, bytes):
                 target[:] = piece
             elif piece.is_scattered or not self._source.copy_resident(piece, target):
                 return None
             at += len(target)
-        self._next = next(self._bands, None)
+        self._go_on(rest)
         return band
+
+    def may_be_written(self) -> bool:
+        """See `Bands`."""
+        return self._following is not None and self._source is not None and not self._cold
+
+    def write(self, write: Write) -> int:
+        """See `Bands`; raises what `RunSource.write_resident` raises."""
+        if self._next is None or self._source is None or not self.may_be_written():
+            return 0
+        taken = self._source.write_resident(self._next, write)
+        if taken:
+            self._go_on(_split(self._next, taken)[1])
+        return taken
 
     def close(self) -> None:
         """See `Bands`."""
-        self._next = None
+        self._next = self._following = None
         source, self._source = self._source, None
         if source is not None:
             self._opened.__exit__(None, None, None)
+
+    def _go_on(self, rest: list[Piece]) -> None:
+        """Next comes the *rest* of this band, if there is one, or another band."""
+        if rest:
+            self._next = rest
+        else:
+            self._next, self._following = self._following, next(self._bands, None)
 
 
 def read_on(source: RunSource, start: int, stop: int) -> Iterator[bytes]:
@@ -169,6 +220,24 @@ def _parts(piece: Piece) -> Iterable[Piece]:
     if isinstance(piece, bytes):
         return (piece,)
     return piece.bands(BAND_BYTES, most_runs=_MOST_RUNS)
+
+
+def _split(pieces: list[Piece], at: int) -> tuple[list[Piece], list[Piece]]:
+    """The first *at* bytes of *pieces* or, not to cut through dimensions, a little more."""
+    before: list[Piece] = []
+    for number, piece in enumerate(pieces):
+        if at <= 0:
+            return before, pieces[number:]
+        size = _size(piece)
+        if at >= size or (not isinstance(piece, bytes) and len(piece.counts) > 1):
+            before.append(piece)
+        elif isinstance(piece, bytes):
+            return [*before, piece[:at]], [piece[at:], *pieces[number + 1 :]]
+        else:
+            first, last = piece.split(at)
+            return [*before, *first], [*last, *pieces[number + 1 :]]
+        at -= size
+    return before, []
 
 
 def _size(piece: Piece) -> int:

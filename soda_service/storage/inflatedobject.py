@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Final
 from soda_service.storage.closing import Closable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from soda_service.storage.local import LocalSource
     from soda_service.storage.remote import RemoteSource
     from soda_service.storage.runs import RunGrid
+    from soda_service.storage.source import Piece, Write
 
 
 class InflatedObject(Closable):
@@ -45,6 +46,10 @@ class InflatedObject(Closable):
     def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
         """As of any source; False where the store should be asked first."""
         return self._origin.is_fresh and self._copy.copy_resident(grid, target)
+
+    def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
+        """As of any source; 0 where the store should be asked first."""
+        return self._copy.write_resident(pieces, write) if self._origin.is_fresh else 0
 
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
         """Nothing: the copy lies on a disk."""

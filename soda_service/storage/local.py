@@ -32,11 +32,12 @@ from soda_service.storage.mapping import FileMapping
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from soda_service.storage.runs import RunGrid
+    from soda_service.storage.source import Piece, Write
 
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies out of the mapping."""
@@ -53,6 +54,8 @@ _ASKED_AT_ONCE: Final = 16 * 1024 * 1024
 """Most bytes about whose pages the kernel is asked in one call, which takes microseconds."""
 _MOST_RUNS: Final = 1024
 """Most calls of the kernel for the sake of one box."""
+_MOST_BUFFERS: Final = 1024
+"""That Linux takes in one call (IOV_MAX)."""
 
 
 class LocalSource(Closable):
@@ -185,6 +188,40 @@ class LocalSource(Closable):
             return False
         status = os.fstat(descriptor)
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+
+    def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
+        """Have *write* take *pieces* from where they lie in memory; how many bytes it took.
+
+        Never blocks. 0 where a page is missing, where a run is so short that a copy is cheaper,
+        and for runs of more than one dimension. Raises SourceUnavailableError where the file
+        has changed meanwhile: what was taken is then worthless.
+        """
+        mapping = self._mapped or self._map()
+        if not mapping.may_be_asked or not self._is_unchanged():
+            return 0
+        buffers: list[bytes | memoryview] = []
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                buffers.append(piece)
+                continue
+            end, length = piece.end, piece.length
+            if (
+                length < _LONG_RUN
+                or len(piece.counts) > 1
+                or end - piece.start > _ASKED_AT_ONCE
+                or end > self.version.size
+                or not mapping.has_resident(piece.start, end)
+            ):
+                return 0
+            view = mapping.view
+            buffers += [view[start : start + length] for start in piece.starts().tolist()]
+        taken = write(buffers[:_MOST_BUFFERS])
+        if taken and mapping.is_torn:
+            self._mapped = None
+            raise SourceUnavailableError("the file is lost while it is read", path=self.path)
+        if taken:
+            self.check_unchanged()
+        return taken
 
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
         """Nothing: the kernel reads ahead."""

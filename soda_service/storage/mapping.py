@@ -48,7 +48,7 @@ _MAP_FIXED: Final = 0x10
 class FileMapping:
     """The bytes of a file, for reading, until nobody holds them any more."""
 
-    __slots__ = ("__weakref__", "address", "content", "is_torn", "may_be_asked")
+    __slots__ = ("__weakref__", "address", "content", "is_torn", "may_be_asked", "view")
 
     def __init__(self, descriptor: int, size: int) -> None:
         """Maps *size* bytes. Raises OSError or ValueError where that cannot be done."""
@@ -61,6 +61,8 @@ class FileMapping:
             # Else a page at the end of what was read ahead has more read, and waits to ask for it.
             mapped.madvise(mmap.MADV_RANDOM)
             self.content = np.frombuffer(mapped, np.uint8)
+        self.view = self.content.data
+        """The same."""
         self.address = int(self.content.ctypes.data)
         self.may_be_asked = _handles_lost_pages() and _kernel_tells(descriptor, size)
         """Whether the truth can be known of what is resident; if not, nothing may be touched."""

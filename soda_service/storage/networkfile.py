@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Final
 from soda_service.storage.local import LocalSource
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from soda_service.storage.runs import RunGrid
+    from soda_service.storage.source import Piece, Write
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _KNOWN_SECONDS: Final = 10.0
@@ -34,6 +37,10 @@ class NetworkFile(LocalSource):
     def copy_resident(self, _grid: RunGrid, _target: memoryview) -> bool:
         """False: whether the file is still the same, its server would have to say."""
         return False
+
+    def write_resident(self, _pieces: Sequence[Piece], _write: Write) -> int:
+        """0, for the same reason."""
+        return 0
 
 
 class _Mounted:

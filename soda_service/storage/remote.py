@@ -8,26 +8,24 @@ by a request of its own, once in a while (`RemoteLimits.fresh_seconds`).
 from __future__ import annotations
 
 import time
-from collections import deque
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from math import prod
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from soda_service.errors import CorruptFileError
 from soda_service.storage.blockcache import BLOCK_BYTES
 from soda_service.storage.closing import Closable
-from soda_service.storage.flight import SMALL_REQUEST
+from soda_service.storage.fetching import Fetching
 from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.spans import Span, Spread, blocks, joined, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,11 +33,8 @@ if TYPE_CHECKING:
     from soda_service.storage.objectstore import Put, Store
     from soda_service.storage.remoteplace import RemotePlace
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import FileVersion, RunSource
+    from soda_service.storage.source import FileVersion, Piece, RunSource, Write
     from soda_service.storage.stores import Way
-
-    Ask = Callable[[Span], list[Part]]
-    """Makes a request; gives what is still to be put where it belongs."""
 
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies without waiting."""
@@ -59,13 +54,6 @@ _PREFETCH_SHARE: Final = 4
 """The share of it that one reader may bring in: others must not drive it out before it is read."""
 
 
-class _Flight(NamedTuple):
-    """A request that has room."""
-
-    size: int
-    parts: Future[list[Part]]
-
-
 class RemoteSource(Closable):
     """An object of one version; safe to use from several threads. It holds nothing open."""
 
@@ -82,6 +70,7 @@ class RemoteSource(Closable):
         self._store = store
         self._place = place
         self._way = way
+        self._fetching = Fetching(store.limits, way)
         self._cache = way.cache
         named = f"{version.size} {version.modified_ns} {version.tag} {place.url}"
         self._key = blake2b(named.encode(), digest_size=20).hexdigest()
@@ -219,6 +208,10 @@ class RemoteSource(Closable):
                 spread.put(block.start, content)
         return True
 
+    def write_resident(self, _pieces: Sequence[Piece], _write: Write) -> int:
+        """0: what is in memory lies there in blocks, to be copied."""
+        return 0
+
     @property
     def is_fresh(self) -> bool:
         """Whether the store has said lately that the object is the one of `version`."""
@@ -278,58 +271,13 @@ class RemoteSource(Closable):
             missing[-1] = Span(start, min(stop + ahead, self.version.size))
             wanted = pieces(missing, most=limits.piece_bytes, grain=BLOCK_BYTES)
             if keep is None:
-                self._fetch(wanted, partial(self._request_into, put), _put_nowhere, _put_nowhere)
+                self._fetching.fetch(
+                    wanted, partial(self._request_into, put), _put_nowhere, _put_nowhere
+                )
             else:
-                self._fetch(wanted, self._request, put, keep)
+                self._fetching.fetch(wanted, self._request, put, keep)
         elif not self.is_fresh:
             self._confirm()
-
-    def _fetch(self, wanted: list[Span], ask: Ask, put: Put, keep: Put) -> None:
-        """Asks for *wanted*, some at a time, and gives *put* and *keep* what *ask* gives."""
-        flights: deque[_Flight] = deque()
-        if len(wanted) == 1 and wanted[0].stop - wanted[0].start <= SMALL_REQUEST:
-            _land(ask(wanted[0]), put, keep)
-            return
-        try:
-            for span in wanted:
-                size = span.stop - span.start
-                if self._make_room(size, flights, put, keep):
-                    parts = self._way.pool.submit(ask, span)
-                    flights.append(_Flight(size, parts))
-                    continue
-                for small in pieces([span], most=SMALL_REQUEST, grain=BLOCK_BYTES):
-                    _land(ask(small), put, keep)
-            while flights:
-                self._land_first(flights, put, keep)
-        finally:
-            for flight in flights:
-                flight.parts.add_done_callback(partial(self._end, flight.size))
-                flight.parts.cancel()
-
-    def _make_room(self, size: int, flights: deque[_Flight], put: Put, keep: Put) -> bool:
-        """Takes room for *size* more bytes, *flights* landing first where need be.
-
-        False where others have all of it and a small request has to do.
-        """
-        limits, room = self._store.limits, self._way.flying
-        while True:
-            flying = sum(flight.size for flight in flights)
-            fits = flying + size <= limits.flight_bytes and len(flights) < limits.parallel
-            if fits and room.take_at_once(size):
-                return True
-            if not flights:
-                return size > SMALL_REQUEST and room.take(size)
-            self._land_first(flights, put, keep)
-
-    def _land_first(self, flights: deque[_Flight], put: Put, keep: Put) -> None:
-        flight = flights[0]
-        _land(flight.parts.result(), put, keep)
-        flights.popleft()
-        self._way.flying.give_back(flight.size)
-
-    def _end(self, size: int, _parts: Future[list[Part]]) -> None:
-        """Of a flight that nobody waits for."""
-        self._way.flying.give_back(size)
 
     def _request(self, span: Span) -> list[Part]:
         with self._noticing():
@@ -384,50 +332,12 @@ def run_bands(
     return map(source.read_runs, grid.bands(band_bytes, most_runs=most_runs))
 
 
-class HeaderWindow:
-    """Reads an object here and there, forwards, without what lies between; one thread only.
-
-    What `scan_hdus` wants: headers are small, and the pixels between them are left out.
-    """
-
-    def __init__(self, source: RemoteSource, *, gulp_bytes: int = 64 * 1024) -> None:
-        """Each request asks for *gulp_bytes*, or for as much as is wanted where that is more."""
-        self._source = source
-        self._gulp = gulp_bytes
-        self._start = 0
-        self._content = b""
-
-    def read_at(self, start: int, length: int) -> bytes:
-        """Up to *length* bytes from *start*; fewer only where the object ends."""
-        size = self._source.version.size
-        stop = min(start + length, size)
-        if start >= stop:
-            return b""
-        end = self._start + len(self._content)
-        if start < self._start or stop > end:
-            kept = self._content[start - self._start :] if self._start <= start <= end else b""
-            begin = start + len(kept)
-            more = min(max(stop - begin, self._gulp), size - begin)
-            self._content = kept + self._source.read_once(begin, more)
-            self._start = start
-        return self._content[start - self._start : stop - self._start]
-
-
 def _append(spans: list[Span], span: Span, *, gap: int) -> None:
     """Adds *span* to those before it, to the last of them where not more than *gap* is between."""
     if spans and span.start - spans[-1].stop <= gap:
         spans[-1] = Span(spans[-1].start, max(span.stop, spans[-1].stop))
     else:
         spans.append(span)
-
-
-def _land(parts: list[Part], put: Put, keep: Put) -> None:
-    """Each part is let go of as soon as both have it."""
-    parts.reverse()
-    while parts:
-        part = parts.pop()
-        keep(part.start, part.content)
-        put(part.start, part.content)
 
 
 def _in_copies(runs: memoryview, band_bytes: int) -> Iterator[memoryview]:

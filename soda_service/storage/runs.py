@@ -57,6 +57,26 @@ class RunGrid(NamedTuple):
             starts = np.add.outer(starts, np.arange(count, dtype=np.int64) * step).ravel()
         return starts
 
+    def split(self, at: int) -> tuple[list[RunGrid], list[RunGrid]]:
+        """The first *at* bytes of the runs and the others, each as grids in their order.
+
+        Of one dimension at most.
+        """
+        (count,), (step,) = self.counts or (1,), self.steps or (0,)
+        whole, part = divmod(at, self.length)
+
+        def some(first: int, last: int) -> list[RunGrid]:
+            start = self.start + first * step
+            one = self._replace(start=start, counts=(last - first,), steps=(step,))
+            return [one] if first < last else []
+
+        if not part:
+            return some(0, whole), some(whole, count)
+        torn = self.start + whole * step
+        before = RunGrid(torn, part, itemsize=1)
+        after = RunGrid(torn + part, self.length - part, itemsize=1)
+        return [*some(0, whole), before], [after, *some(whole + 1, count)]
+
     def bands(self, band_bytes: int, *, most_runs: int) -> Iterator[RunGrid]:
         """The same runs in grids of about *band_bytes* and at most *most_runs*, in their order.
 

@@ -6,10 +6,10 @@ Offsets are 0-based bytes; ranges are half-open.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from soda_service.storage.remote import RemoteSource
     from soda_service.storage.runs import RunGrid
     from soda_service.storage.stores import RemoteStores
+
+
+Piece: TypeAlias = "bytes | RunGrid"
+"""Bytes that are there, or runs of a source."""
+
+Write: TypeAlias = "Callable[[Sequence[bytes | memoryview]], int]"
+"""Takes buffers, one after another, as far as that is possible at once; how many bytes of them."""
 
 
 class FileVersion(NamedTuple):
@@ -96,6 +103,13 @@ class RunSource(ByteSource, Protocol):
 
     def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
         """Fill *target* with the runs of *grid* if they are in memory; never blocks."""
+
+    def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
+        """Have *write* take *pieces* from where they lie in memory; how many bytes it took.
+
+        Never blocks. 0 where that cannot be done. Raises SourceUnavailableError where the
+        content may have changed meanwhile: what was taken is then worthless.
+        """
 
 
 def is_remote(url: str) -> bool:

@@ -50,7 +50,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     What is no HTTP, or has more than MAX_HEAD_BYTES beside bodies, is refused in the form of
     its path, as far as that is known, and cut off; bodies have a limit of their own
-    (`params.read_params`). Who stops reading or writing is cut off, too, so that no search, no
+    (`paramsource.read_params`). Who stops reading or writing is cut off, too, so that no search, no
     file and no connection stays open for it.
     """
 
@@ -66,6 +66,8 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See to it that somebody looks whether the client goes on."""
         super().connection_made(transport)
+        # Who waits until there is room again finds the transport empty (`straight.write`).
+        transport.set_write_buffer_limits(HIGH_WATER_LIMIT, 0)
         if self.server_state not in self._lookouts:
             self._lookouts[self.server_state] = _Lookout(self.loop, self.connections)
             self._outboxes[self.server_state] = Outbox(self.loop)
@@ -73,6 +75,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much."""
+        self._outbox.send()
         if self._is_deaf:
             self._throw_away(data)
             return
@@ -92,6 +95,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own type
         """Whether to go on: a refused client that only reads gets its answer."""
+        self._outbox.send()
         if not self._is_deaf or self.cycle is None:
             return None
         self.cycle.more_body = False

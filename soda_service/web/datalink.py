@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from soda_service.discovery import datalink
 from soda_service.discovery.obscore import LINKS_MEDIA_TYPE
 from soda_service.votable.document import MEDIA_TYPE
-from soda_service.web.params import parsed, read_params
+from soda_service.web.paramsource import parsed, read_params
 from soda_service.web.responses import send_document
 
 if TYPE_CHECKING:

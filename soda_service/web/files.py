@@ -93,7 +93,14 @@ class FilesEndpoint:
         threads, status = services.long_work, chosen.status
         try:
             await send_bands(
-                receive, send, chosen.headers, bands, length=length, threads=threads, status=status
+                scope,
+                receive,
+                send,
+                chosen.headers,
+                bands,
+                length=length,
+                threads=threads,
+                status=status,
             )
         except ObjectChangedError:
             services.resolver.doubt(dataset)

@@ -18,6 +18,7 @@ from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY, error_response
 from soda_service.web.log import RUN_ID_KEY, ToldError, request_id
 from soda_service.web.responses import BrokenAnswerError
+from soda_service.web.straight import WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -67,7 +68,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identifier)]
-            sent += len(message.get("body", b""))
+            sent += message.get(WRITTEN) or len(message.get("body", b""))
             return send(message)
 
         try:

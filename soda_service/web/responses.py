@@ -9,14 +9,17 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
+from soda_service.storage.bands import BAND_BYTES
+from soda_service.web.straight import STRAIGHT, WRITTEN
 from soda_service.web.whole import WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from starlette.types import Message, Receive, Scope, Send
 
     from soda_service.storage.bands import Bands
+    from soda_service.storage.source import Write
     from soda_service.web.threads import Threads
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -36,6 +39,12 @@ _PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9._+-]+").fullmatch
 _ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
 
 
+_PIECE_BYTES: Final = 96 * 1024
+"""Sent to a client whose socket is full: enough for the server to say when there is room again."""
+
+_TURN_BYTES: Final = 1024 * 1024
+"""Written about to one client before others have their turn."""
+
 STALL_SECONDS: Final = 120.0
 """A disk that gives nothing for so long in the middle of an answer will not give it."""
 
@@ -48,16 +57,30 @@ async def send_whole(
     scope: Scope, send: Send, headers: RawHeaders, body: bytes | memoryview, *, status: int = 200
 ) -> None:
     """Send *body* in one piece; for HEAD, all but it."""
-    headers.append((b"content-length", b"%d" % len(body)))
+    await send_pieces(scope, send, headers, (body,), length=len(body), status=status)
+
+
+async def send_pieces(
+    scope: Scope,
+    send: Send,
+    headers: RawHeaders,
+    pieces: Sequence[bytes | memoryview],
+    *,
+    length: int,
+    status: int = 200,
+) -> None:
+    """Send *pieces*, *length* bytes in all, at once; for HEAD, none of them."""
+    headers.append((b"content-length", b"%d" % length))
     start: Message = {"type": "http.response.start", "status": status, "headers": headers}
     if scope["method"] == "HEAD":
-        body = b""
+        pieces = ()
     elif WHOLE in scope.get("extensions", ()):
-        start["body"] = body
+        start[WHOLE] = pieces
+        start[WRITTEN] = length
         await send(start)
         return
     await send(start)
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": b"".join(pieces)})
 
 
 async def send_empty(send: Send, status: int, headers: RawHeaders) -> None:
@@ -74,6 +97,7 @@ async def send_head(send: Send, headers: RawHeaders, length: int, *, status: int
 
 
 async def send_bands(
+    scope: Scope,
     receive: Receive,
     send: Send,
     headers: RawHeaders,
@@ -87,11 +111,12 @@ async def send_bands(
     """Send *bands*, which are *length* bytes in all.
 
     The first band is there before the status is sent, so that what fails at once fails
-    properly. While a band goes out the next is made, and no more than that. Whatever happens,
-    they are closed. *stop* is called where the client goes while a band is made that may take
-    long. Raises BrokenAnswerError where they do not keep to their length.
+    properly. While a band goes out the next is made, and no more than that. Where the server
+    knows `STRAIGHT`, what lies in memory is not copied first. Whatever happens, they are closed.
+    *stop* is called where the client goes while a band is made that may take long. Raises
+    BrokenAnswerError where they do not keep to their length.
     """
-    ahead = _Ahead(bands, threads)
+    ahead = _Ahead(bands, threads, scope.get("extensions", {}).get(STRAIGHT))
     try:
         first = threads.call(next, bands, None)
         band: Band | None = await (first if stop is None else unless_gone(receive, first, stop))
@@ -126,27 +151,58 @@ async def _send_rest(
             if rest == 0:
                 await send({"type": "http.response.body", "body": band})
                 return
-            ahead.begin()
-            await send({"type": "http.response.body", "body": band, "more_body": True})
+            if ahead.may_be_written:
+                await send({"type": "http.response.body", "body": band, "more_body": True})
+                rest -= await _write(send, ahead, gone)
+                ahead.begin(_PIECE_BYTES)
+            else:
+                ahead.begin()
+                await send({"type": "http.response.body", "body": band, "more_body": True})
             band = await ahead.band()
     finally:
         gone.cancel()
 
 
+async def _write(send: Send, ahead: _Ahead, gone: asyncio.Future[None]) -> int:
+    """Write what the client's socket takes once it has taken what was sent; how many bytes."""
+    written = taken = 0
+    while not gone.done():
+        # Waits where that is necessary, and tells the log.
+        await send({"type": "http.response.body", WRITTEN: taken, "more_body": True})
+        taken = 0
+        while taken < _TURN_BYTES and (some := ahead.write()):
+            taken += some
+        if not taken:
+            break
+        written += taken
+        await asyncio.sleep(0)  # it is the others' turn
+    return written
+
+
 class _Ahead:
     """The band that comes next: it is at hand, or is made in a thread while another goes out."""
 
-    def __init__(self, bands: Bands, threads: Threads) -> None:
+    def __init__(self, bands: Bands, threads: Threads, write: Write | None) -> None:
         self._bands = bands
         self._threads = threads
+        self._write = write
         self._at_hand: Band | None = None
         self._making: asyncio.Future[Band | None] | None = None
 
-    def begin(self) -> None:
-        """Have it made, unless it is at hand."""
-        self._at_hand = self._bands.at_hand()
+    def begin(self, most: int = BAND_BYTES) -> None:
+        """Have it made, unless it is at hand, *most* bytes or a little more of it."""
+        self._at_hand = self._bands.at_hand(most)
         if self._at_hand is None:
             self._making = self._threads.submit(next, self._bands, None)
+
+    @property
+    def may_be_written(self) -> bool:
+        """Whether it is worth the trial to `write` it."""
+        return self._write is not None and self._bands.may_be_written()
+
+    def write(self) -> int:
+        """Have the client's socket take what it can of it; how many bytes."""
+        return self._bands.write(self._write) if self._write is not None else 0
 
     async def band(self) -> Band | None:
         """It, None after the last; BrokenAnswerError where it takes too long."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from soda_service.discovery import sia2
 from soda_service.web.errors import FORM_KEY, Form
-from soda_service.web.params import parsed, read_params
+from soda_service.web.paramsource import parsed, read_params
 from soda_service.web.responses import send_document
 
 if TYPE_CHECKING:

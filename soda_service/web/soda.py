@@ -15,7 +15,7 @@ from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote
 from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY
-from soda_service.web.params import parsed, read_params
+from soda_service.web.paramsource import parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
     http_date,
@@ -23,7 +23,7 @@ from soda_service.web.responses import (
     send_bands,
     send_empty,
     send_head,
-    send_whole,
+    send_pieces,
     unless_gone,
 )
 
@@ -99,9 +99,9 @@ async def _send(
         await _confirm(plan, services)
         await send_head(send, headers, plan.size)
         return
-    whole = services.cutter.cut_resident(plan)
-    if whole is not None:
-        await send_whole(scope, send, headers, whole)
+    pieces = services.cutter.cut_resident(plan)
+    if pieces is not None:
+        await send_pieces(scope, send, headers, pieces, length=plan.size)
         return
     # The first band of a file that is compressed as a whole waits until it is inflated.
     threads = services.long_work
@@ -119,7 +119,7 @@ async def _send(
             await send_head(send, headers, length)
             return
         bands: Bands = CopiedBands(closing(kept), [RunGrid(0, length)], source=kept)
-        await send_bands(receive, send, headers, bands, length=length, threads=threads)
+        await send_bands(scope, receive, send, headers, bands, length=length, threads=threads)
     elif is_packed:
         await _send_packed(scope, receive, send, headers, plan, services)
     else:
@@ -133,7 +133,7 @@ async def _send(
         if results is not None:
             bands = results.keeping(plan.etag, bands, plan.size)
         await send_bands(
-            receive, send, headers, bands, length=plan.size, threads=threads, stop=stop
+            scope, receive, send, headers, bands, length=plan.size, threads=threads, stop=stop
         )
 
 
@@ -163,7 +163,7 @@ async def _send_packed(
         if services.results is not None:
             bands = services.results.keeping(plan.etag, bands, packed.size)
         threads = services.long_work
-        await send_bands(receive, send, headers, bands, length=packed.size, threads=threads)
+        await send_bands(scope, receive, send, headers, bands, length=packed.size, threads=threads)
 
 
 _FITS: Final = frozenset({"application/fits", "image/fits"})

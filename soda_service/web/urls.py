@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from soda_service.discovery.urls import Service
-from soda_service.web.params import cutout_query, links_queries, links_query, position_query
+from soda_service.web.querystrings import cutout_query, links_queries, links_query, position_query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.discovery import vosi
 from soda_service.errors import SodaServiceError
-from soda_service.web.params import cutout_parameters
+from soda_service.web.querystrings import cutout_parameters
 from soda_service.web.responses import http_date, send_whole
 from soda_service.web.showcase import showpieces
 

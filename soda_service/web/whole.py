@@ -2,26 +2,29 @@
 
 ASGI says them in two messages, which this server sends in two calls, so that a client that waits
 is woken twice. Where the server says in the scope's `extensions` that it knows `WHOLE`, the
-message that starts an answer may have its `body`, and none follows.
+message that starts an answer may have its body, in pieces under that name, and none follows.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from soda_service.web.straight import STRAIGHT, WRITTEN, write
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn._types import ASGI3Application, ASGISendEvent
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    Body = bytes | memoryview
-    Pieces = tuple[bytes, Body]
+    Pieces = Sequence[bytes | memoryview]
 
 WHOLE: Final = "soda_service.whole"
 
@@ -35,11 +38,16 @@ _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 _OF_THE_CONNECTION: Final = frozenset({b"connection", b"transfer-encoding"})
 
 
+_log = logging.getLogger(__name__)
+
+
 class Outbox:
     """Answers that one turn of the event loop made, which leave together at its end.
 
     What makes them stays in the processor's caches meanwhile, and the kernel's network out of
-    them: under load an answer costs a tenth less. None waits for what another client does.
+    them: under load an answer costs a tenth less. None waits for what another client does, and
+    the server hears of nothing that clients do before they have left: it would take such a
+    connection for one that is waited for.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -47,22 +55,32 @@ class Outbox:
         self._waiting: list[tuple[RequestResponseCycle, Pieces, Callable[[], None]]] = []
         self._size = 0
 
-    def put(self, cycle: RequestResponseCycle, head: bytes, body: Body) -> None:
-        """Have the answer to the request of *cycle* sent."""
+    def put(self, cycle: RequestResponseCycle, pieces: Pieces, size: int) -> None:
+        """Have the answer to the request of *cycle* sent, which has *size* bytes and its head."""
         if not self._waiting:
             self._loop.call_soon(self.send)
-        self._waiting.append((cycle, (head, body), cycle.on_response))
-        self._size += len(body)
+        self._waiting.append((cycle, pieces, cycle.on_response))
+        self._size += size
         if self._size > OUTBOX_BYTES or len(self._waiting) >= OUTBOX_ANSWERS:
             self.send()
 
     def send(self) -> None:
-        """Send what there is now; to be called, too, before a connection is closed."""
+        """Send what there is now.
+
+        To be called, too, before a connection is closed, and before anything is done with what
+        a client says.
+        """
+        if not self._waiting:
+            return
         waiting, self._waiting, self._size = self._waiting, [], 0
         for cycle, pieces, on_response in waiting:
             if not (cycle.disconnected or cycle.transport.is_closing()):
-                cycle.transport.writelines(pieces)
-                on_response()
+                try:
+                    cycle.transport.writelines(pieces)
+                    on_response()
+                except Exception:  # noqa: BLE001 - the others wait for their answers
+                    _log.exception("an answer cannot be sent")
+                    cycle.transport.abort()
 
 
 class WholeAnswers:
@@ -78,12 +96,12 @@ class WholeAnswers:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve the request."""
         del send  # the cycle's
-        scope["extensions"] = {WHOLE: {}}
+        scope["extensions"] = {WHOLE: {}, STRAIGHT: partial(write, self._cycle)}
         return self._app(scope, receive, self._send)
 
     def _send(self, message: Message) -> Awaitable[None]:
         cycle = self._cycle
-        if message["type"] != "http.response.start" or "body" not in message:
+        if WHOLE not in message:
             return cycle.send(cast("ASGISendEvent", message))
         headers = [*cycle.default_headers, *message["headers"]]
         if (
@@ -104,12 +122,12 @@ class WholeAnswers:
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()
-        self._outbox.put(cycle, b"".join(head), message["body"])
+        self._outbox.put(cycle, (b"".join(head), *message[WHOLE]), message[WRITTEN])
         return _sent()
 
     async def _send_apart(self, message: Message) -> None:
         """What is out of the ordinary is left to the server."""
-        body = message.pop("body")
+        body = b"".join(message.pop(WHOLE))
         await self._cycle.send(cast("ASGISendEvent", message))
         await self._cycle.send({"type": "http.response.body", "body": body})
 

@@ -160,9 +160,9 @@ def received(subject: Subject, plan: CutoutPlan) -> tuple[bytes, SodaServiceErro
     """What a client gets of a plan, and what went wrong."""
     sent = bytearray()
     try:
-        whole = subject.cutter.cut_resident(plan)
-        if whole is not None:
-            return bytes(whole), None
+        pieces = subject.cutter.cut_resident(plan)
+        if pieces is not None:
+            return b"".join(pieces), None
         for chunk in subject.cutter.cut(plan):
             sent += chunk
     except SodaServiceError as error:

@@ -159,7 +159,7 @@ def test_plain_requests_are_quick(bench: Workbench, name: str) -> None:
         if name != "compressed_tiles":
             resident = subject.cutter.cut_resident(plan)
             assert resident is not None
-            assert bytes(resident) == contents
+            assert b"".join(resident) == contents
     assert quick >= 5
     far = subject.request(Circle((middle[0] + 90) % 360, -middle[1], 0.01))
     assert subject.cutter.plan_quickly(far) in (None, NOT_QUICK)

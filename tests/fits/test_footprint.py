@@ -10,11 +10,14 @@ import pytest
 from support.images import COMPRESSED_FAMILIES, SKY_FAMILIES
 from support.wcs import first_image
 
-from soda_service.fits.footprint import Place, SkyExtent, _merged, extents_of, footprint, vectors_of
+from soda_service.fits.footprint import footprint
+from soda_service.fits.skyextent import SkyExtent
+from soda_service.fits.skyplaces import vectors_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from soda_service.fits.skyplaces import Place
     from soda_service.fits.wcs import CelestialGrid
 
 FAMILIES = [name for name in SKY_FAMILIES if name not in COMPRESSED_FAMILIES]
@@ -123,18 +126,6 @@ def test_a_limb_is_followed_loosely() -> None:
     assert not covered(polygons_of("sin_limb"), directions[:, far]).any()
 
 
-def test_the_extent_of_a_plain_image() -> None:
-    """Middle, diameter and scale by hand: 61 x 47 pixels of 0.72 arcsec."""
-    extent = SkyExtent.of(first_image("tan").grid())
-    assert extent is not None
-    assert extent.pixel_scale == pytest.approx(0.72, rel=1e-6)
-    diagonal = np.hypot(61, 47) * 0.72 / 3600
-    assert diagonal < extent.fov < diagonal + 3 * 0.72 / 3600
-    # The middle is pixel (30, 23), and (CRPIX1 - 1, CRPIX2 - 1) is (26.5, 29.25).
-    lon = 150.1 - 3.5 * 2e-4 / np.cos(np.radians(2.2))
-    assert extent.centre == pytest.approx((lon, 2.2 - 6.25 * 2e-4), abs=1e-7)
-
-
 def test_longitudes_run_from_0_to_360() -> None:
     """On both sides of RA 0."""
     for name in ("ra_wrap", "ra_wrap_below"):
@@ -142,25 +133,3 @@ def test_longitudes_run_from_0_to_360() -> None:
         assert all(0 <= lon < 360 for lon in longitudes)
         assert min(longitudes) < 1
         assert max(longitudes) > 359
-
-
-def test_a_map_of_one_place_is_a_few_small_triangles() -> None:
-    """As TPV is without its polynomials: a few points stand for thousands of alike."""
-    grid = first_image("tan").grid()
-    alike = np.repeat(grid.pixel_to_sky([30.0], [20.0]), 5000, axis=1)
-    merged, reach = _merged(alike, np.full(5000, 1e-9), 1e-10)
-    assert merged.shape == (3, 1)
-    assert reach[0] >= 1e-9
-    spread = np.random.default_rng(4).normal(size=(3, 5000))
-    spread /= np.linalg.norm(spread, axis=0)
-    merged, reach = _merged(spread, np.full(5000, 0.01), 0.2)
-    assert merged.shape[1] < 1000
-    apart = np.linalg.norm(spread[:, :, None] - merged[:, None, :], axis=0)
-    assert ((apart + 0.01) <= reach + 1e-12).any(axis=1).all()
-
-
-def test_images_that_show_the_same_sky_share_an_extent() -> None:
-    tan, other = first_image("tan"), first_image("galactic")
-    one, two, three = extents_of([tan.grid(), other.grid(), tan.grid()])
-    assert one is three
-    assert one != two

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS, Wcsprm
+from astropy.wcs import WCS
 from hypothesis import given, settings, strategies as st
 from support.images import (
     BEYOND_ASTROPY_FAMILIES,
@@ -38,7 +38,6 @@ from support.wcs import first_image, image_of, milliarcseconds
 
 from soda_service.fits.cards import Header
 from soda_service.fits.wcs import ImageWcs, WcsError, needed_tables
-from soda_service.fits.wcscards import WcsCards
 from soda_service.geometry.vectors import unit_vectors
 
 APPROXIMATE_INVERSE = ("projection_csc", "csc_all_sky")
@@ -283,25 +282,6 @@ def test_a_coupling_that_moves_nothing_is_passed_over(kept: list[str], least: li
         refused = ImageWcs.of(described(least), naxis)
         assert refused.spectral is not None
         assert least[0][:5] in refused.spectral.problem
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        *("PC01_02 = 0.5", "PC001002= 0.5", "PC1_2   = 0.5", "CRPIX01 = 3.0", "CRPIX001= 3.0"),
-        *("CROTA02 = 30.0", "PC01_02A= 0.5", "CDELT01 = 4.0", "PC1_02  = 0.5", "PC0001_2= 0.5"),
-    ],
-)
-def test_keywords_with_zeros_are_read_as_wcslib_reads_them(line: str) -> None:
-    """Those of matrices are, others are not."""
-    cards = ["CTYPE1  = 'X       '", "CTYPE2  = 'Y       '", line]
-    raw = b"".join(one.encode().ljust(80) for one in cards)
-    read = WcsCards.of(Header(raw), (4, 4))
-    wcsprm = Wcsprm(header=raw, relax=True, warnings=False)
-    wcsprm.set()
-    matrix = np.diag(wcsprm.get_cdelt()) @ wcsprm.get_pc()
-    assert [[read.element(row, column) for column in (0, 1)] for row in (0, 1)] == matrix.tolist()
-    assert [read.number("CRPIX", axis, 0.0) for axis in (0, 1)] == list(wcsprm.crpix)
 
 
 def test_the_only_pixel_of_a_coupled_axis_counts() -> None:

@@ -14,9 +14,9 @@ from support.wcs import first_image
 from soda_service.geometry.effort import Effort
 from soda_service.geometry.rectangles import Rectangles
 from soda_service.geometry.shapes import Circle
-from soda_service.geometry.skyindex import Survey
 from soda_service.geometry.skyregion import region_of
 from soda_service.geometry.sphere import lon_lat
+from soda_service.geometry.survey import Survey
 
 if TYPE_CHECKING:
     from soda_service.geometry.pixelbox import SkyGrid

@@ -108,39 +108,6 @@ def test_no_calm_cell_within_a_cap_is_overlooked(name: str) -> None:
         assert number in index.near((float(vector[0]), float(vector[1]), float(vector[2])), 0.0)
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_no_two_pixels_of_faithful_cells_show_one_direction(name: str) -> None:
-    grid = GRIDS[name]()
-    index = SkyIndex.of(grid)
-    assert not index.wild[: index.faithful].any()
-    is_faithful = np.zeros(grid.naxis, dtype=bool)
-    for number in range(index.faithful):
-        (x1, y1), (x2, y2) = index.cells.lower[:, number], index.cells.upper[:, number]
-        is_faithful[x1:x2, y1:y2] = True
-    x, y = (part.astype(float) for part in np.nonzero(is_faithful))
-    there = grid.pixel_to_sky(x, y)
-    beside = grid.pixel_to_sky(x + 1e-3, y), grid.pixel_to_sky(x, y + 1e-3)
-    step = 1e3 * np.minimum(*(np.linalg.norm(one - there, axis=0) for one in beside))
-    for number in range(x.size):
-        apart = np.linalg.norm(there - there[:, number, None], axis=0)
-        near = np.flatnonzero(apart < 0.6 * step[number])
-        assert np.abs(x[near] - x[number]).max() < 4.0
-        assert np.abs(y[near] - y[number]).max() < 4.0
-
-
-def test_beside_a_fold_cells_are_not_faithful_and_far_from_it_they_are() -> None:
-    grid = GRIDS["folded tan-sip"]()
-    index = SkyIndex.of(grid)
-    lower, upper = index.cells.edges
-    fold = 30.0 - 1.0 - 0.5 / 0.02
-    beside = (lower[0] <= fold + 0.5) & (upper[0] >= fold - 0.5)
-    assert beside.any()
-    assert (np.flatnonzero(beside) >= index.faithful).all()
-    far = (lower[0] > fold + 10.0) & (upper[0] < fold + 40.0)
-    assert far.any()
-    assert (np.flatnonzero(far) < index.faithful).all()
-
-
 def test_an_image_that_is_nowhere_on_the_sky_has_no_cells() -> None:
     grid = GRIDS["sin whole hemisphere"]()
     grid.wcs.wcs.crpix = [-400.0, -400.0]

@@ -17,7 +17,7 @@ from soda_service.storage.local import LocalSource
 from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from random import Random
 
@@ -64,6 +64,54 @@ def expected(drawn: list[bytes | RunGrid]) -> bytes:
         else:
             parts += [CONTENT[at : at + one.length] for at in one.starts().tolist()]
     return b"".join(parts)
+
+
+class Kernel:
+    """Takes some of what is written, and keeps it."""
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most
+        self.got = bytearray()
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """As `os.writev` does to a socket that may be full."""
+        taken = b"".join(buffers)[: self._most()]
+        self.got += taken
+        return len(taken)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pieces(), st.randoms(use_true_random=False))
+def test_written_at_hand_or_not(path: Path, drawn: list[bytes | RunGrid], chance: Random) -> None:
+    """In any mixture of waiting, taking what is at hand, and writing what the kernel takes."""
+    kernel = Kernel(lambda: chance.choice((0, 1, 70_000, 10**9)))
+    with closing(CopiedBands(opened(path), drawn)) as bands:
+        while True:
+            if chance.random() < 0.5 and bands.write(kernel.write):
+                continue
+            at_hand = (
+                bands.at_hand(chance.choice((5000, BAND_BYTES))) if chance.random() < 0.5 else None
+            )
+            band = next(bands, None) if at_hand is None else at_hand
+            if band is None:
+                break
+            kernel.got += band
+    assert bytes(kernel.got) == expected(drawn)
+
+
+def test_the_last_band_is_not_written(path: Path) -> None:
+    """What was copied is looked at before it is sent; the others are not copied."""
+    kernel = Kernel(lambda: BAND_BYTES)
+    with closing(CopiedBands(opened(path), [RunGrid(0, SIZE)])) as bands:
+        assert bands.write(kernel.write) == 0  # nothing is open
+        first = next(bands)
+        while bands.may_be_written():
+            assert bands.write(kernel.write)
+        assert bands.write(kernel.write) == 0
+        last = next(bands)
+        assert next(bands, None) is None
+    assert len(kernel.got) >= SIZE - 2 * BAND_BYTES
+    assert bytes(first) + kernel.got + bytes(last) == CONTENT
 
 
 @settings(max_examples=60, deadline=None)
@@ -114,8 +162,37 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
         # Nor is what came with it: it is in the kernel's hands as yet.
         source.read(0, SIZE)
         assert source.is_resident(0, SIZE)
+        assert not bands.may_be_written()
         assert bands.at_hand() is None
         assert b"".join(bytes(band) for band in bands) == expected([rows])
+
+
+def test_after_some_cold_bands_memory_is_looked_at_again(tmp_path: Path) -> None:
+    """One page that is missing does not make the rest of a large answer slow."""
+    size = 24 * BAND_BYTES
+    content = np.random.default_rng(2).bytes(size)
+    path = tmp_path / "large"
+    path.write_bytes(content)
+    source = LocalSource.open(str(path))
+    with closing(CopiedBands(closing(source), [RunGrid(0, size)])) as bands:
+        assert bytes(next(bands)) == content[:BAND_BYTES]
+        assert bands.may_be_written()
+        os.fsync(source.fileno())
+        os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if source.is_resident(0, size):
+            pytest.skip("this file system keeps pages that it is told to forget")
+        got = [content[:BAND_BYTES]]
+        while (band := bands.at_hand()) is not None:
+            got.append(bytes(band))
+        begin = len(got)
+        got.append(bytes(next(bands)))
+        source.read(0, size)
+        while not bands.may_be_written():
+            assert bands.at_hand() is None
+            got.append(bytes(next(bands)))
+        assert bands.at_hand() is not None
+        assert begin + 10 < len(got) < begin + 20
+        assert b"".join(got) == content[: len(got) * BAND_BYTES]
 
 
 def test_a_file_changes_is_not_mixed(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import FileVersion, open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from soda_service.storage.source import Write
 
 SIZE = 3_000_000
 
@@ -301,6 +304,90 @@ def copied(source: LocalSource, grid: RunGrid) -> bytes | None:
     """What `copy_resident` gives, if it gives anything."""
     target = bytearray(grid.size)
     return bytes(target) if source.copy_resident(grid, memoryview(target)) else None
+
+
+class TestWriteResident:
+    """Bytes that are given away where they lie."""
+
+    LONG: Final = RunGrid(100, 10_000, (20,), (11_000,))
+
+    def test_the_same_bytes(self, path: Path) -> None:
+        path.read_bytes()
+        got: list[bytes] = []
+        with LocalSource.open(str(path)) as source:
+            pieces: list[bytes | RunGrid] = [b"head", self.LONG, RunGrid(7, 9000), b"foot"]
+            taken = source.write_resident(pieces, _keep_in(got))
+            expected = b"".join(
+                piece if isinstance(piece, bytes) else bytes(source.read_runs(piece))
+                for piece in pieces
+            )
+        assert b"".join(got) == expected
+        assert taken == len(expected)
+
+    @pytest.mark.parametrize(
+        "grid",
+        [
+            RunGrid(0, 100, (50,), (200,)),
+            RunGrid(0, 9000, (2, 2), (30_000, 10_000)),
+            RunGrid(0, 10**9),
+        ],
+        ids=["short runs", "two dimensions", "behind the end"],
+    )
+    def test_what_is_not_written(self, path: Path, grid: RunGrid) -> None:
+        path.read_bytes()
+        got: list[bytes] = []
+        with LocalSource.open(str(path)) as source:
+            assert source.write_resident([b"head", grid], _keep_in(got)) == 0
+        assert got == []
+
+    def test_a_file_that_has_changed(self, content: bytes, tmp_path: Path) -> None:
+        changing = tmp_path / "changing"
+        changing.write_bytes(content)
+        got: list[bytes] = []
+        with LocalSource.open(str(changing)) as source:
+            os.utime(changing, ns=(0, 0))
+            assert source.write_resident([self.LONG], _keep_in(got)) == 0
+        assert got == []
+
+    @pytest.mark.parametrize("deed", ["touched", "truncated"])
+    def test_one_that_changes_meanwhile(self, content: bytes, tmp_path: Path, deed: str) -> None:
+        """What the kernel took may be of either, and nobody must think it whole."""
+        changing = tmp_path / "changing"
+        changing.write_bytes(content)
+        end, ours = socket.socketpair()
+
+        def write(buffers: Sequence[bytes | memoryview]) -> int:
+            if deed == "touched":
+                os.utime(changing, ns=(0, 0))
+            else:
+                os.truncate(changing, 50_000)
+            return os.writev(ours.fileno(), buffers)
+
+        with end, ours, LocalSource.open(str(changing)) as source:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            with pytest.raises(SourceUnavailableError, match="changes"):
+                source.write_resident([self.LONG], write)
+
+    def test_a_mapping_that_is_lost_meanwhile(self, path: Path) -> None:
+        """As on a disk that fails while another thread copies: zeros stand in its place."""
+        path.read_bytes()
+        with LocalSource.open(str(path)) as source:
+
+            def write(buffers: Sequence[bytes | memoryview]) -> int:
+                address = np.frombuffer(buffers[0], np.uint8).ctypes.data
+                assert any(one.mend(address) for one in list(mapping._mappings.values()))
+                return sum(map(len, buffers))
+
+            with pytest.raises(SourceUnavailableError, match="lost"):
+                source.write_resident([self.LONG], write)
+
+
+def _keep_in(got: list[bytes]) -> Write:
+    def write(buffers: Sequence[bytes | memoryview]) -> int:
+        got.extend(map(bytes, buffers))
+        return sum(map(len, buffers))
+
+    return write
 
 
 class _ColdSource(LocalSource):

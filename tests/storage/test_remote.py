@@ -22,9 +22,10 @@ from soda_service.geometry.pixelbox import PixelBox
 from soda_service.pixels.reader import open_reader
 from soda_service.storage.blockcache import BLOCK_BYTES, BlockCache
 from soda_service.storage.blockfolder import BlockFolder
+from soda_service.storage.headerwindow import HeaderWindow
 from soda_service.storage.local import LocalSource
 from soda_service.storage.objectstore import ObjectChangedError
-from soda_service.storage.remote import RESIDENT_LIMIT, HeaderWindow, RemoteSource
+from soda_service.storage.remote import RESIDENT_LIMIT, RemoteSource
 from soda_service.storage.remoteplace import RemoteLimits, RemoteRoot, place_of
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import FileVersion, RunSource, is_remote, open_source

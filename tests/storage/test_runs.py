@@ -55,6 +55,16 @@ def test_bands_hold_the_same_bytes_in_the_same_order(
     assert all(band.size % grid.itemsize == 0 for band in bands)
 
 
+@given(_grids().filter(lambda grid: len(grid.counts) < 2), st.data())
+def test_split_keeps_every_byte(grid: RunGrid, data: st.DataObject) -> None:
+    """The parts, one after another, are the whole, and the first has as many as was said."""
+    at = data.draw(st.integers(0, grid.size))
+    before, after = grid.split(at)
+    every = [byte for part in before for byte in _bytes(part)]
+    assert len(every) == at
+    assert every + [byte for part in after for byte in _bytes(part)] == _bytes(grid)
+
+
 @given(_grids())
 def test_size_end_and_starts_agree_with_the_bytes(grid: RunGrid) -> None:
     """What is computed is what counting gives."""

@@ -14,8 +14,8 @@ from support.s3server import S3Server, put, s3_server
 from soda_service.errors import ConfigurationError, SourceUnavailableError
 from soda_service.fits.layout import scan_hdus
 from soda_service.storage.blockcache import BlockCache
+from soda_service.storage.headerwindow import HeaderWindow
 from soda_service.storage.objectstore import ObjectChangedError
-from soda_service.storage.remote import HeaderWindow
 from soda_service.storage.remoteplace import RemoteLimits, RemoteRoot
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.stores import RemoteStores

@@ -89,7 +89,7 @@ class Subject:
         contents = b"".join(self.cutter.cut(plan))
         assert len(contents) == plan.size
         resident = self.cutter.cut_resident(plan)
-        assert resident is None or resident == contents
+        assert resident is None or b"".join(resident) == contents
         return contents
 
     def sky_images(self) -> Iterator[int]:

@@ -110,9 +110,9 @@ class ScriptedCutter:
         """The same, unless it shall be slow."""
         return NOT_QUICK if request.detail in {"slow", "held"} else self.plan(request)
 
-    def cut_resident(self, plan: CutoutPlan) -> bytes | None:
+    def cut_resident(self, plan: CutoutPlan) -> list[bytes] | None:
         """The small answer, unless it shall come from elsewhere."""
-        return SMALL if plan.size == len(SMALL) and plan.filename != "cold" else None
+        return [SMALL] if plan.size == len(SMALL) and plan.filename != "cold" else None
 
     def close(self) -> None:
         """Nothing is held."""

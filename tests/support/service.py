@@ -76,7 +76,7 @@ class LiveService:
 
 
 @contextmanager
-def running(app: ASGIApp) -> Iterator[LiveService]:
+def running(app: ASGIApp, *, keep_alive_seconds: int = 5) -> Iterator[LiveService]:
     """*app* behind a real socket, ended with the block."""
     config = uvicorn.Config(
         app,
@@ -88,6 +88,7 @@ def running(app: ASGIApp) -> Iterator[LiveService]:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=keep_alive_seconds,
         timeout_graceful_shutdown=5,
     )
     server = uvicorn.Server(config)

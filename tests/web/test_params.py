@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, quote_plus, urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -20,20 +20,14 @@ from soda_service.votable.delimited import Delimited
 from soda_service.votable.document import MEDIA_TYPE as VOTABLE, Serialization
 from soda_service.web.params import (
     LINKS_PARAMETERS,
-    MAX_PARAMETERS,
     MAX_SHAPES,
     SIA_PARAMETERS,
     SODA_PARAMETERS,
     Params,
-    cutout_query,
-    links_queries,
-    links_query,
 )
 
 if TYPE_CHECKING:
     from soda_service.cutout.request import CutoutRequest
-
-DID = "ivo://demo.invalid/visits?a b/c+d&e=é.fits"
 
 
 def cutout(query: str | bytes) -> CutoutRequest:
@@ -44,21 +38,6 @@ def cutout(query: str | bytes) -> CutoutRequest:
 
 class TestNamesAndValues:
     """What holds for every protocol."""
-
-    @pytest.mark.parametrize("name", ["ID", "id", "Id", "iD", "%49D", "i%64"])
-    def test_names_are_compared_without_regard_to_case(self, name: str) -> None:
-        """However it is spelt and encoded, ID is ID."""
-        assert cutout(f"{name}=x").identifier == "x"
-
-    @pytest.mark.parametrize("quoting", [quote, quote_plus])
-    def test_values_are_percent_encoded_utf8(self, quoting: object) -> None:
-        """A publisher DID of blanks, plus signs, ampersands and accents arrives whole."""
-        assert callable(quoting)
-        assert cutout(f"ID={quoting(DID, safe='')}").identifier == DID
-
-    def test_raw_utf8_is_read_too(self) -> None:
-        """Clients that do not encode at all are understood where that is unambiguous."""
-        assert cutout("ID=ivo://x/y?é".encode()).identifier == "ivo://x/y?é"
 
     @pytest.mark.parametrize("blank", ["", "+", "%20%09", "%0A"])
     def test_a_blank_value_is_absent(self, blank: str) -> None:
@@ -85,21 +64,6 @@ class TestNamesAndValues:
         with pytest.raises(MultiValuedParamNotSupported, match="ID takes one value, got 2"):
             cutout("ID=x&ID=X&ID=y")
 
-    @pytest.mark.parametrize("value", [b"%FF%FE", b"\xff\xfe", b"a%C3", b"%ED%A0%80"])
-    def test_what_is_not_utf8_is_refused(self, value: bytes) -> None:
-        """Lone surrogates and broken sequences never become text."""
-        with pytest.raises(UsageError, match="ID is not UTF-8"):
-            cutout(b"ID=" + value)
-
-    def test_hostile_bytes_where_nobody_looks_are_ignored(self) -> None:
-        """An unknown parameter may hold anything."""
-        assert cutout(b"ID=x&%FF=%FF&r=0.1&\xff\xfe=1").identifier == "x"
-
-    def test_a_flood_of_parameters_is_refused(self) -> None:
-        """Splitting them would hold up everybody else."""
-        with pytest.raises(UsageError, match="at most"):
-            Params(b"ID=x&" * (MAX_PARAMETERS + 1))
-
     def test_a_search_takes_so_many_shapes(self) -> None:
         """The message has what came and what may come; each polygon has a limit of its own."""
         circles = [f"POS=CIRCLE+{place / 10}+0+1" for place in range(MAX_SHAPES + 1)]
@@ -117,18 +81,6 @@ class TestNamesAndValues:
         assert len(Params("&".join(rims[:10]).encode()).query().query.shapes) == 10
         with pytest.raises(UsageError, match=r"11000 .* 10000"):
             Params("&".join(rims).encode()).query()
-
-    @given(st.text("%20+4gF", min_size=1, max_size=12))
-    def test_escapes_are_what_urllib_makes_of_them(self, raw: str) -> None:
-        """Blanks are decoded apart; whole, broken and nested escapes are what they always are."""
-        try:
-            ((_, expected),) = parse_qsl(f"ID={raw}", errors="strict")
-        except UnicodeDecodeError:
-            with pytest.raises(UsageError, match="ID is not UTF-8"):
-                Params(f"ID={raw}".encode()).links()
-            return
-        identifiers = Params(f"ID={raw}".encode()).links().identifiers
-        assert identifiers == (() if expected.isspace() else (expected,))
 
     def test_run_id_is_for_the_log(self) -> None:
         """At most 64 characters of it (DALI 1.1 §3.4.6)."""
@@ -492,36 +444,3 @@ def test_any_media_type_is_taken_or_refused(name: str, parameters: list[tuple[st
     for reading in (Params.cutout, Params.query, Params.links):
         with contextlib.suppress(UsageError):
             assert reading(Params(f"ID=x&RESPONSEFORMAT={quote(text)}".encode())) is not None
-
-
-@given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), max_size=5))
-def test_splitting_agrees_with_the_standard_library(pairs: list[tuple[str, str]]) -> None:
-    """What a client encodes is what is read."""
-    encoded = urlencode(pairs, errors="replace")
-    identifiers = [value for name, value in parse_qsl(encoded) if name.upper() == "ID"]
-    wanted = tuple(dict.fromkeys(value for value in identifiers if not value.isspace()))
-    assert Params(encoded.encode()).links().identifiers == wanted
-
-
-@given(st.text(min_size=1), st.none() | st.just(Circle(10.5, -2.25, 0.01)), st.none() | st.text())
-def test_urls_that_are_made_are_understood(
-    identifier: str, circle: Circle | None, detail: str | None
-) -> None:
-    """What documents link to is what the parser reads."""
-    identifier = identifier.encode("utf-8", "replace").decode()
-    detail = None if detail is None else detail.encode("utf-8", "replace").decode()
-    query = cutout_query(identifier, circle=circle, detail=detail)
-    assert query.isascii()
-    if identifier.isspace():
-        return
-    request = cutout(query)
-    assert request.identifier == identifier
-    assert request.shape == circle
-    assert request.detail == (None if detail is None or not detail or detail.isspace() else detail)
-    assert Params(links_query(identifier).encode()).links().identifiers == (identifier,)
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8")), min_size=1, max_size=5))
-def test_many_urls_are_those_of_each(identifiers: list[str]) -> None:
-    """Line feeds inside an identifier, too."""
-    assert links_queries(identifiers) == [links_query(one) for one in identifiers]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from support.service import running
 
-from soda_service.web.responses import send_whole
+from soda_service.web.connection import LimitedHttp
+from soda_service.web.responses import send_pieces, send_whole
+from soda_service.web.straight import STRAIGHT
+from soda_service.web.whole import OUTBOX_ANSWERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,11 +32,25 @@ DATA_SEGMENTS_IN = 152
 class _App:
     """Answers with as many bytes as the path says, by `send_whole`; `/apart/…` as ASGI has it."""
 
+    def __init__(self) -> None:
+        self.asked = 0
+        self.most_waiting = 0
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await receive()
             return
         _, how, size = scope["path"].split("/")
+        self.asked += 1
+        waiting = [len(one._waiting) for one in LimitedHttp._outboxes.values()]
+        self.most_waiting = max(self.most_waiting, *waiting)
+        if how == "slow":
+            await asyncio.sleep(float(scope["query_string"]))
+        if how == "busy":
+            time.sleep(0.02)  # noqa: ASYNC251 - so long is the turn of the loop to be
+        if how == "wrong":
+            await send_pieces(scope, send, [], ["no bytes"], length=8)  # type: ignore[list-item]
+            return
         if how == "apart":
             del scope["extensions"]
         headers = [(b"x-said", scope["query_string"] or b"-")]
@@ -40,15 +59,23 @@ class _App:
         if how == "last":
             headers.append((b"connection", b"close"))
         await send_whole(scope, send, headers, body_of(int(size)))
+        if how in ("shutdown", "cut_off"):
+            transport = scope["extensions"][STRAIGHT].args[0].transport
+            getattr(transport.get_protocol(), how)()
 
 
 def body_of(size: int) -> bytes:
     return hashlib.shake_128(b"%d" % size).digest(size)
 
 
+@pytest.fixture(name="app", scope="module")
+def _app() -> _App:
+    return _App()
+
+
 @pytest.fixture(name="service", scope="module")
-def _service() -> Iterator[LiveService]:
-    with running(_App()) as service:
+def _service(app: _App) -> Iterator[LiveService]:
+    with running(app) as service:
         yield service
 
 
@@ -65,6 +92,30 @@ def asked(service: LiveService, *requests: str, end: bytes = b"") -> tuple[bytes
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     (segments,) = struct.unpack_from("@I", info, DATA_SEGMENTS_IN)
     return got, segments
+
+
+def bodies(answers: bytes) -> list[bytes]:
+    """Of answers that follow each other."""
+    found = []
+    while answers:
+        head, _, answers = answers.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        assert length
+        found.append(answers[: int(length[1])])
+        answers = answers[int(length[1]) :]
+    return found
+
+
+def request(target: str, *, closing: bool = False) -> bytes:
+    last = "Connection: close\r\n" if closing else ""
+    return f"GET {target} HTTP/1.1\r\nHost: x\r\n{last}\r\n".encode("ascii")
+
+
+def rest_of(client: socket.socket) -> bytes:
+    got = b""
+    while chunk := client.recv(1 << 20):
+        got += chunk
+    return got
 
 
 def without_date(answer: bytes) -> bytes:
@@ -140,6 +191,99 @@ class TestInOnePiece:
                         got += chunk
                     assert b"\r\nx-said: %d\r\n" % number in got
                     assert got.partition(b"\r\n\r\n")[2] == end
+
+    @pytest.mark.parametrize("first", ["busy", "whole"])
+    @pytest.mark.parametrize("is_last", [False, True])
+    def test_the_next_requests_come_while_it_waits(
+        self, service: LiveService, first: str, is_last: bool
+    ) -> None:
+        """Answers come in the order of the requests: the third is ready before the second."""
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                client.sendall(request(f"/{first}/100"))
+                time.sleep(0.01 if first == "busy" else 0.00002 * number)
+                client.sendall(request("/slow/101?0.03") + request("/whole/102", closing=is_last))
+                got = b""
+                while not got.endswith(body_of(102)):
+                    chunk = client.recv(1 << 16)
+                    assert chunk
+                    got += chunk
+                assert bodies(got) == [body_of(100), body_of(101), body_of(102)]
+
+    def test_a_client_that_says_nothing_more(self, service: LiveService) -> None:
+        """As `nc -N` does: the answer that waits is sent before the connection ends."""
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+                client.sendall(request("/whole/1000"))
+                client.shutdown(socket.SHUT_WR)
+                assert bodies(rest_of(client)) == [body_of(1000)]
+
+    def test_the_timer_of_idle_connections(self) -> None:
+        """It does not run while the next answer is made."""
+        with (
+            running(_App(), keep_alive_seconds=1) as service,
+            socket.create_connection(("127.0.0.1", service.port), timeout=30) as client,
+        ):
+            client.sendall(request("/busy/100"))
+            time.sleep(0.01)
+            client.sendall(request("/slow/101?1.5"))
+            got = b""
+            while not got.endswith(body_of(101)):
+                chunk = client.recv(1 << 16)
+                assert chunk
+                got += chunk
+
+    @pytest.mark.parametrize("how", ["shutdown", "cut_off"])
+    def test_a_connection_that_is_closed_then(self, service: LiveService, how: str) -> None:
+        """As when the server stops, or a client has waited too long: first comes the answer."""
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+            client.sendall(request(f"/{how}/1000"))
+            assert bodies(rest_of(client)) == [body_of(1000)]
+
+    def test_one_that_cannot_be_sent(self, service: LiveService) -> None:
+        """Those that wait with it are."""
+        clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(9)]
+        clients[0].sendall(request("/busy/10"))
+        time.sleep(0.005)
+        for number, client in enumerate(clients[1:]):
+            client.sendall(
+                request("/wrong/1" if number == 3 else f"/whole/{number}", closing=False)
+            )
+        for number, client in enumerate(clients[1:]):
+            if number == 3:
+                with contextlib.suppress(ConnectionResetError):
+                    assert client.recv(1000) == b""
+                continue
+            got = b""
+            while not got.endswith(b"\r\n\r\n" + body_of(number)):
+                chunk = client.recv(1 << 16)
+                assert chunk
+                got += chunk
+        for client in clients:
+            client.close()
+
+    def test_few_wait(self, service: LiveService, app: _App) -> None:
+        """However many clients ask in one turn of the loop."""
+        clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(100)]
+        clients[0].sendall(request("/busy/10"))
+        time.sleep(0.005)
+        for client in clients[1:]:
+            client.sendall(request("/whole/10"))
+        for client in clients:
+            got = b""
+            while not got.endswith(b"\r\n\r\n" + body_of(10)):
+                got += client.recv(1 << 16)
+            client.close()
+        assert 2 <= app.most_waiting < OUTBOX_ANSWERS
+
+    def test_a_client_that_does_not_read(self, service: LiveService, app: _App) -> None:
+        """What it asks for is made as it takes it."""
+        before = app.asked
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+            client.sendall(b"".join(request("/whole/4000000") for _ in range(50)))
+            time.sleep(1)
+            assert app.asked - before < 20
 
     def test_a_request_that_is_followed_by_nonsense(self, service: LiveService) -> None:
         """The answer comes before the refusal, and the refusal before the end."""
