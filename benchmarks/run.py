@@ -72,7 +72,8 @@ def _library(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
 def _rate(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     """Requests per second of random cutouts, against constant bytes of their size."""
     fields = _fields(folder, arguments)
-    with http_load.served(folder, fields) as server:
+    paths = [field.path for field in fields]
+    with archive.in_memory(paths), http_load.served(folder, fields) as server:
         for pixels, which, some in (
             (50, "both", fields),
             (200, "TAN", fields[::2]),
@@ -145,14 +146,15 @@ def _workers(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
 def _stream(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     """A cutout of a gigabyte against nginx with a file of that size, and what it takes."""
     field = archive.write_large(folder / "large")
-    with http_load.served(folder, [field]) as server:
+    with archive.in_memory([field.path]), http_load.served(folder, [field]) as server:
         size = server.stream(field, clients=1).bytes_each
         with peers.nginx(folder / "nginx", size) as static:
             ours, theirs = [], []
-            for _ in range(arguments.rounds):
-                ours.append(server.stream(field, clients=1))
-                if static is not None:
-                    theirs.append(http_load.stream(*static, "/file.fits", clients=1))
+            with archive.in_memory((folder / "nginx").glob("static/*")):
+                for _ in range(2 * arguments.rounds):
+                    ours.append(server.stream(field, clients=1))
+                    if static is not None:
+                        theirs.append(http_load.stream(*static, "/file.fits", clients=1))
         eight = server.stream(field, clients=SLOW_CLIENTS)
     speed = statistics.median(one.gigabytes_per_second for one in ours)
     seen = f"{speed:.2f} GB/s; nginx is not installed"

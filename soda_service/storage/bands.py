@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 BAND_BYTES: Final = 512 * 1024
 """About the size of a band; a copy of so much takes a tenth of a millisecond."""
 
+_WRITTEN_BYTES: Final = 2 * BAND_BYTES
+"""About so much is written at once of what is not copied: asking whether it is there costs more."""
+
 _COLD_BANDS: Final = 16
 """That are read after one that was not in memory, before the next is looked for there."""
 
@@ -46,7 +49,7 @@ class Bands(Protocol):
     def at_hand(self, most: int = BAND_BYTES) -> Buffer | None:
         """The next band if that takes no waiting, otherwise None; not of an answer that ended.
 
-        Of a band that is much longer than *most* perhaps only so many bytes.
+        At most so many bytes, or a little more.
         """
 
     def may_be_written(self) -> bool:
@@ -136,20 +139,18 @@ class CopiedBands:
         source = self._source
         band: Buffer | None = self.at_hand()
         if band is None:
+            pieces, rest = _split(pieces, BAND_BYTES, between_runs=True)
             self._cold = self._cold - 1 if self._cold else _COLD_BANDS
             read = [one if isinstance(one, bytes) else source.read_runs(one) for one in pieces]
             band = read[0] if len(read) == 1 else b"".join(read)
-            self._go_on([])
+            self._go_on(rest)
         return band
 
     def at_hand(self, most: int = BAND_BYTES) -> memoryview | None:
         """See `Bands`."""
         if self._cold or self._source is None or self._next is None:
             return None
-        pieces: list[Piece] = self._next
-        rest: list[Piece] = []
-        if most < BAND_BYTES:
-            pieces, rest = _split(pieces, most)
+        pieces, rest = _split(self._next, most, between_runs=True)
         band = np.empty(sum(map(_size, pieces)), np.uint8).data
         at = 0
         for piece in pieces:
@@ -203,11 +204,11 @@ def read_on(source: RunSource, start: int, stop: int) -> Iterator[bytes]:
 
 
 def _bands(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """*pieces* joined, or taken apart, to about a band each."""
+    """*pieces* joined, or taken apart, to about as much each as is written at once."""
     band: list[Piece] = []
     size = 0
     for piece in chain.from_iterable(map(_parts, pieces)):
-        if size and size + _size(piece) > BAND_BYTES:
+        if size and size + _size(piece) > _WRITTEN_BYTES:
             yield band
             band, size = [], 0
         band.append(piece)
@@ -219,11 +220,17 @@ def _bands(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 def _parts(piece: Piece) -> Iterable[Piece]:
     if isinstance(piece, bytes):
         return (piece,)
-    return piece.bands(BAND_BYTES, most_runs=_MOST_RUNS)
+    return piece.bands(_WRITTEN_BYTES, most_runs=_MOST_RUNS)
 
 
-def _split(pieces: list[Piece], at: int) -> tuple[list[Piece], list[Piece]]:
-    """The first *at* bytes of *pieces* or, not to cut through dimensions, a little more."""
+def _split(
+    pieces: list[Piece], at: int, *, between_runs: bool = False
+) -> tuple[list[Piece], list[Piece]]:
+    """The first *at* bytes of *pieces* and the others.
+
+    They are a little more than *at* where that would cut through a grid of several dimensions,
+    and less where it would cut through a run that is not to be.
+    """
     before: list[Piece] = []
     for number, piece in enumerate(pieces):
         if at <= 0:
@@ -234,7 +241,8 @@ def _split(pieces: list[Piece], at: int) -> tuple[list[Piece], list[Piece]]:
         elif isinstance(piece, bytes):
             return [*before, piece[:at]], [piece[at:], *pieces[number + 1 :]]
         else:
-            first, last = piece.split(at)
+            runs = at - at % piece.length
+            first, last = piece.split(runs if between_runs and (runs or before) else at)
             return [*before, *first], [*last, *pieces[number + 1 :]]
         at -= size
     return before, []

@@ -81,7 +81,8 @@ class LocalSource(Closable):
 
         Raises FileNotFoundError, which names no path, when nothing is there: who knows the
         identifier makes an UnknownDatasetError of it. Raises SourceUnavailableError when it
-        cannot be opened or is no file, ConfigurationError for any other kind of URL.
+        cannot be opened, CorruptFileError when it is no file, ConfigurationError for any other
+        kind of URL.
         """
         path = local_path(url)
         try:
@@ -94,7 +95,8 @@ class LocalSource(Closable):
             raise SourceUnavailableError(f"cannot be opened: {reason}", path=path) from None
         if not S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise SourceUnavailableError("cannot be opened: not a file", path=path)
+            # To try again does not help: somebody has put something else in its place.
+            raise CorruptFileError("cannot be opened: not a file", path=path)
         return cls(descriptor, path)
 
     def fileno(self) -> int:

@@ -108,10 +108,9 @@ def test_the_last_band_is_not_written(path: Path) -> None:
         while bands.may_be_written():
             assert bands.write(kernel.write)
         assert bands.write(kernel.write) == 0
-        last = next(bands)
-        assert next(bands, None) is None
-    assert len(kernel.got) >= SIZE - 2 * BAND_BYTES
-    assert bytes(first) + kernel.got + bytes(last) == CONTENT
+        last = b"".join(bytes(band) for band in bands)
+    assert len(kernel.got) >= SIZE - 3 * BAND_BYTES
+    assert bytes(first) + kernel.got + last == CONTENT
 
 
 @settings(max_examples=60, deadline=None)
