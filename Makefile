@@ -28,7 +28,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-check: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check,bench]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,check]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 demo: $(VENV)/.installed ## write, ingest and serve the demo archive on http://127.0.0.1:8080
@@ -48,11 +52,14 @@ format: $(VENV)/.installed-check ## format the code and mend what can be mended
 	$(BIN)/ruff format soda_service tests benchmarks docs
 	$(BIN)/ruff check --fix soda_service tests benchmarks docs
 
-bench: $(VENV)/.installed-check ## ratios against peers and limits, as one table
+bench: $(VENV)/.installed-bench ## ratios against peers and limits, as one table
 	$(BIN)/python benchmarks/run.py
 
 wheel: $(VENV)/.installed-test ## the wheel, into dist/
 	$(BIN)/python -m build --wheel
 
+# What lies in a folder that is not the demo's is somebody's own.
 clean: ## remove what the other targets made, the demo archive included
-	rm -rf $(VENV) $(DEMO_DIR) build dist
+	rm -rf $(VENV) build dist
+	@if test -f '$(DEMO_DIR)/demo-archive.json'; then echo "rm -rf '$(DEMO_DIR)'"; rm -rf '$(DEMO_DIR)'; \
+	elif test -e '$(DEMO_DIR)'; then echo "make: $(DEMO_DIR) stays: it is not a demo archive" >&2; fi

@@ -30,7 +30,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
-from pyvo.dal import SIA2Service
+from pyvo.dal import DALServiceError, SIA2Service
 from pyvo.dal.adhoc import SodaQuery
 from reproject import reproject_interp
 
@@ -57,7 +57,10 @@ def main() -> int:
     options = command_line().parse_args()
     place = SkyCoord(options.ra, options.dec, unit="deg", frame="icrs")
 
-    found = images_of(place, options.url)
+    try:
+        found = images_of(place, options.url)
+    except (DALServiceError, OSError):
+        sys.exit(f"no image service answers at {options.url}; `make demo` starts one")
     visit = nearest_visit(found, options.band, options.mjd)
     template = one_of(found, "lsst.template_coadd", lsst_band=options.band)
     difference = one_of(found, "lsst.difference_image", obs_id=visit["obs_id"])

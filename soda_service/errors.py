@@ -43,8 +43,9 @@ class MultiValuedParamNotSupported(UsageError):  # noqa: N818 - the label of SOD
 class UnknownDatasetError(SodaServiceError):
     """No dataset has this identifier, or its file is gone."""
 
-    def __init__(self, identifier: str, reason: str = "no such dataset") -> None:
-        super().__init__(f"{reason}: {identifier[:200]!r}")
+    def __init__(self, identifier: str, reason: str = "no such dataset", *, hint: str = "") -> None:
+        told = f"{reason}: {identifier[:200]!r}"
+        super().__init__(f"{told}; {hint}" if hint else told)
         self.identifier = identifier
 
 
@@ -69,7 +70,7 @@ class SourceUnavailableError(_FileError):
 
 
 class CorruptFileError(_FileError):
-    """A file contradicts itself: truncated, lying about its size, or not FITS at all."""
+    """A file contradicts itself: truncated, lying about its size, not FITS, or no file at all."""
 
 
 class NoImageError(CorruptFileError):

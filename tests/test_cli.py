@@ -28,9 +28,12 @@ from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
 
+from soda_service.catalog.tally import IngestReport
 from soda_service.cli.cut import _move_where_nothing_is
+from soda_service.cli.ingest import _told_of_stop
 from soda_service.cli.progress import progress
 from soda_service.config import Settings, resource_path
+from soda_service.demo.archive import MARKER
 from soda_service.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,6 +105,14 @@ class TestServe:
             )  # fmt: skip
         _assert_one_line(ended, 1, f"port {port}: Address already in use")
 
+    def test_a_busy_port_is_told_before_anything_is_made(self, tmp_path: Path) -> None:
+        """A catalog may take minutes to be brought up to date."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            ended = run_command("serve", "--port", port, folder=tmp_path)
+        _assert_one_line(ended, 1, f"port {port}: Address already in use; --port says another")
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_demo_writes_nothing_where_it_cannot_listen(self, tmp_path: Path) -> None:
         """It says so before the work, and how to have another port."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -143,7 +154,7 @@ class TestServe:
         ended = run_command("ingest", "data", *options, folder=tmp_path, environment=environment)
         assert ended.returncode == 0, ended.stderr
         with served("serve", *options, folder=tmp_path, environment=environment) as service:
-            assert "1 datasets can be found" in _availability(service)
+            assert "1 dataset can be found" in _availability(service)
         assert not [line for line in service.log if " WARNING " in line]
 
     @pytest.mark.parametrize("workers", ["1", "2"])
@@ -156,7 +167,7 @@ class TestServe:
             (tmp_path / "data").mkdir()
             (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
             assert run_command("ingest", "data", folder=tmp_path).returncode == 0
-            assert "1 datasets can be found" in _availability(service)
+            assert "1 dataset can be found" in _availability(service)
         (line,) = [line for line in service.log if " WARNING " in line]
         assert "the catalog soda-data/catalog.sqlite is empty" in line
         assert "soda-service ingest" in line
@@ -214,7 +225,7 @@ class TestIngest:
             assert "table.fits: holds no image" in ended.stderr
         checked = run_command("check", folder=tmp_path)
         assert checked.returncode == 0
-        assert "1 datasets checked, 0 problems, 1 remarks" in checked.stdout
+        assert "1 dataset checked, 0 problems, 1 remark\n" in checked.stdout
         assert "?nowhere.fits: no science image of it has celestial coord" in checked.stderr
 
     def test_an_empty_root_needs_a_word_more(self, tmp_path: Path) -> None:
@@ -272,6 +283,32 @@ class TestIngest:
         assert len({len(re.findall("[━╸╺]", line)) for line in lines}) == 1
         assert {len(line) for line in lines} == {80}
         assert any("[red]very" in line for line in lines)
+
+    def test_the_bar_ends_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was skipped is done, too; before anything begins there is no bar."""
+        screen = io.StringIO()
+        terminal = partial(Console, file=screen, force_terminal=True, width=80)
+        monkeypatch.setattr("rich.console.Console", lambda **_: terminal())
+        with pytest.raises(UsageError), progress("Nothing"):
+            raise UsageError("not a demo archive")
+        assert "Nothing" not in screen.getvalue()
+        with progress("Some") as advance:
+            advance(34, 37, "/a/x.fits")
+        assert "37/37" in [line for line in screen.getvalue().splitlines() if "Some" in line][-1]
+        with progress("Uncounted") as advance:
+            advance(5, None, "/a/x.fits")
+        last = [line for line in screen.getvalue().splitlines() if "Uncounted" in line][-1]
+        assert "5/5" in last
+
+    def test_what_is_told_of_a_stop(self) -> None:
+        """An ingest that was stopped before it took anything has left nothing to keep."""
+        assert _told_of_stop(IngestReport(failures=3)) == (
+            "stopped: the catalog is as it was; run it again"
+        )
+        assert _told_of_stop(IngestReport(added=2, failures=3)) == (
+            "stopped: 2 added, 0 changed, 0 moved, 0 unchanged, 0 removed, 3 skipped. "
+            "The catalog keeps these; run it again for the rest"
+        )
 
 
 def _datasets(folder: Path, *, at_least: int) -> int:
@@ -404,6 +441,60 @@ class TestCut:
             assert len(read.result(30)) % 2880 == 0
         assert pipe.is_fifo()
 
+    @pytest.mark.parametrize("output", [".", "./", "", "/", "..", "folder", "folder/.."])
+    def test_a_folder_is_no_file_to_write(self, tmp_path: Path, output: str) -> None:
+        """Those that have no name of their own included."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        (tmp_path / "folder").mkdir()
+        ended = run_command("cut", "image.fits", *_SMALL, "-o", output, folder=tmp_path)
+        _assert_one_line(ended, 2, f"cannot write {Path(output)}: Is a directory")
+        assert {one.name for one in tmp_path.iterdir()} == {"image.fits", "folder"}
+
+    @pytest.mark.parametrize(
+        ("shell", "said"),
+        [
+            ("-o - > /dev/full", "cannot write standard output: No space left on device"),
+            ("-o - >&-", "cannot write standard output: it is closed"),
+            ("-o /dev/full", "cannot write /dev/full: No space left on device"),
+        ],
+    )
+    def test_an_output_that_takes_nothing(self, tmp_path: Path, shell: str, said: str) -> None:
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        command = (
+            f'"{sys.executable}" -m soda_service cut image.fits --circle "{_SMALL[1]}" {shell}'
+        )
+        ended = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        _assert_one_line(ended, 2, said)
+
+    def test_a_device_has_no_size_to_tell(self, tmp_path: Path) -> None:
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        ended = run_command("cut", "image.fits", *_SMALL, "-o", "/dev/null", folder=tmp_path)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+    def test_what_takes_one_value_is_said_once(self, tmp_path: Path) -> None:
+        """Of two circles one would be cut in silence."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        twice = (*_SMALL, "--circle", "150.1 2.2 0.002", "-o", "out.fits")
+        ended = run_command("cut", "image.fits", *twice, folder=tmp_path)
+        _assert_one_line(ended, 2, "--circle is given more than once, and takes one value")
+        assert not (tmp_path / "out.fits").exists()
+        ended = run_command(
+            "cut", "image.fits", *_SMALL, "-o", "a.fits", "--output", "b.fits", folder=tmp_path
+        )
+        _assert_one_line(ended, 2, "--output is given more than once")
+        more = ("--mask", "--mask", "--fill", "BLANK", "--fill", "0", "-o", "out.fits")
+        ended = run_command("cut", "image.fits", *_SMALL, *more, folder=tmp_path)
+        assert ended.returncode == 0, ended.stderr
+
+    def test_without_a_place_it_asks_for_one(self, tmp_path: Path) -> None:
+        """The whole file would take its own name."""
+        (tmp_path / "image.fits").write_bytes(FAMILIES["tan"]())
+        ended = run_command("cut", "image.fits", folder=tmp_path)
+        _assert_one_line(ended, 2, "no place was given, so this is the whole file")
+        assert [one.name for one in tmp_path.iterdir()] == ["image.fits"]
+
     @pytest.mark.parametrize(
         ("packing", "output", "warned"),
         [
@@ -530,6 +621,37 @@ class TestCheck:
         assert "no catalog at soda-data/catalog.sqlite; run ingest" in ended.stderr
         assert list(tmp_path.iterdir()) == []
 
+    def test_an_empty_catalog_is_none_to_rely_on(self, tmp_path: Path) -> None:
+        """Often it is that of another folder, or of another setting."""
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "notes.txt").write_text("")
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 1
+        ended = run_command("check", folder=tmp_path)
+        assert ended.returncode == 1
+        assert "catalog: soda-data/catalog.sqlite is empty; run ingest" in ended.stderr
+        assert ended.stdout == "0 datasets checked, 1 problem\n"
+
+    def test_what_became_of_files(self, tmp_path: Path) -> None:
+        """One that ingest can take again is told apart from one that it will not."""
+        (tmp_path / "data").mkdir()
+        for name in ("same", "larger", "damaged", "folder"):
+            (tmp_path / "data" / f"{name}.fits").write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+        (tmp_path / "data" / "larger.fits").write_bytes(FAMILIES["mef"]())
+        (tmp_path / "data" / "damaged.fits").write_bytes(FAMILIES["tan"]()[:3000])
+        (tmp_path / "data" / "folder.fits").unlink()
+        (tmp_path / "data" / "folder.fits").mkdir()
+        ended = run_command("check", folder=tmp_path)
+        assert ended.returncode == 1
+        assert ended.stdout == "4 datasets checked, 3 problems\n"
+        said = dict(re.findall(r"^ivo://\S+\?(\S+): (.*)$", ended.stderr, re.MULTILINE))
+        assert said["larger.fits"] == "its file has changed since it was ingested"
+        assert said["damaged.fits"].startswith("its file has changed since it was ingested, and ")
+        assert said["damaged.fits"].endswith(": ingest takes it out of the catalog")
+        assert said["folder.fits"] == "cannot be opened: not a file"
+        ended = run_command("ingest", "data", folder=tmp_path)
+        assert "1 changed, 0 moved, 1 unchanged, 2 removed" in ended.stdout
+
     def test_wrong_settings_are_wrong_usage(self, tmp_path: Path) -> None:
         path = _settings_file(tmp_path / "soda.toml", prot="1")
         assert run_command("check", "--config", str(path), folder=tmp_path).returncode == 2
@@ -545,7 +667,7 @@ class TestCheck:
         assert run_command("ingest", "data", folder=tmp_path).returncode == 0
         ended = run_command("check", folder=tmp_path)
         assert ended.returncode == 0, ended.stderr
-        assert "1 datasets checked, 0 problems" in ended.stdout
+        assert "1 dataset checked, 0 problems\n" in ended.stdout
 
     def test_examples_that_were_copied_are_no_problem(self, tmp_path: Path) -> None:
         """The demo's collections are not missed where they came along; one's own are."""
@@ -562,8 +684,21 @@ class TestCheck:
         assert problem.startswith("collection mine: its root")
 
 
+def test_the_demo_leaves_a_folder_of_ones_own_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "visits").mkdir(parents=True)
+    (mine / "visits" / "a.fits").write_bytes(FAMILIES["tan"]())
+    (mine / "truth.csv").write_text("mine")
+    before = {one: one.stat() for one in tmp_path.rglob("*")}
+    ended = run_command("demo", "--dir", "mine", "--no-serve", folder=tmp_path)
+    assert ended.returncode == 2
+    assert f"{mine} is not a demo archive, but not empty; name another --dir" in ended.stderr
+    assert {one: one.stat() for one in tmp_path.rglob("*")} == before
+
+
 def test_the_demo_fails_where_a_file_does(tmp_path: Path) -> None:
     (tmp_path / "demo" / "radio").mkdir(parents=True)
+    (tmp_path / "demo" / MARKER).write_text("{}")
     (tmp_path / "demo" / "radio" / "broken.fits").write_bytes(b"SIMPLE")
     ended = run_command("demo", "--dir", "demo", "--no-serve", folder=tmp_path)
     assert ended.returncode == 1

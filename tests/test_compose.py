@@ -20,6 +20,7 @@ from support.checkout import ROOT, require_checkout
 from support.programs import require_program
 
 from soda_service.config import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, Settings, load_settings
+from soda_service.demo.archive import MARKER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,3 +258,19 @@ class TestMake:
         assert ended.returncode != 0
         assert said in ended.stderr
         assert not (tmp_path / ".venv").exists()
+
+    def test_clean_removes_no_folder_that_is_not_the_demos(self, tmp_path: Path) -> None:
+        for name in ("own", "archive"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "truth.csv").write_text("1")
+        (tmp_path / "archive" / MARKER).write_text("{}")
+        for name in ("own", "archive", "nothing"):
+            command = [require_program("make"), "-f", str(ROOT / "Makefile"), "clean"]
+            ended = subprocess.run(
+                [*command, f"DEMO_DIR={name}"],
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert ended.returncode == 0, ended.stderr
+            assert ("own stays: it is not a demo archive" in ended.stderr) == (name == "own")
+        assert (tmp_path / "own" / "truth.csv").read_text() == "1"
+        assert [one.name for one in tmp_path.iterdir()] == ["own"]

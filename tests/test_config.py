@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 from hypothesis import given, settings as settings_of_hypothesis, strategies as st
+from support.command import run_command
 
 from soda_service.catalog.dataset import ObsCore
 from soda_service.config import (
@@ -219,6 +223,50 @@ def test_passwords_are_not_said_again(tmp_path: Path) -> None:
     assert "postgresql://…@db/c" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ftp://user:sec/ret@host/", "ftp://…@host/"),
+        ("ftp://user:s#e?c@r@e't@host/a", "ftp://…@host/a"),
+        ("ftp://user:sec ret@host", "ftp://…@host"),
+        ("ftp:/user:secret@host", "ftp:…@host"),
+        ("//secret@host", "//…@host"),
+        ("user:secret@host", "user:…@host"),
+    ],
+)
+def test_no_form_of_a_password_is_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, shown: str
+) -> None:
+    def said(read: Callable[[], object]) -> str:
+        with pytest.raises(ConfigurationError) as caught:
+            read()
+        assert not re.search("sec|ret|e't|r@", str(caught.value))
+        return str(caught.value)
+
+    def from_environment(name: str, value: str) -> str:
+        with monkeypatch.context() as patch:
+            patch.setenv(f"SODA_{name.upper()}", value)
+            return said(load_settings)
+
+    assert shown in from_environment("public_url", url)
+    assert shown in from_environment("catalog", url)
+    assert shown in from_environment("cors_origins", url)
+    assert from_environment("trusted_proxies", json.dumps([url])).count(shown) == 2
+    assert shown in said(lambda: load_settings(public_url=url))
+    assert "…@host" in said(lambda: load_collections(Path(url) / "c.toml"))
+    store = f"[collections.c]\nroot = 's3://b'\nstore = {{ endpoint = {json.dumps(url)} }}"
+    assert shown in said(lambda: load_collections(write(tmp_path, store)))
+
+
+@pytest.mark.parametrize("table", ["options", "secrets"])
+def test_nothing_that_a_store_is_to_know_is_said_again(tmp_path: Path, table: str) -> None:
+    path = write(tmp_path, f"[collections.c]\nstore = {{ {table} = {{ pin = 4711 }} }}")
+    with pytest.raises(ConfigurationError) as caught:
+        load_collections(path)
+    said = f"collections.c.store.{table}.pin must be a valid string in {path}"
+    assert str(caught.value) == said
+
+
 def test_wrong_environments_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SODA_PORT", "x")
     with pytest.raises(ConfigurationError, match="port"):
@@ -294,6 +342,50 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         latin.write_bytes(b'title = "\xe9"')
         with pytest.raises(ConfigurationError, match="latin"):
             read(latin)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a" * 300, "cannot read {path}: File name too long"),
+        ("loop", "cannot read {path}: Too many levels of symbolic links"),
+        ("file", "there is no {path}: "),
+        ("none", "there is no {path}: "),
+        (".", "cannot read {path}: Is a directory"),
+    ],
+)
+def test_a_file_of_collections_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    path = tmp_path if name == "." else tmp_path / name / "c.toml"
+    monkeypatch.setenv("SODA_COLLECTIONS", str(path))
+    ended = run_command("check", folder=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"soda-service: {reason.format(path=path)}")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_what_may_not_be_read_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, "")
+
+    def shut(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    # Root may read and look at everything.
+    monkeypatch.setattr(Path, "read_text", shut)
+    monkeypatch.setattr(Path, "stat", shut)
+    readers: list[Callable[[Path], object]] = [load_settings, load_collections]
+    for read in readers:
+        with pytest.raises(ConfigurationError) as caught:
+            read(path)
+        assert str(caught.value) == f"cannot read {path}: Permission denied"
+
+
+def test_the_archive_has_a_path_in_utf8() -> None:
+    with pytest.raises(ConfigurationError, match="data_dir must be a path in UTF-8"):
+        load_settings(data_dir="/data/\udcff")
 
 
 def test_shipped_collections() -> None:

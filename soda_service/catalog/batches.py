@@ -5,12 +5,11 @@ Only what lasts counts as done, also where the user stops the ingest between the
 
 from __future__ import annotations
 
-import json
 import signal
+import sqlite3
 import threading
 import time
 from contextlib import contextmanager
-from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Final, Self
 
 from soda_service.catalog.writing import Refused, Written
@@ -35,7 +34,7 @@ _BATCH_BYTES: Final = 8 * 1024**2
 _BATCH_SECONDS: Final = 0.5
 """How long a dataset waits for its batch to fill."""
 
-_SPOOLED_BYTES: Final = 64 * 1024
+_TOLD_AT_ONCE: Final = 1_000
 
 
 class Batches:
@@ -66,31 +65,31 @@ class Batches:
             or time.monotonic() - self._written_at > _BATCH_SECONDS
         )
 
-    def write(self, contested: PutAside | None) -> None:
+    def write(self, contested: PutAside, *, deciding: bool = False) -> None:
         """Make lasting what has come in; only then does it count as done.
 
-        With None for *contested*, what was put aside is decided.
+        What is contested is put aside; when *deciding*, it is what was put aside.
         """
         self._written_at = time.monotonic()
         if not self._waiting:
             return
         with _interrupts_held():
-            self._write_waiting(contested)
+            self._write_waiting(contested, deciding=deciding)
 
-    def _write_waiting(self, contested: PutAside | None) -> None:
+    def _write_waiting(self, contested: PutAside, *, deciding: bool) -> None:
         batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
         for task, _ in batch:
             self._save(task.place, None)
         outcomes = self._holdings.write(
             [rows for _, rows in batch],
             self._scan,
-            overtaking=contested is None,
+            overtaking=contested if deciding else (),
             look=self._look,
         )
         done = 0
         for (task, rows), outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Refused) and outcome.has_changed and contested is not None:
-                contested.put(task)
+            if isinstance(outcome, Refused) and outcome.has_changed and not deciding:
+                contested.put(task, outcome.path)
             else:
                 done += 1
                 self._report(task, rows, outcome)
@@ -129,30 +128,51 @@ class Batches:
 
 
 class PutAside:
-    """Files to be looked at again, kept on disk where there are many."""
+    """Files to be looked at again, and those whose identifiers they have.
+
+    Kept in a database of this process alone, which SQLite puts on disk where it grows.
+    """
 
     def __init__(self) -> None:
         self._places: dict[str, Place] = {}
-        self._lines = SpooledTemporaryFile(  # noqa: SIM115 - closed with this object
-            _SPOOLED_BYTES, mode="w+", encoding="ascii"
-        )
+        self._kept = sqlite3.connect("", isolation_level=None)
+        self._kept.execute("PRAGMA cache_size = -1024")  # kibibytes; the rest is on disk
+        self._kept.execute("CREATE TABLE file (path TEXT PRIMARY KEY, fingerprint TEXT)")
+        self._kept.execute("CREATE TABLE holder (path TEXT PRIMARY KEY)")
+        self._told = 0
 
-    def put(self, task: IndexTask) -> None:
-        """Remember the file and its place."""
+    def put(self, task: IndexTask, holder: str) -> None:
+        """Remember the file, its place, and the file that has its identifier."""
         self._places[task.place.fingerprint] = task.place
-        self._lines.write(json.dumps([task.path, task.place.fingerprint]) + "\n")
+        row = task.path, task.place.fingerprint
+        self._kept.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", row)
+        self._kept.execute("INSERT OR IGNORE INTO holder VALUES (?)", [holder])
+
+    def others(self) -> list[str]:
+        """Some files that have the identifiers of these and are not among them, each told once."""
+        rows = self._kept.execute(
+            "SELECT rowid, path FROM holder"
+            " WHERE rowid > ? AND path NOT IN (SELECT path FROM file) ORDER BY rowid LIMIT ?",
+            [self._told, _TOLD_AT_ONCE],
+        ).fetchall()
+        self._told = max((row_id for row_id, _ in rows), default=self._told)
+        return [path for _, path in rows]
+
+    def __contains__(self, path: object) -> bool:
+        found = self._kept.execute("SELECT 1 FROM file WHERE path = ?", [path]).fetchone()
+        return found is not None
 
     def __iter__(self) -> Iterator[tuple[str, Place]]:
-        self._lines.seek(0)
-        for line in self._lines:
-            path, fingerprint = json.loads(line)
+        for path, fingerprint in self._kept.execute(
+            "SELECT path, fingerprint FROM file ORDER BY rowid"
+        ):
             yield path, self._places[fingerprint]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
+        self._kept.close()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from soda_service.catalog.query import fold
 from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
 from soda_service.catalog.walk import is_below, root_of
-from soda_service.config import load_collections, resource_path
-from soda_service.errors import SodaServiceError
+from soda_service.config import load_collections, resource_path, without_secrets
+from soda_service.errors import CorruptFileError, SodaServiceError
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import WcsError
 from soda_service.storage.remotesettings import remote_limits, remote_root
@@ -59,10 +60,16 @@ def check_catalog(
     ConfigurationError for a catalog that cannot be used.
     """
     report = CheckReport()
-    if not settings.data_dir.is_dir():
-        report.problems.append(("data_dir", f"there is no folder {settings.data_dir}"))
-    if not settings.catalog_path.exists():
+    if lack := _lack(settings.data_dir):
+        report.problems.append(("data_dir", f"the folder {lack}"))
+    try:
+        settings.catalog_path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         report.problems.append(("catalog", no_catalog(settings)))
+        return report
+    except OSError as error:
+        problem = f"{settings.catalog_path} cannot be looked at: {error.strerror}"
+        report.problems.append(("catalog", problem))
         return report
     foreign, example = 0, ""
     ours = fold(f"ivo://{settings.authority}/")
@@ -76,6 +83,7 @@ def check_catalog(
         unreached = dict(_unreached_roots(roots, collections, stores))
         report.problems += [(name, problem) for name, problem in unreached.values()]
         total = store.count()
+        report.problems += _emptiness(total, settings)
         for identifier in store.identifiers():
             dataset = store.get(identifier)
             lost = dataset is not None and _is_below_any(dataset.url, unreached)
@@ -104,6 +112,11 @@ def check_catalog(
     return report
 
 
+def _emptiness(total: int, settings: Settings) -> Iterator[tuple[str, str]]:
+    if not total:
+        yield "catalog", f"{settings.catalog_path} is empty; run ingest"
+
+
 def _roots(
     settings: Settings, collections: CollectionsFile, store: CatalogStore
 ) -> dict[tuple[str, str], bool]:
@@ -128,10 +141,23 @@ def _missing_roots(
 ) -> Iterator[tuple[str, str]]:
     """The roots of collections that are not there, but should be."""
     for (root, name), matters in roots.items():
-        if is_remote(root) or Path(root).is_dir():
+        if is_remote(root):
             continue
-        if matters or store.holdings.has_below(root):
-            yield f"collection {name}", f"its root {root} is not there"
+        lack = _lack(Path(root))
+        if lack and (matters or store.holdings.has_below(root)):
+            yield f"collection {name}", f"its root {lack}"
+
+
+def _lack(folder: Path) -> str:
+    """Which folder *folder* is, and why it cannot be used as one; empty where it can."""
+    shown = without_secrets(str(folder))
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    except OSError as error:
+        return f"{shown} cannot be looked at: {error.strerror}"
+    return "" if is_folder else f"{shown} is not there"
 
 
 def _unreached_roots(
@@ -162,7 +188,7 @@ def _problems(dataset: Dataset, settings: Settings, stores: RemoteStores) -> Ite
         limit = settings.cache_bytes
         with HeaderSource(dataset.url, inflated_limit=limit, stores=stores) as source:
             if not source.version.is_of_same_content(dataset.version):
-                yield "its file has changed since it was ingested"
+                yield f"its file has changed since it was ingested{_damage(source)}"
                 return
             layouts = tuple(scan_hdus(source.read_at, source.size))
             if layouts != tuple(hdu.layout for hdu in dataset.hdus):
@@ -171,6 +197,16 @@ def _problems(dataset: Dataset, settings: Settings, stores: RemoteStores) -> Ite
             yield from _sky_problems(dataset, source)
     except SodaServiceError as error:
         yield str(error)
+
+
+def _damage(source: HeaderSource) -> str:
+    """What an ingest would say of a file that cannot be used any more; empty for a good one."""
+    try:
+        for _ in scan_hdus(source.read_at, source.size):
+            pass
+    except CorruptFileError as error:
+        return f", and {error}: ingest takes it out of the catalog"
+    return ""
 
 
 def _sky_problems(dataset: Dataset, source: HeaderSource) -> Iterator[str]:

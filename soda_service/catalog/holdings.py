@@ -21,7 +21,7 @@ from soda_service.catalog.writing import DatasetWriter, NotLookedAtError, holder
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -118,12 +118,22 @@ class Holdings:
                 .values(scan=scan)
             )
 
+    def not_met(self, paths: list[str], scan: int) -> list[str]:
+        """The files at those *paths* that datasets are of and that *scan* has not met so far."""
+        table = schema.dataset
+        with self._database.reading() as connection:
+            return list(
+                connection.execute(
+                    select(table.c.path).where(_is_among(table.c.path, paths), table.c.scan < scan)
+                ).scalars()
+            )
+
     def write(
         self,
         datasets: list[DatasetRows],
         scan: int | None = None,
         *,
-        overtaking: bool = False,
+        overtaking: Container[str] = (),
         look: LookAtObject | None = None,
         patience: float | None = None,
     ) -> list[Outcome]:
@@ -131,8 +141,9 @@ class Holdings:
 
         Their collections must have been saved. Without *scan* a row keeps the ingest that
         last saw its file. A dataset whose file moved keeps its row. One whose identifier the
-        row of another file has is refused; but with *overtaking* it is given that row where
-        the other file has changed since and *scan* has not found the dataset in it again.
+        row of another file has is refused; but it is given that row where the other file has
+        changed since, is among *overtaking*, those that have been read and hold other datasets
+        now, and *scan* has not found the dataset in it after all.
         *look* tells what an object in a store is now; without it, it is what it was. Raises
         OperationalError where another writer takes longer than *patience*, in seconds; None is
         a minute.

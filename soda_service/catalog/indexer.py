@@ -14,6 +14,7 @@ from soda_service.catalog.coverage import ScienceImage
 from soda_service.catalog.dataset import Dataset, DatasetHdu
 from soda_service.catalog.facts import Identity, clean_text, facts_of, header_value
 from soda_service.catalog.headersource import HeaderSource
+from soda_service.catalog.localparts import encoded_local_part
 from soda_service.catalog.rows import details_of, plane_rules
 from soda_service.errors import CorruptFileError, NoImageError
 from soda_service.fits.header import image_header
@@ -42,9 +43,6 @@ SCIENCE: Final = "science"
 
 _MOST_HDUS: Final = 10_000
 _MOST_HEADER_BYTES: Final = 64 * 1024**2
-
-_SAFE_IN_DID: Final = "/-._~:"
-"""What stands in the local part as it is: it needs no encoding in a query (RFC 3986 §3.4)."""
 
 _FITS_SUFFIX: Final = re.compile(r"(\.(fits|fit|fts))?(\.(gz|fz|bz2))?$", re.IGNORECASE)
 
@@ -266,7 +264,7 @@ def _fact_headers(layouts: Sequence[HduLayout], hdus: Sequence[DatasetHdu]) -> l
 def _local_part(path: str, place: Place, headers: Sequence[Header], earlier: str | None) -> str:
     template = place.config.publisher_did
     if template is None:
-        return earlier or quote(os.fsencode(_relative(path, place)), safe=_SAFE_IN_DID)
+        return earlier or encoded_local_part(os.fsencode(_relative(path, place)))
 
     def filled(found: re.Match[str]) -> str:
         value = header_value(found[1].strip(), headers)
@@ -275,7 +273,7 @@ def _local_part(path: str, place: Place, headers: Sequence[Header], earlier: str
             raise CorruptFileError(
                 f"its headers lack {found[1]}, which its identifier is made of", path=path
             )
-        return quote(text, safe=_SAFE_IN_DID)
+        return encoded_local_part(text)
 
     return re.sub(r"\{([^{}]+)\}", filled, template)
 

@@ -5,8 +5,9 @@ may be stopped at any moment and a service may answer meanwhile. Memory does not
 the number of files: what has been seen is noted in the catalog, not here.
 
 A file whose identifier is that of another file, which has changed since, is put aside until
-all others have been read: by then the catalog tells whether the other one still is that
-dataset, and this one a copy to be refused, or whether the two have changed places.
+all others have been read, the other one in any case: by then the catalog tells whether that
+still is the dataset, and this one a copy to be refused, or whether the two have changed places.
+Where the user stops the ingest before, that is left to the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from soda_service.catalog.indexer import index
 from soda_service.catalog.query import fold
 from soda_service.catalog.store import CatalogStore
 from soda_service.catalog.tally import IngestInterrupted, Tally
-from soda_service.catalog.walk import Places, Walk, folder_of, includes, is_below
+from soda_service.catalog.walk import (
+    Places,
+    Walk,
+    folder_of,
+    includes,
+    is_below,
+    is_utf8,
+    real_path,
+)
 from soda_service.catalog.worker import IndexFailure
 from soda_service.errors import SourceUnavailableError, UsageError
 from soda_service.storage.remoteplace import place_of
@@ -129,6 +138,8 @@ def _refuse_renaming(paths: Sequence[Path | str], collection: str, store: Catalo
     """Raise UsageError where files of *paths* are in the catalog in another collection."""
     for path in paths:
         located = _located(path)
+        if not is_utf8(located):
+            continue  # the catalog has no such file
         for name, count in store.holdings.collections_below(located).items():
             if fold(name) != fold(collection):
                 files = f"{count} file{'s' * (count > 1)}"
@@ -176,25 +187,42 @@ class _Ingest:
         tally.total = self._count(folders, files, excluded)
         with PutAside() as contested:
             self._index(self._to_index(self._all_files(walk, folders, files)), contested)
+            while others := contested.others():
+                self._index(self._to_index(self._unmet(walk, others)), contested)
             tally.total = tally.found
             again = (walk.look_at(path, place) for path, place in contested)
-            self._index(self._to_index(found for found in again if found is not None), None)
+            tasks = self._to_index(found for found in again if found is not None)
+            self._index(tasks, contested, deciding=True)
         kept = self._empty_roots.keep(walk.unread)
         for folder in folders:
             tally.report.removed += self._holdings.remove_unseen(folder, self._scan, unread=kept)
 
     def stop(self) -> None:
-        """Make lasting what has been read."""
-        self._batches.write(None)
+        """Make lasting what has been read, but decide nothing that is contested.
 
-    def _index(self, tasks: Iterator[IndexTask], contested: PutAside | None) -> None:
-        """Read and write *tasks*; what is contested is put aside, or decided if that is None."""
+        The file that has the identifier may be among those not read yet. The catalog stays as
+        it is there, and the next ingest reads them all again.
+        """
+        with PutAside() as undecided:
+            self._batches.write(undecided)
+
+    def _index(
+        self, tasks: Iterator[IndexTask], contested: PutAside, *, deciding: bool = False
+    ) -> None:
+        """Read and write *tasks*; what is *contested* is put aside, or decided."""
         for outcome in self._crew.index(tasks):
             if outcome is not None:
                 self._take(*outcome)
             if self._batches.is_due:
-                self._batches.write(contested)
-        self._batches.write(contested)
+                self._batches.write(contested, deciding=deciding)
+        self._batches.write(contested, deciding=deciding)
+
+    def _unmet(self, walk: Walk, paths: list[str]) -> Iterator[FoundFile]:
+        """Those of *paths* that this run has not read, whether or not it was asked to."""
+        for path in self._holdings.not_met(paths, self._scan):
+            found = walk.file(path)
+            if found is not None:
+                yield self._noted(found)
 
     def _count(self, folders: list[str], files: list[str], excluded: Path) -> int | None:
         """How many files there are to be looked at, if that can be told soon."""
@@ -212,9 +240,16 @@ class _Ingest:
         """The folders, those within others left out, and the files among *paths*."""
         located = list(dict.fromkeys(_located(path) for path in paths))
         as_folders = {_located(path) for path in paths if str(path).endswith("/")}
-        folders = [path for path in located if not is_remote(path) and Path(path).is_dir()]
+        folders = [
+            path
+            for path in located
+            if is_utf8(path) and not is_remote(path) and _is_folder(Path(path))
+        ]
         files: list[str] = []
         for path in located:
+            if not is_utf8(path):
+                self._tally.fail(path.encode(errors="replace").decode(), "its name is not UTF-8")
+                continue
             if path in folders:
                 continue
             if is_remote(path):
@@ -342,9 +377,17 @@ def _located(path: Path | str) -> str:
             return place_of(path).url
         path = Path(path)
     absolute = path.absolute()
-    if absolute.is_dir():
-        return str(absolute.resolve())
-    return str(absolute.parent.resolve() / absolute.name)
+    if _is_folder(absolute):
+        return real_path(absolute)
+    return str(Path(real_path(absolute.parent)) / absolute.name)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether *path* is a folder or leads to one; what cannot be looked at is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _tell_nobody(path: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from soda_service.catalog.localparts import encoded_identifier
 from soda_service.catalog.query import fold
 from soda_service.catalog.store import StoredDataset
 from soda_service.errors import (
@@ -255,10 +256,17 @@ class Resolver:
         stored = self._store.get_stored(folded)
         if stored is None:
             self._forget(folded)
-            raise UnknownDatasetError(identifier)
+            raise UnknownDatasetError(identifier, hint=self._hint(identifier))
         # What another machine answers for may hold up whoever asks.
         may_be_peeked = not is_on_network(stored.dataset.url)
         return self._keep(folded, _Entry(stored, version, may_be_peeked))
+
+    def _hint(self, identifier: str) -> str:
+        """What to say to whoever meant a dataset, but lost the encoding of its name on the way."""
+        meant = encoded_identifier(identifier)
+        if meant is None or self._store.revision_of(fold(meant)) is None:
+            return ""
+        return f"its identifier is {meant[:200]!r}, and in a URL each % of it is %25"
 
     def _keep(self, folded: str, entry: _Entry) -> _Entry:
         with self._lock:
@@ -329,7 +337,8 @@ class Resolver:
             return
         roots = [root for one in self._store.collection_rows() for root in one.roots]
         above = [root for root in roots if path.startswith(root.rstrip("/") + "/")]
-        if above and not any(map(_has_something, above)):
+        # A root that holds another one is never empty: it has that one's mount point.
+        if above and not _has_something(max(above, key=len)):
             raise SourceUnavailableError(
                 "the root of its collection is empty or not there", path=path
             )

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _OBSCORE_COLUMNS: Final = tuple(schema.dataset.c[name] for name in OBSCORE_NAMES)
 
+_EXAMPLES: Final = 4
+"""Of a collection: one that cannot be cut, a damaged file say, does not stand for all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionSummary:
@@ -28,8 +31,8 @@ class CollectionSummary:
     description: str
     count: int
     """Datasets."""
-    example: ObsCore | None
-    """One of them, with a place on the sky where any has one; None where there are none."""
+    examples: tuple[ObsCore, ...]
+    """A few of them, by obs_id, that have a place on the sky."""
 
 
 def summarize(connection: Connection) -> tuple[CollectionSummary, ...]:
@@ -53,21 +56,18 @@ def summarize(connection: Connection) -> tuple[CollectionSummary, ...]:
             title=row.title or row.name,
             description=row.description,
             count=row.datasets,
-            example=_example(connection, row.id),
+            examples=_examples(connection, row.id),
         )
         for row in rows
     )
 
 
-def _example(connection: Connection, collection_id: int) -> ObsCore | None:
+def _examples(connection: Connection, collection_id: int) -> tuple[ObsCore, ...]:
     table = schema.dataset
-    of_collection = select(*_OBSCORE_COLUMNS).where(table.c.collection_id == collection_id)
-    for statement in (of_collection.where(table.c.s_ra.is_not(None)), of_collection):
-        row = (
-            connection.execute(statement.order_by(table.c.obs_id, table.c.id).limit(1))
-            .mappings()
-            .one_or_none()
-        )
-        if row is not None:
-            return obscore_of(row)
-    return None
+    statement = (
+        select(*_OBSCORE_COLUMNS)
+        .where(table.c.collection_id == collection_id, table.c.s_ra.is_not(None))
+        .order_by(table.c.obs_id, table.c.id)
+        .limit(_EXAMPLES)
+    )
+    return tuple(obscore_of(row) for row in connection.execute(statement).mappings())

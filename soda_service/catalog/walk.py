@@ -145,7 +145,24 @@ def root_of(config: CollectionConfig, settings: Settings) -> str | None:
         return None
     if is_remote(config.root):
         return place_of(config.root).url
-    return str((settings.data_dir / config.root).resolve())
+    return real_path(settings.data_dir / config.root)
+
+
+def real_path(path: Path) -> str:
+    """The absolute path without links, as far as they can be followed.
+
+    Unlike `Path.resolve`, which raises RuntimeError for links that go round in a circle.
+    """
+    return os.path.realpath(path)
+
+
+def is_utf8(path: str) -> bool:
+    """Whether the catalog can have *path*."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name_of(given: str) -> str:
@@ -203,7 +220,7 @@ class Walk:
         self._places = places
         self._stores = stores
         self._problem = problem
-        self._excluded = str(excluded.resolve())
+        self._excluded = real_path(excluded)
         self._patterns: dict[tuple[str, ...], re.Pattern[str]] = {}
         self.unread: list[str] = []
         """Folders that could not be listed."""
@@ -302,12 +319,11 @@ class Walk:
         """The file *path* of *place* as it is now; None where it cannot be looked at."""
         if is_remote(path):
             return self._look_at_object(path, place)
-        try:
-            path.encode()
-            status = Path(path).stat()
-        except UnicodeEncodeError:
+        if not is_utf8(path):
             self._problem(path.encode(errors="replace").decode(), "its name is not UTF-8")
             return None
+        try:
+            status = Path(path).stat()
         except OSError as error:
             self._problem(path, error.strerror or str(error))
             return None

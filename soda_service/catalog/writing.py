@@ -16,7 +16,7 @@ from soda_service.errors import SourceUnavailableError
 from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -83,10 +83,13 @@ class DatasetWriter:
         connection: Connection,
         scan: int | None,
         *,
-        overtaking: bool,
+        overtaking: Container[str],
         found: Mapping[str, Found],
     ) -> None:
-        """*found* are the files of other rows with the identifiers of what will be written."""
+        """*found* are the files of other rows with the identifiers of what will be written.
+
+        *overtaking* are files that have been read since they changed, and hold other datasets.
+        """
         self._connection = connection
         self._found = dict(found)
         self._scan = scan
@@ -131,7 +134,7 @@ class DatasetWriter:
             is_there = found is _Look.UNKNOWN or (
                 isinstance(found, FileVersion) and found.is_of_same_content(version)
             )
-            is_overtaken = self._overtaking and same_did.scan < (self._scan or 0)
+            is_overtaken = same_did.path in self._overtaking and same_did.scan < (self._scan or 0)
             if is_there or (found is not None and not is_overtaken):
                 return Refused(
                     path=same_did.path,

@@ -51,5 +51,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (demo.demo, ingest.ingest, serve.serve, cut.cut, check.check):
+for _command in (demo.demo, ingest.ingest, serve.serve):
     app.command()(_command)
+app.command(cls=cut.CutCommand)(cut.cut)
+app.command()(check.check)

@@ -6,6 +6,7 @@ import typer
 
 from soda_service.cli.options import Config
 from soda_service.cli.progress import progress
+from soda_service.cli.wording import counted
 
 
 def check(*, config: Config = None) -> None:
@@ -19,7 +20,11 @@ def check(*, config: Config = None) -> None:
         report = check_catalog(settings, collections, progress=advance)
     for subject, told in (*report.remarks, *report.problems):
         typer.echo(f"{subject}: {told}", err=True)
-    remarks = f", {len(report.remarks)} remarks" if report.remarks else ""
-    typer.echo(f"{report.checked} datasets checked, {len(report.problems)} problems{remarks}")
+    counts = [
+        f"{counted(report.checked, 'dataset')} checked",
+        counted(len(report.problems), "problem"),
+        *([counted(len(report.remarks), "remark")] if report.remarks else []),
+    ]
+    typer.echo(", ".join(counts))
     if report.problems:
         raise typer.Exit(1)

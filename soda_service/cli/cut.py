@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -12,11 +13,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from soda_service.cli.options import Config, path_or_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    # Typer brings a click of its own, and has no public name for what a command is given.
+    from typer._click.core import Context
 
     from soda_service.config import Settings
     from soda_service.cutout.cutter import CutoutPlan, Cutter
@@ -26,6 +31,21 @@ if TYPE_CHECKING:
 
 _NAMING_A_CACHE = ("SODA_CONFIG", "SODA_CACHE_DIR")
 """Variables by which a person has said where inflated copies of files shall be kept."""
+
+
+class CutCommand(TyperCommand):
+    """`cut`, where what is said twice is refused: of two circles one would be cut in silence."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Parse as any command does; raises UsageError."""
+        from soda_service.errors import UsageError
+
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        once = [one for one in given if isinstance(one, TyperOption) and not one.multiple]
+        for number, option in enumerate(once):
+            if option in once[:number] and not option.is_flag:
+                raise UsageError(f"{option.opts[-1]} is given more than once, and takes one value")
+        return super().parse_args(ctx, args)
 
 
 def cut(
@@ -187,11 +207,11 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
         typer.echo("soda-service: no pixel of the file lies in what was asked for", err=True)
         raise typer.Exit(1)
     if output == Path("-"):
-        for chunk in cutter.cut(plan):
-            sys.stdout.buffer.write(chunk)
+        _write_to_standard_output(cutter, plan)
         return
-    target = output or Path(plan.filename)
-    _refuse_to_lose(target, plan, may_replace=output is not None)
+    target = output if output is not None else Path(plan.filename)
+    _refuse_folder(target)
+    _refuse_to_lose(target, plan, request, may_replace=output is not None)
     _write_whole(target, cutter, plan, may_replace=output is not None)
     is_gzip, is_called_gzip = plan.media_type == "application/gzip", target.suffix == ".gz"
     if is_gzip != is_called_gzip:
@@ -199,10 +219,41 @@ def _write_cutout(cutter: Cutter, request: CutoutRequest, output: Path | None) -
             "not compressed by gzip, as its name says; --compress gz does that"
         )  # fmt: skip
         typer.echo(f"soda-service: {target} is {is_or_not}", err=True)
-    typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
+    if target.is_file():  # a device or a pipe does not tell
+        typer.echo(f"{target}: {target.stat().st_size} bytes", err=True)
 
 
-def _refuse_to_lose(target: Path, plan: CutoutPlan, *, may_replace: bool) -> None:
+def _write_to_standard_output(cutter: Cutter, plan: CutoutPlan) -> None:
+    from soda_service.errors import UsageError
+
+    if sys.stdout is None:  # closed by the shell: `>&-`
+        raise UsageError("cannot write standard output: it is closed")
+    try:
+        for chunk in cutter.cut(plan):
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise  # whoever reads has had enough, and needs no word of it
+    except OSError as error:
+        # What is still held back would be tried again, and told of, when the process ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise UsageError(f"cannot write standard output: {error.strerror}") from None
+
+
+def _refuse_folder(target: Path) -> None:
+    """Raise UsageError where *target* is a folder, be it `.` or `/`, which have no name."""
+    from soda_service.errors import UsageError
+
+    with suppress(OSError):  # to write to it will fail as well, and say why
+        if target.is_dir():
+            raise UsageError(f"cannot write {target}: {os.strerror(errno.EISDIR)}")
+
+
+def _refuse_to_lose(
+    target: Path, plan: CutoutPlan, request: CutoutRequest, *, may_replace: bool
+) -> None:
     """Raise UsageError where *target* is the very file that is cut, or is there unasked for."""
     from soda_service.errors import UsageError
     from soda_service.storage.local import local_path
@@ -211,6 +262,11 @@ def _refuse_to_lose(target: Path, plan: CutoutPlan, *, may_replace: bool) -> Non
     with suppress(OSError):  # what is not there is not the same
         url = plan.dataset.url
         if not is_remote(url) and target.samefile(local_path(url)):
+            if request.is_whole_file and not may_replace:
+                raise UsageError(
+                    "no place was given, so this is the whole file: say where, by --circle say, "
+                    "or give another name with -o"
+                )
             raise UsageError(f"{target} is the file that is cut; give another name with -o")
     if not may_replace and os.path.lexists(target):
         raise _already_there(target)

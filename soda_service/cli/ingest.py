@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,10 +65,7 @@ def ingest(
                 problem=tell_skipped,
             )
     except IngestInterrupted as stopped:
-        typer.echo(
-            f"stopped: {told(stopped.report)}. The catalog keeps these; run it again for the rest",
-            err=True,
-        )
+        typer.echo(_told_of_stop(stopped.report), err=True)
         raise typer.Exit(130) from None
     make_rows_ready(settings)
     typer.echo(told(report))
@@ -97,6 +95,13 @@ def make_rows_ready(settings: Settings) -> None:
 def tell_skipped(path: str, reason: str) -> None:
     """One line for a file that is no dataset."""
     typer.echo(f"skipped {path}: {reason}", err=True)
+
+
+def _told_of_stop(report: IngestReport) -> str:
+    done = told(report)
+    if done == told(replace(report, added=0, changed=0, moved=0, unchanged=0, removed=0)):
+        return "stopped: the catalog is as it was; run it again"
+    return f"stopped: {done}. The catalog keeps these; run it again for the rest"
 
 
 def told(report: IngestReport) -> str:

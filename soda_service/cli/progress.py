@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[int, int | None, str], None]]:
-    """A progress bar on standard error, and the function that moves it (done, total, name)."""
+    """A progress bar on standard error, and the function that moves it (done, total, name).
+
+    It is there from the first move on, and full when all is done: what was skipped is done, too.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -33,9 +36,12 @@ def progress(title: str) -> Iterator[Callable[[int, int | None, str], None]]:
         ),
     )
     with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task(title, total=None, current="")
+        task = bar.add_task(title, total=None, current="", visible=False)
 
         def advance(done: int, total: int | None, current: str) -> None:
-            bar.update(task, completed=done, total=total, current=current.rpartition("/")[2])
+            name = current.rpartition("/")[2]
+            bar.update(task, completed=done, total=total, current=name, visible=True)
 
         yield advance
+        end = max(bar.tasks[0].completed, bar.tasks[0].total or 0)
+        bar.update(task, completed=end, total=end, current="")

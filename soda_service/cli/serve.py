@@ -30,8 +30,10 @@ def serve(
 ) -> None:
     """Run the service."""
     from soda_service.config import load_settings
+    from soda_service.server import refuse_busy_port
 
     settings = load_settings(config, host=host, port=port, workers=workers)
+    refuse_busy_port(settings)  # before the catalog is opened, which may bring it up to date
     _look_at_catalog(settings)
     run_service(settings)
 

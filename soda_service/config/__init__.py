@@ -23,6 +23,7 @@ from soda_service.config.settings import (
     put_into_environment,
     settings_environment,
 )
+from soda_service.config.tomlfile import without_secrets
 
 __all__ = [
     "CONFIG_VARIABLE",
@@ -42,4 +43,5 @@ __all__ = [
     "put_into_environment",
     "resource_path",
     "settings_environment",
+    "without_secrets",
 ]

@@ -6,7 +6,7 @@ They come from a TOML file, `config/collections.toml`. Unknown keys are errors.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -226,14 +226,16 @@ class CollectionsFile(_Table):
         )
 
 
+_ABSENT: Final = (
+    "`collections` says where collections are described, and without it they stand beside the "
+    "settings"
+)
+
+
 def load_collections(path: Path) -> CollectionsFile:
     """The collections described in *path*. Raises ConfigurationError."""
-    if not path.exists():
-        raise ConfigurationError(
-            f"there is no {path}: `collections` says where collections are described, "
-            "and without it they stand beside the settings"
-        )
+    values = read_toml(path, if_absent=_ABSENT)
     try:
-        return CollectionsFile(**read_toml(path))
+        return CollectionsFile(**values)
     except ValidationError as error:
         raise ConfigurationError(first_problem(error, f"in {path}")) from None

@@ -23,7 +23,7 @@ from pydantic_settings import (
 )
 
 from soda_service.config.resources import resource_path
-from soda_service.config.tomlfile import MOST_SHOWN, first_problem, read_toml
+from soda_service.config.tomlfile import MOST_SHOWN, first_problem, read_toml, without_secrets
 from soda_service.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX = "SODA_"
@@ -102,6 +102,16 @@ class Settings(BaseSettings):
     def _is_path(cls, value: Path) -> Path:
         if "\0" in str(value):
             raise ValueError("must be a path")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_utf8(cls, value: Path) -> Path:
+        # The catalog has the paths of all that lies below it.
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise ValueError("must be a path in UTF-8") from None
         return value
 
     @field_validator("public_url")
@@ -261,6 +271,7 @@ def _not_json() -> str:
             except ValueError:
                 return (
                     f"{name} must be a list in JSON, {json.dumps(field.default)} say, "
-                    f"got {value[:MOST_SHOWN]!r} in the environment variable {variable}"
+                    f"got {without_secrets(value)[:MOST_SHOWN]!r} in the environment variable "
+                    f"{variable}"
                 )
     return "a list in the environment is not JSON"

@@ -1,16 +1,20 @@
 """Which images of a dataset lie pixel over pixel, so that one box on the sky serves them all.
 
 The first image of each sky grid is the leader of the others: SCI of its ERR and DQ, say. An image
-follows one that shows the same place, or, where it says nothing of where it lies, the one that
-its size and version point to. Where all their axes have the same lengths the leader is the lender
-of what the image does not say of the others: ERR's wavelengths are SCI's.
+follows one whose coordinates are the same card for card, or agree on a lattice of places, or, where
+it says nothing of where it lies, the one that its size and version point to. Where all their axes
+have the same lengths the leader is the lender of what the image does not say of the others: ERR's
+wavelengths are SCI's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+
+from soda_service.fits.cards import CARD_SIZE
+from soda_service.fits.wcskeywords import may_describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,9 +29,17 @@ if TYPE_CHECKING:
     """Lengths of the sky's axes and numbers of the planes that have grids."""
 
 _SAME_GRID_PIXELS: Final = 0.01
-"""Planes whose corners agree this well on the sky are cut with one box."""
-_PLACES: Final = 5
-"""Places that tell where a grid lies: its corners and its middle."""
+"""Planes whose places agree this well on the sky are cut with one box."""
+_SIDE: Final = 9
+"""Places along each side of the lattice that tells where a grid lies; odd, for the middle."""
+_PLACES: Final = _SIDE**2
+_MIDDLE: Final = _PLACES // 2
+_INSET: Final = 0.1
+"""Pixels from the outermost places to the edges, which may be where a projection ends."""
+_FEWEST: Final = 6
+"""Places on the sky that tell a grid: a polynomial of second degree has as many coefficients."""
+_MOST_COMPARED: Final = 16
+"""Leaders of one middle that an image is compared with; many such can only be meant to cost."""
 
 
 def assign_leaders(images: Sequence[PreparedHdu], constants: Iterable[PreparedHdu] = ()) -> None:
@@ -35,7 +47,7 @@ def assign_leaders(images: Sequence[PreparedHdu], constants: Iterable[PreparedHd
 
     *constants* are HDUs without data that stand for images of one value.
     """
-    known = _Leaders(len(images))
+    known = _Leaders()
     others = []
     for image in images:
         if image.grid is None and image.faces is None:
@@ -89,8 +101,7 @@ def _leader_of_constant(images: Sequence[PreparedHdu], constant: PreparedHdu) ->
 class _Leaders:
     """The leaders found so far."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._groups: dict[_Kind, _Group] = {}
         self._sizes: dict[tuple[tuple[int, ...], tuple[int, ...]], list[PreparedHdu]] = {}
         """By their axes of the sky and the lengths of these."""
@@ -105,17 +116,24 @@ class _Leaders:
         kind = image.sky_naxis, faces
         group = self._groups.get(kind)
         if group is None:
-            group = self._groups[kind] = _Group(self._most, len(image.sky_planes))
-        places, steps = _places_of(image)
-        most, middles = group.distances(places)
-        same = np.flatnonzero(most <= _SAME_GRID_PIXELS).tolist()
-        near = np.flatnonzero(middles < min(image.sky_naxis) / 2)
-        nearest_first = near[np.argsort(middles[near], kind="stable")].tolist()
-        planes = (at for at in nearest_first if _are_planes_of_one(group.leaders[at], image))
-        number: int | None = same[0] if same else next(planes, None)
+            group = self._groups[kind] = _Group(len(image.sky_planes))
+        cards = _describing_cards(image)
+        leader = group.by_cards.get(cards)
+        if leader is not None:
+            return leader
+        lattice = _lattice_of(image)
+        middles = group.middle_distances(lattice)
+        number = group.agreeing_with(lattice, middles)
         if number is not None:
+            group.by_cards[cards] = group.leaders[number]
             return group.leaders[number]
-        group.add(image, places, steps)
+        near = np.flatnonzero(middles < min(image.sky_naxis) / 2)
+        nearest_first: list[int] = near[np.argsort(middles[near], kind="stable")].tolist()
+        for at in nearest_first:
+            if _are_planes_of_one(group.leaders[at], image):
+                return group.leaders[at]
+        group.by_cards[cards] = image
+        group.add(image, lattice)
         self._sizes.setdefault((image.sky_axes, image.sky_naxis), []).append(image)
         return image
 
@@ -140,34 +158,86 @@ class _Leaders:
         return fitting
 
 
+class _Lattice(NamedTuple):
+    """Where the grids of an image lie: one, or one for each face of a cube."""
+
+    places: Floats
+    """Directions, shape (grids, 3, places), row by row; NaN where there is no sky."""
+    pixels: Floats
+    """Radians from one pixel to the next there, across its narrow side, shape (grids, places).
+
+    Zero where that is not known: such a place agrees with itself alone.
+    """
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether so much of it is on the sky that another that agrees is the same grid."""
+        on_sky = ~np.isnan(self.places[:, 0]).reshape(-1, _SIDE, _SIDE)
+        for grid in on_sky:
+            y, x = np.nonzero(grid)
+            if len(x) < _FEWEST:
+                return False
+            x, y = len(x) * x - x.sum(), len(y) * y - y.sum()
+            if (x @ x) * (y @ y) == (x @ y) ** 2:  # all on one line
+                return False
+        return True
+
+
 class _Group:
     """Leaders whose grids have the same lengths, with where they lie."""
 
-    def __init__(self, most: int, grids: int) -> None:
+    def __init__(self, grids: int) -> None:
         self.leaders: list[PreparedHdu] = []
-        self._places = np.empty((most, grids, 3, _PLACES))
-        self._steps = np.empty((most, grids))
+        self.by_cards: dict[bytes, PreparedHdu] = {}
+        """By the cards that describe its coordinates the leader of an image on its grid."""
+        self._lattices: list[_Lattice] = []
+        self._middles = np.empty((4, grids, 3))
+        self._steps = np.empty((4, grids))
 
-    def add(self, leader: PreparedHdu, places: Floats, steps: Floats) -> None:
-        """One more, with what `_places_of` tells of it."""
-        self._places[len(self.leaders)] = places
-        self._steps[len(self.leaders)] = steps
+    def add(self, leader: PreparedHdu, lattice: _Lattice) -> None:
+        """One more leader."""
+        count = len(self.leaders)
+        if count == len(self._steps):
+            self._middles = np.concatenate([self._middles, np.empty_like(self._middles)])
+            self._steps = np.concatenate([self._steps, np.empty_like(self._steps)])
+        self._middles[count] = lattice.places[:, :, _MIDDLE]
+        self._steps[count] = lattice.pixels[:, _MIDDLE]
+        self._lattices.append(lattice)
         self.leaders.append(leader)
 
-    def distances(self, places: Floats) -> tuple[Floats, Floats]:
-        """From each leader the most of the distances of all *places*, and that of the middles.
+    def middle_distances(self, lattice: _Lattice) -> Floats:
+        """From the middle of each leader to this one, in the leader's pixels.
 
-        In the leader's pixels. Infinite where a middle is not on the sky; corners that are not
-        are left out.
+        The farthest where there are several grids. Infinite where one of two is not on the sky,
+        NaN where both are not.
         """
         count = len(self.leaders)
-        apart = np.sqrt(((self._places[:count] - places) ** 2).sum(axis=2))
+        middles, theirs = lattice.places[:, :, _MIDDLE], self._middles[:count]
+        apart = np.sqrt(((theirs - middles) ** 2).sum(axis=2))
         with np.errstate(divide="ignore", invalid="ignore"):
-            apart /= self._steps[:count, :, None]
-        apart = np.where(np.isnan(apart[..., -1:]), np.inf, apart)
-        most: Floats = np.fmax.reduce(apart, axis=(1, 2))
-        middles: Floats = apart[..., -1].max(axis=1)
-        return most, middles
+            apart = np.where(apart > 0, apart / self._steps[:count], apart)
+        one_has_sky = np.isnan(theirs[..., 0]) != np.isnan(middles[:, 0])
+        farthest: Floats = np.where(one_has_sky, np.inf, apart).max(axis=1)
+        return farthest
+
+    def agreeing_with(self, lattice: _Lattice, middles: Floats) -> int | None:
+        """The number of the first leader whose lattice is this one.
+
+        *middles* are the distances of their middles. Each place must be within a hundredth of
+        the leader's pixel there, or on neither sky.
+        """
+        alike = np.flatnonzero(~(middles > _SAME_GRID_PIXELS))[:_MOST_COMPARED]
+        if not len(alike) or not lattice.is_telling:
+            return None
+        no_sky = np.isnan(lattice.places[:, 0])
+        numbers: list[int] = alike.tolist()
+        for number in numbers:
+            theirs = self._lattices[number]
+            apart = np.sqrt(((theirs.places - lattice.places) ** 2).sum(axis=1))
+            same = apart <= _SAME_GRID_PIXELS * theirs.pixels
+            if (same | (no_sky & np.isnan(theirs.places[:, 0]))).all():
+                return number
+        return None
 
 
 def _are_planes_of_one(one: PreparedHdu, other: PreparedHdu) -> bool:
@@ -180,17 +250,45 @@ def _are_planes_of_one(one: PreparedHdu, other: PreparedHdu) -> bool:
     )
 
 
-def _places_of(image: PreparedHdu) -> tuple[Floats, Floats]:
-    """Directions of corners and middle, shape (grids, 3, 5), and radians of a pixel there."""
-    found = [_places_on(grid) for _, grid in image.sky_planes]
-    return np.stack([places for places, _ in found]), np.array([step for _, step in found])
+def _describing_cards(image: PreparedHdu) -> bytes:
+    """The cards of its header that coordinates are read from, as they stand."""
+    raw = image.image_header.raw
+    cards = (raw[at : at + CARD_SIZE] for at in range(0, len(raw), CARD_SIZE))
+    return b"".join([card for card in cards if may_describe(card[:8])])
 
 
-def _places_on(grid: CelestialGrid) -> tuple[Floats, float]:
+def _lattice_of(image: PreparedHdu) -> _Lattice:
+    lattices = [_lattice_on(grid) for _, grid in image.sky_planes]
+    return _Lattice(
+        np.stack([one.places for one in lattices]), np.stack([one.pixels for one in lattices])
+    )
+
+
+def _lattice_on(grid: CelestialGrid) -> _Lattice:
+    """Of one grid, without the axis of the grids."""
     width, height = grid.naxis
-    middle = (width - 1) / 2
-    x = np.array([0.0, width - 1, 0, width - 1, middle, middle + 1])
-    y = np.array([0.0, 0, height - 1, height - 1, (height - 1) / 2, (height - 1) / 2])
-    directions = grid.pixel_to_sky(x, y)
-    step = float(np.linalg.norm(directions[:, -1] - directions[:, -2]))
-    return directions[:, :_PLACES], step
+    x, y = (np.linspace(_INSET - 0.5, length - 0.5 - _INSET, _SIDE) for length in (width, height))
+    x, y = np.tile(x, _SIDE), np.repeat(y, _SIDE)
+    # Half a pixel towards the middle, which is on the image, if not on the sky.
+    aside_x = np.where(x > (width - 1) / 2, -0.5, 0.5)
+    aside_y = np.where(y > (height - 1) / 2, -0.5, 0.5)
+    directions = grid.pixel_to_sky(
+        np.concatenate([x, x + aside_x, x]), np.concatenate([y, y, y + aside_y])
+    )
+    places, along_x, along_y = np.split(directions, 3, axis=1)
+    across = _narrow_side((along_x - places) * 2, (along_y - places) * 2)
+    return _Lattice(places, np.nan_to_num(across, nan=0.0))
+
+
+def _narrow_side(x: Floats, y: Floats) -> Floats:
+    """The least length that a step of one pixel in any direction has.
+
+    *x* and *y* are the steps along the axes, shape (3, N): the smaller singular value of each
+    pair, by its determinant, of which no digits are lost where a pixel is very oblique.
+    """
+    xx, yy, xy = (x * x).sum(axis=0), (y * y).sum(axis=0), (x * y).sum(axis=0)
+    longest = np.sqrt((xx + yy) / 2 + np.hypot((xx - yy) / 2, xy))
+    area = np.linalg.norm(np.cross(x, y, axis=0), axis=0)
+    with np.errstate(invalid="ignore"):
+        narrow: Floats = area / longest
+    return narrow

@@ -45,9 +45,10 @@ def write_archive(folder: Path, progress: Progress | None = None) -> WrittenArch
     """Write what is missing of the demo archive into *folder*, making that if need be.
 
     *progress* hears (files done, files in all, name of the file now). Raises UsageError where
-    nothing can be written.
+    nothing can be written, and for a folder of something else: its files stay as they are.
     """
     try:
+        _refuse_other_folder(folder)
         return _write_archive(folder, progress or _silent)
     except OSError as error:
         raise UsageError(f"cannot write the demo archive: {error}") from None
@@ -81,6 +82,12 @@ def _url(path: str, **parameters: str) -> str:
 
 def _silent(_done: int, _total: int | None, _name: str) -> None:
     pass
+
+
+def _refuse_other_folder(folder: Path) -> None:
+    """Raise UsageError where *folder* holds anything, but no marker."""
+    if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not a demo archive, but not empty; name another --dir")
 
 
 def _write_archive(folder: Path, progress: Progress) -> WrittenArchive:

@@ -34,6 +34,8 @@ _STANDARDS: Final = {
 }
 """The capabilities that a protocol's own document has beside those of VOSI."""
 
+_NO_EXAMPLES: Final = "There are none: no dataset that was tried can be cut by a position."
+
 _XHTML: Final = "{http://www.w3.org/1999/xhtml}"
 _AVAILABILITY: Final = "{http://www.ivoa.net/xml/VOSIAvailability/v1.0}"
 
@@ -99,7 +101,8 @@ def examples(examples: Sequence[Example], *, urls: Urls, settings: Settings) -> 
     assert place is not None
     number = place.index(pattern)
     place.remove(pattern)
-    template.fill_piece(root, {"title": settings.title, "root": urls.root})
+    note = "Each of them can be tried as it stands." if examples else _NO_EXAMPLES
+    template.fill_piece(root, {"title": settings.title, "root": urls.root, "note": note})
     for position, example in enumerate(examples, start=number):
         element = deepcopy(pattern)
         _fill_example(element, example)

@@ -12,7 +12,7 @@ Sources: FITS WCS Paper III §6 (-TAB), draft Paper IV §2 (records, CPDIS), wcs
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING, TypeAlias
@@ -33,8 +33,14 @@ _RECORD = re.compile("(DP|D2IM)([1-9][0-9]?)([A-Z]?)")
 _RECORDS = frozenset((b"DP", b"D2"))
 _AXIS_TYPES = frozenset((b"CT",))
 _RECORD_VALUE = re.compile(r"\s*([A-Z0-9_.]+)\s*:\s*([^\s:]+)\s*")
-_TERM = re.compile(r"TERM\.[0-9]+\.")
+_POWER = re.compile(r"TERM\.([0-9]+)\.(?:VAR|AUX)\.[0-9]+")
+_LEADING_ZEROS = re.compile(r"(?<=\.)0+(?=[0-9])")
 _TAB_AXIS = re.compile("CTYPE([1-9][0-9]?)([A-Z]?)")
+
+_DEFAULT_COEFFICIENT = 1.0
+"""Of a term whose COEFF is absent, as wcslib has it."""
+_TOO_LARGE = 10_000
+"""For a number of axes, terms or versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +140,20 @@ class _RecordShift:
 
 
 class _AbsentRecord:
-    """The same record where it was absent, its default being zero."""
+    """The same record where it was absent, with the value that holds then."""
 
-    __slots__ = ("_field", "_keyword", "axis")
+    __slots__ = ("_default", "_field", "_keyword", "axis")
 
-    def __init__(self, keyword: str, field_name: str, axis: int) -> None:
+    def __init__(self, keyword: str, field_name: str, axis: int, default: float = 0.0) -> None:
         self._keyword = keyword
         self._field = field_name
+        self._default = default
         self.axis = axis
 
     def __call__(self, box: PixelBox) -> bytes:
         if not any(box.lower):
             return b""
-        return card(self._keyword, f"{self._field}: {0.0 - box.lower[self.axis]}")
+        return card(self._keyword, f"{self._field}: {self._default - box.lower[self.axis]}")
 
 
 class _OneMoreTerm:
@@ -170,7 +177,7 @@ class Record:
     """Number of its card."""
     raw: bytes
     field: str
-    """`AXIS.1`."""
+    """`AXIS.1`, also where `AXIS.01` stands."""
     prefix: str
     """The text before the number, as it was written."""
     number: str
@@ -192,7 +199,8 @@ def distortions(header: Header) -> dict[str, tuple[str, list[Record]]]:
         text = one.string
         if text is not None and (value := _RECORD_VALUE.fullmatch(text)):
             prefix = text[: value.start(2)]
-            records.append(Record(at, one.raw, value[1], prefix, value[2]))
+            name = _LEADING_ZEROS.sub("", value[1])
+            records.append(Record(at, one.raw, name, prefix, value[2]))
     return found
 
 
@@ -260,33 +268,35 @@ def _move_result(
 
     *last* is the card after which others are inserted.
     """
-    moved: list[str] = []
-    if "NTERMS" in fields:
+    if "NTERMS" in fields and (count := _small(fields["NTERMS"][-1], 0)):
         terms = fields["NTERMS"][-1]
-        count = _small(terms, 0)
-        # A constant has a coefficient and no variables.
-        members = Counter(name[: match.end()] for name in fields if (match := _TERM.match(name)))
-        constant = next(
-            (
-                coefficient
-                for k in range(1, count + 1)
-                if (coefficient := f"TERM.{k}.COEFF") in fields and members[f"TERM.{k}."] == 1
-            ),
-            None,
-        )
-        if constant is not None:
-            moved.append(constant)
-        else:
+        constant = _last_constant(fields, count)
+        if constant is None:
             moves.replaced[terms.at] = _OneMoreTerm(terms.raw, f"{terms.prefix}{count + 1}")
             one_more = _AbsentRecord(keyword, f"TERM.{count + 1}.COEFF", axis)
             moves.inserted.append((last, one_more))
-    moved += [
-        f"{direction}.0"
-        for direction in ("TPD.FWD", "TPD.REV")
-        if any(name.startswith(direction) for name in fields)
-    ]
-    for name in moved:
-        _move_record(_AbsentRecord(keyword, name, axis), fields.get(name, ()), last, moves)
+        else:
+            name = f"TERM.{constant}.COEFF"
+            absent = _AbsentRecord(keyword, name, axis, _DEFAULT_COEFFICIENT)
+            _move_record(absent, fields.get(name, ()), last, moves)
+    for direction in ("TPD.FWD", "TPD.REV"):
+        if any(name.startswith(direction) for name in fields):
+            name = f"{direction}.0"
+            _move_record(_AbsentRecord(keyword, name, axis), fields.get(name, ()), last, moves)
+
+
+def _last_constant(fields: Mapping[str, Sequence[Record]], count: int) -> int | None:
+    """The number of the last of *count* terms in which no variable has a power but zero.
+
+    Where wcslib takes a polynomial for TPD, of several constants only the last holds; where it
+    does not, it adds them up.
+    """
+    varying = {
+        int(match[1])
+        for name, records in fields.items()
+        if (match := _POWER.fullmatch(name)) and _number(records[-1], 0.0) != 0
+    }
+    return next((k for k in range(count, 0, -1) if k not in varying), None)
 
 
 def _move_record(
@@ -304,8 +314,15 @@ def _move_record(
 
 
 def _small(record: Record | None, default: int) -> int:
-    """The whole number of a record: `2`, or `2.0` as some write it."""
-    if record is None:
+    """The whole number of a record, `2`, or `2.0` as some write it; below 10,000, not negative."""
+    number = default if record is None else _number(record, default)
+    return int(number) if 0 <= number < _TOO_LARGE else default
+
+
+def _number(record: Record, default: float) -> float:
+    """The number of a record; the default where there is none to be read."""
+    try:
+        number = float(record.number.upper().replace("D", "E"))
+    except ValueError:
         return default
-    whole = record.number.partition(".")[0]
-    return int(whole) if whole.isdigit() and len(whole) < 5 else default
+    return number if isfinite(number) else default

@@ -54,6 +54,7 @@ _THREE_NUMBERS = re.compile(
 _INFINITY = re.compile(r"[+-]?inf", re.IGNORECASE | re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,100}")
 _PIXEL_NUMBER = re.compile(r"[+-]?[0-9]{1,15}")
+_MANY_DIGITS = re.compile(r"[+-]?[0-9]{16,}")
 _SAME_POINT = 1e-15
 """Points closer than this, in radians, are one: it is what a double can tell apart."""
 
@@ -191,6 +192,8 @@ def _pixel_limits(part: str, text: str) -> tuple[int, int] | None:
     if first == "*" and len(others) == 1:
         return None
     numbers = [first, *others]
+    if any(_MANY_DIGITS.fullmatch(word) for word in numbers):
+        raise _refusal("PIXELS has a number that is too large", text)
     if len(numbers) > 2 or not all(_PIXEL_NUMBER.fullmatch(word) for word in numbers):
         raise _refusal("PIXELS is [x1:x2,y1:y2,...] or has * for an axis", text)
     low, high = int(numbers[0]), int(numbers[-1])

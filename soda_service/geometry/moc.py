@@ -153,7 +153,9 @@ def _words(text: str) -> list[str]:
 
 def _order(word: str, text: str) -> int:
     if not _NUMBER.fullmatch(word) or int(word) > MAX_ORDER:
-        raise _refusal(f"MOC has {_excerpt(word)}/, and orders go from 0 to {MAX_ORDER}", text)
+        raise _refusal(
+            f"MOC has the order {_excerpt(word)}, and orders go from 0 to {MAX_ORDER}", text
+        )
     return int(word)
 
 

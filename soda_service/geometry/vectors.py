@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import ArrayLike, NDArray
 
 Vector = tuple[float, float, float]
@@ -43,6 +45,13 @@ def lon_lat(
     x, y, z = vectors
     lon = np.degrees(np.arctan2(y, x)) % 360.0
     return lon, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def middle_of(places: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Longitude and latitude of the mean direction of places on the sky, all in degrees."""
+    lons, lats = np.array([*places]).T
+    lon, lat = lon_lat(unit_vectors(lons, lats).sum(axis=1, keepdims=True))
+    return float(lon[0]), float(lat[0])
 
 
 def dot(a: Vector, b: Vector) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 _FOUND_SECONDS: Final = 1.0
 """How long roots that have been looked for are believed to be all."""
+
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]*").fullmatch
+"""How the names of variables of the environment are written."""
 
 _logger = logging.getLogger(__name__)
 
@@ -98,9 +102,11 @@ class RemoteStores(Closable):
         does not have.
         """
         place = place_of(root.url)
-        missing = [name for name in root.secrets.values() if name not in os.environ]
-        if missing:
-            raise ConfigurationError(f"the environment has no variable {missing[0]}")
+        for option, name in root.secrets.items():
+            if name not in os.environ:
+                # What is not written as such names are may be the secret itself.
+                which = name if _VARIABLE(name) else f"of the name that `{option}` gives"
+                raise ConfigurationError(f"the environment has no variable {which}")
         if root.endpoint and place.scheme in HTTP:
             raise ConfigurationError(f"{place.url} is HTTP and has no other endpoint")
         with self._lock:

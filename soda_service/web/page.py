@@ -68,7 +68,7 @@ def _page(services: Services, urls: SiteUrls) -> str:
         capabilities=urls.capabilities(Service.WHOLE),
         availability=urls.availability(Service.WHOLE),
         examples=urls.examples,
-        total=str(sum(one.count for one in collections)),
+        caption=_caption(sum(one.count for one in collections), is_shown=bool(shown)),
         collections=_Html(_rows(collections, shown, urls)),
         snippets=_Html(_snippets(shown, urls)),
     )
@@ -83,8 +83,13 @@ def _rows(
     return "".join(_row(one, by_name.get(one.name), urls) for one in collections)
 
 
+def _caption(total: int, *, is_shown: bool) -> str:
+    counted = f"{total} dataset{'s' * (total != 1)}."
+    return f"{counted} Every link below works as it stands." if is_shown else counted
+
+
 def _row(collection: CollectionSummary, shown: Showpiece | None, urls: SiteUrls) -> str:
-    tries = ""
+    tries = _filled("untried.html")
     if shown is not None:
         tries = _filled(
             "tries.html",
@@ -95,9 +100,9 @@ def _row(collection: CollectionSummary, shown: Showpiece | None, urls: SiteUrls)
         )
     return _filled(
         "collection.html",
-        name=collection.name,
+        name=_Html(_small(collection.name) if collection.title != collection.name else ""),
         title=collection.title,
-        description=collection.description,
+        description=_Html(_small(collection.description)),
         count=str(collection.count),
         **{
             document.replace(".", "_"): urls.coverage(collection.name, document)
@@ -117,6 +122,11 @@ def _snippets(shown: Sequence[Showpiece], urls: SiteUrls) -> str:
         place=f"({circle.lon}, {circle.lat}, {circle.radius})",
         curl=urls.sync(shown[0].identifier, circle=circle),
     )
+
+
+def _small(text: str) -> str:
+    """A line in small letters; nothing for no *text*."""
+    return f"<small>{escape(text)}</small>" if text else ""
 
 
 class _Html(str):

@@ -278,7 +278,8 @@ class Params:
         unknown = sorted(self._values.keys() - known)
         if unknown:
             names = ", ".join(ascii(name[:40]) for name in unknown[:10])
-            _log.info("%d unknown parameters ignored: %s", len(unknown), names)
+            plural = "s" if len(unknown) > 1 else ""
+            _log.info("%d unknown parameter%s ignored: %s", len(unknown), plural, names)
 
     def _all(self, name: str) -> tuple[str, ...]:
         """The different values of *name*."""

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Final
 from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SodaServiceError
 from soda_service.geometry.shapes import Circle
+from soda_service.geometry.vectors import middle_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from soda_service.catalog.dataset import ObsCore
     from soda_service.catalog.summaries import CollectionSummary
     from soda_service.web.services import Services
@@ -19,6 +22,9 @@ _log = logging.getLogger(__name__)
 
 _PIXELS: Final = 100
 """Radius of an example, in pixels, where the dataset is larger."""
+
+_PIECES: Final = 3
+"""Of a dataset, in whose middles an example is sought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +38,8 @@ class Showpiece:
 
 def showpieces(services: Services) -> list[Showpiece]:
     """One for each collection that has any; blocks."""
-    return [
-        Showpiece(collection, collection.example.obs_publisher_did, circle)
-        for collection in services.store.collections()
-        if collection.example is not None
-        and (circle := _circle_in(collection.example)) is not None
-        and _works(services, collection.example.obs_publisher_did, circle)
-    ]
+    found = (_showpiece(services, collection) for collection in services.store.collections())
+    return [one for one in found if one is not None]
 
 
 def warm_up(services: Services) -> None:
@@ -55,16 +56,41 @@ def warm_up(services: Services) -> None:
         _log.debug("cutouts of %d collections were tried", len(shown))
 
 
-def _circle_in(facts: ObsCore) -> Circle | None:
-    """A small circle about the middle of a dataset, its numbers short enough to read."""
+def _showpiece(services: Services, collection: CollectionSummary) -> Showpiece | None:
+    for facts in collection.examples:
+        identifier = facts.obs_publisher_did
+        for circle in _circles_in(services, facts):
+            if _works(services, identifier, circle):
+                return Showpiece(collection, identifier, circle)
+    return None
+
+
+def _circles_in(services: Services, facts: ObsCore) -> Iterator[Circle]:
+    """Small circles about the middle of a dataset and about the middles of pieces of it.
+
+    The middle of a camera's chips may lie in the gap between them.
+    """
     if facts.s_ra is None or facts.s_dec is None:
-        return None
+        return
+    yield _circle(facts.s_ra, facts.s_dec, facts)
+    try:
+        footprint = services.resolver.resolve(facts.obs_publisher_did).footprint
+    except SodaServiceError:
+        return
+    if footprint is None:
+        return
+    for piece in footprint.polygons[:_PIECES]:
+        yield _circle(*middle_of(piece.vertices), facts)
+
+
+def _circle(lon: float, lat: float, facts: ObsCore) -> Circle:
+    """A small circle about a place of a dataset, its numbers short enough to read."""
     radii = [0.1]
     if facts.s_fov:
         radii.append(facts.s_fov / 8)
     if facts.s_pixel_scale:
         radii.append(_PIXELS * facts.s_pixel_scale / 3600)
-    return Circle(round(facts.s_ra, 5) % 360, round(facts.s_dec, 5), float(f"{min(radii):.2g}"))
+    return Circle(round(lon, 5) % 360, round(lat, 5), float(f"{min(radii):.2g}"))
 
 
 def _works(services: Services, identifier: str, circle: Circle) -> bool:

@@ -30,6 +30,7 @@ from soda_service.web.responses import (
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from soda_service.cutout.request import CutoutRequest
     from soda_service.storage.bands import Bands
     from soda_service.web.responses import RawHeaders
     from soda_service.web.services import Services
@@ -58,7 +59,7 @@ class SyncEndpoint:
                 return
             size = max(plan.size, plan.computed_size)
             if size > services.settings.cutout_bytes:
-                _refuse(size, services.settings.cutout_bytes)
+                _refuse(asked.request, size, services.settings.cutout_bytes)
             await _send(scope, receive, send, plan, asked.media_type, services)
         except AbandonedError:
             raise ClientGoneError from None
@@ -67,10 +68,10 @@ class SyncEndpoint:
             raise
 
 
-def _refuse(size: int, most: int) -> NoReturn:
-    raise UsageError(
-        f"the cutout would have {size} bytes, and at most {most} are sent; ask for less of the sky"
-    )
+def _refuse(request: CutoutRequest, size: int, most: int) -> NoReturn:
+    in_pixels = request.stamp is not None or request.section is not None
+    less = "for fewer pixels" if in_pixels else "for less of the sky"
+    raise UsageError(f"the cutout would have {size} bytes, and at most {most} are sent; ask {less}")
 
 
 async def _send(

@@ -56,7 +56,8 @@ class AvailabilityEndpoint:
             _log.warning("the catalog does not answer: %s", error, exc_info=not is_ours)
             is_available, note = False, "The catalog does not answer."
         else:
-            is_available, note = True, f"{count} datasets can be found and cut."
+            plural = "s" if count != 1 else ""
+            is_available, note = True, f"{count} dataset{plural} can be found."
             if not count:
                 # It answers every request as it should; there is nothing to answer with.
                 note = "The catalog is empty: nothing can be found or cut before an ingest."
@@ -97,7 +98,7 @@ def _examples(services: Services, urls: SiteUrls) -> bytes:
             name=f"A circle out of {one.collection.title}",
             description=(
                 f"Every image of one dataset of the collection {one.collection.name}, "
-                f"cut to what lies within {one.circle.radius} degrees of its middle."
+                f"cut to what lies within {one.circle.radius} degrees of a place in it."
             ),
             capability=_SYNC_CAPABILITY,
             parameters=cutout_parameters(one.identifier, circle=one.circle, detail=None),

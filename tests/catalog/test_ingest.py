@@ -353,6 +353,34 @@ def test_a_path_that_cannot_be_looked_at_keeps_its_rows(
     assert set(archive.rows()) == {"tan.fits"}
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a" * 300, "cannot be looked at: File name too long"),
+        ("loop", "cannot be looked at: Too many levels of symbolic links"),
+        ("b\udcff", "its name is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("collection", [None, "another"])
+def test_paths_that_no_file_can_have(
+    archive: Archive, name: str, reason: str, collection: str | None
+) -> None:
+    (archive.folder / "loop").symlink_to("loop")
+    folder = archive.folder / name
+    sound = archive.add("tan", "sound")
+    report = archive.ingest(folder / "x", folder / "x.fits", sound, collection=collection)
+    assert report.added == 1
+    assert [told for _, told in report.failed] == [reason, reason]
+
+
+def test_a_folder_whose_name_is_not_utf8(archive: Archive) -> None:
+    path = archive.add("tan", "b\udcff")
+    for given in (path, path.parent, archive.folder):
+        report = archive.ingest(given)
+        assert [told for _, told in report.failed] == ["its name is not UTF-8"]
+        assert report.added == 0
+
+
 def test_what_cannot_be_read_now_keeps_its_rows(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

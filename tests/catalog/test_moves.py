@@ -23,14 +23,18 @@ from soda_service.catalog import batches, reindex, resolver as resolver_module
 from soda_service.catalog.crew import Crew
 from soda_service.catalog.query import CatalogQuery
 from soda_service.catalog.resolver import Resolver
+from soda_service.catalog.tally import IngestInterrupted
 from soda_service.errors import UnknownDatasetError
 from soda_service.geometry.shapes import Circle
+from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.archive import Archive
     from support.service import LiveService
+
+    from soda_service.catalog.crew import IndexTask
 
 CIRCLE = "150.1 2.2 0.0005"
 
@@ -53,6 +57,11 @@ def swap(one: Path, other: Path) -> None:
     one.rename(aside)
     other.rename(one)
     aside.rename(other)
+
+
+def version_of(path: Path) -> FileVersion:
+    status = path.stat()
+    return FileVersion(status.st_size, status.st_mtime_ns)
 
 
 def did(name: str) -> str:
@@ -205,10 +214,7 @@ def test_names_that_move_up_by_one(named: Archive) -> None:
     assert (report.added, report.removed) == (0, 0)
 
 
-def test_many_files_that_change_places_are_kept_on_disk(
-    named: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "_SPOOLED_BYTES", 100)
+def test_many_files_that_change_places(named: Archive) -> None:
     files = [add(named, f"n{number}.fits", f"D{number}") for number in range(20)]
     named.ingest()
     for one, other in zip(files[::2], files[1::2], strict=True):
@@ -237,6 +243,80 @@ def test_an_old_place_that_cannot_be_looked_at_is_not_empty(
     stored = named.store.get(did("A"))
     assert stored is not None
     assert stored.url == str(original)
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"), [(1, 3600.0), (3, 0.0), (5, 3600.0), (7, 0.0), (9, 0.0), (9, 3600.0)]
+)
+def test_who_stops_an_ingest_gives_no_identifier_to_a_copy(
+    named: Archive, monkeypatch: pytest.MonkeyPatch, after: int, seconds: float
+) -> None:
+    """Whatever has been read by then, and however much of that has been written."""
+    originals = [add(named, name, name[0].upper()) for name in ("a.fits", "y.fits")]
+    pair = [add(named, name, name[0].upper()) for name in ("b.fits", "c.fits")]
+    named.ingest()
+    right = {"A": "a.fits", "B": "c.fits", "C": "b.fits", "Y": "y.fits"}
+    for path in originals:
+        add(named, path.name, path.stem.upper(), 1)
+    copies = [add(named, name, name[-6].upper(), 2) for name in ("copy_a.fits", "copy_y.fits")]
+    swap(*pair)
+
+    handed_over = count(1)
+    index = Crew.index
+
+    def interrupted(self: Crew, tasks: Iterator[IndexTask]) -> object:
+        for outcome in index(self, tasks):
+            yield outcome
+            if outcome is not None and next(handed_over) == after:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Crew, "index", interrupted)
+        patch.setattr(batches, "_BATCH_SECONDS", seconds)
+        with pytest.raises(IngestInterrupted) as stopped:
+            named.ingest(copies[0], originals[0], *pair, copies[1], originals[1])
+    stored = [named.store.get(did(name)) for name in right]
+    held = {one.url: one.version for one in stored if one is not None}
+    assert len(held) == 4
+    assert not held.keys() & {str(copy) for copy in copies}
+    # What was told lasts, and nothing else does.
+    current = [url for url, version in held.items() if version == version_of(Path(url))]
+    assert stopped.value.report.changed + stopped.value.report.moved == len(current)
+    report = named.ingest()
+    assert {path for path, _ in report.failed} == {str(copy) for copy in copies}
+    assert paths(named) == right
+
+
+def test_a_copy_gains_nothing_where_the_original_was_not_asked_for(named: Archive) -> None:
+    original = add(named, "old/a.fits", "A")
+    named.ingest()
+    add(named, "old/a.fits", "A", 1)
+    copy = add(named, "new/copy.fits", "A", 2)
+    for _ in range(2):
+        report = named.ingest(copy.parent)
+        ((path, reason),) = report.failed
+        assert path == str(copy)
+        assert str(original) in reason
+        assert report.moved == 0
+        assert paths(named) == {"A": "old/a.fits"}
+    assert named.ingest(original.parent).unchanged == 1  # it has been read
+    # Its place taken by another dataset, it is the original no more.
+    add(named, "old/a.fits", "B")
+    report = named.ingest(copy.parent)
+    assert report.failed == []
+    assert paths(named) == {"A": "new/copy.fits", "B": "old/a.fits"}
+
+
+def test_files_that_change_places_do_so_where_one_is_asked_for(named: Archive) -> None:
+    ring = [add(named, f"{name}/{name}.fits", name) for name in "ABC"]
+    named.ingest()
+    swap(ring[0], ring[1])
+    swap(ring[1], ring[2])
+    report = named.ingest(ring[0])
+    assert report.failed == []
+    assert (report.added, report.removed) == (0, 0)
+    assert paths(named) == {"B": "A/A.fits", "C": "B/B.fits", "A": "C/C.fits"}
+    assert named.ingest().unchanged == 3
 
 
 def test_only_what_moved_is_read(named: Archive, monkeypatch: pytest.MonkeyPatch) -> None:

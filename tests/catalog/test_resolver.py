@@ -9,7 +9,9 @@ import sqlite3
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -27,7 +29,6 @@ from soda_service.errors import CorruptFileError, SourceUnavailableError, Unknow
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support.archive import Archive
 
@@ -147,6 +148,35 @@ def test_a_disk_that_is_not_mounted(resolver: Resolver, archive: Archive, mount_
         archive.folder.rmdir()
     aside.rename(archive.folder)
     assert resolver.resolve(DID) == dataset
+
+
+@pytest.mark.parametrize("mount_point", ["left empty", "gone"])
+def test_a_disk_below_another_root_that_is_not_mounted(archive: Archive, mount_point: str) -> None:
+    """The outer root has files of its own, so it is the inner one that tells."""
+    disk = archive.add("fk5", "disk").parent
+    archive.add("ncp", "disk")
+    archive.add("tan")
+    archive.ingest(disk, collection="disk")
+    archive.ingest()
+    on_disk = "ivo://archive.example/disk?fk5.fits"
+    with closing(Resolver(archive.store, archive.settings)) as resolver:
+        resolver.resolve(on_disk)
+        (archive.folder / "tan.fits").unlink()
+        disk.rename(archive.folder.with_name("aside"))
+        if mount_point == "left empty":
+            disk.mkdir()
+        (archive.folder / "note.txt").touch()
+        with pytest.raises(SourceUnavailableError, match="root of its collection is empty or not"):
+            resolver.resolve(on_disk)
+        with pytest.raises(UnknownDatasetError, match="its file is gone"):
+            resolver.resolve(DID)
+        if mount_point == "left empty":
+            disk.rmdir()
+        archive.folder.with_name("aside").rename(disk)
+        resolver.resolve(on_disk)
+        (disk / "fk5.fits").unlink()
+        with pytest.raises(UnknownDatasetError, match="its file is gone"):
+            resolver.resolve(on_disk)
 
 
 def test_a_file_that_breaks_says_so_until_it_is_mended(
@@ -444,7 +474,39 @@ def test_check_names_folders_that_are_not_there(resolver: Resolver, archive: Arc
     assert "no such file" in problems[DID]
     away.rename(archive.folder)
     settings = archive.settings.model_copy(update={"data_dir": archive.folder / "none"})
-    assert "no folder" in dict(check_catalog(settings, archive.collections).problems)["data_dir"]
+    problems = dict(check_catalog(settings, archive.collections).problems)
+    assert problems["data_dir"] == f"the folder {archive.folder}/none is not there"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300, "File name too long"), ("loop", "Too many levels of symbolic links")],
+)
+def test_check_names_what_cannot_be_looked_at(archive: Archive, name: str, reason: str) -> None:
+    (archive.folder / "loop").symlink_to("loop")
+    archive.add("tan")
+    archive.ingest()
+    bad = archive.folder / name / "x"
+    archive.configure("elsewhere", root=str(bad))
+    settings = archive.settings.model_copy(update={"data_dir": bad})
+    problems = dict(check_catalog(settings, archive.collections).problems)
+    assert problems["data_dir"] == f"the folder {bad} cannot be looked at: {reason}"
+    assert problems["collection elsewhere"] == f"its root {bad} cannot be looked at: {reason}"
+    settings = archive.settings.model_copy(update={"catalog": f"sqlite:///{bad}"})
+    problems = dict(check_catalog(settings, archive.collections).problems)
+    assert problems["catalog"] == f"{bad} cannot be looked at: {reason}"
+
+
+def test_check_says_no_password_again(archive: Archive) -> None:
+    archive.add("tan")
+    archive.ingest()
+    archive.configure("elsewhere", root="ftp://user:sec/ret@host/images")
+    settings = archive.settings.model_copy(update={"data_dir": Path("s3://user:se@cret@bucket")})
+    problems = dict(check_catalog(settings, archive.collections).problems)
+    assert problems["data_dir"] == "the folder s3:…@bucket is not there"
+    assert problems["collection elsewhere"].endswith("…@host/images is not there")
+    assert "cret" not in str(problems)
+    assert "sec" not in str(problems)
 
 
 def test_the_roots_of_the_shipped_examples_may_be_missing(
@@ -473,3 +535,27 @@ def test_check_tells_of_another_authority(resolver: Resolver, archive: Archive) 
     assert "2 datasets" in problem
     assert "ivo://archive.example/archive?" in problem
     assert "other.example" in problem
+
+
+def test_a_name_that_lost_its_encoding_is_told(archive: Archive) -> None:
+    """As a URL does to the percent signs of an identifier that is pasted into it as it is."""
+    names = ["odd names/a b.fits", "50%.fits", "é+.fits"]
+    for name in names:
+        path = archive.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(FAMILIES["tan"]())
+    archive.ingest()
+    with closing(CatalogStore(archive.settings)) as store:
+        resolver = Resolver(store, archive.settings)
+        known = [*store.identifiers()]
+        assert {unquote(one.partition("?")[2]) for one in known} == set(names)
+        for identifier in known:
+            assert resolver.resolve(identifier).publisher_did == identifier
+            with pytest.raises(UnknownDatasetError, match="no such dataset") as caught:
+                resolver.resolve(unquote(identifier))
+            assert f"; its identifier is {identifier!r}, and in a URL" in str(caught.value)
+        for unknown in ("ivo://archive.example/archive?c d.fits", f"{DID}x", "a b", "\udcff", "?"):
+            with pytest.raises(UnknownDatasetError) as caught:
+                resolver.resolve(unknown)
+            assert "its identifier" not in str(caught.value)
+        resolver.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import tracemalloc
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -255,8 +256,20 @@ def test_summaries(store: CatalogStore) -> None:
     assert list(summaries) == ["cubes", "hostile", "surveys", "visits"]
     assert summaries["visits"].title == "visits"
     assert summaries["visits"].count == 1
-    assert summaries["visits"].example == visit().obscore
-    assert summaries["surveys"].example == unplaced().obscore
+    assert summaries["visits"].examples == (visit().obscore,)
+    assert unplaced().collection == "surveys"
+    assert summaries["surveys"].examples == ()
+
+
+def test_a_collection_is_shown_by_a_few_of_its_datasets(store: CatalogStore) -> None:
+    """Those with a place on the sky, by obs_id."""
+    numbered = [make_dataset("visits", f"v{number}") for number in (7, 3, 5, 1, 9, 2)]
+    nowhere = replace(numbered[0].obscore, s_ra=None, s_dec=None)
+    unplaced_one = replace(numbered[0], obscore=nowhere)
+    store.holdings.write([rows_of(one, "") for one in (unplaced_one, *numbered[1:])])
+    (visits,) = [one for one in store.collections() if one.name == "visits"]
+    assert [one.obs_id for one in visits.examples] == ["v1", "v2", "v3", "v5"]
+    assert visits.count == 7
 
 
 def test_summaries_and_counts_are_not_made_at_every_call(

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from hypothesis import given, settings, strategies as st
 from support.cutouts import compare
 from support.images import extension, header_bytes, primary, ramp, sky_cards
 
@@ -313,6 +315,177 @@ def test_constant_pixels_are_cut_like_the_image_they_belong_to(
             assert header[keyword] == cut["SCI", 1].header[keyword]
             assert header[keyword] != parent["ERR", 1].header[keyword]
         assert cut["ERR", 3].header["CRPIX1"] == parent["ERR", 3].header["CRPIX1"]
+    subject.cutter.close()
+
+
+def described(code: str, *, step: float = 1.0, **cards: float | str) -> list[CardSpec]:
+    """A grid of galactic coordinates, its origin in the middle of 60 by 30 pixels."""
+    values: dict[str, Any] = {
+        "WCSAXES": 2, "CTYPE1": f"GLON-{code}", "CTYPE2": f"GLAT-{code}", "CRVAL1": 0.0,
+        "CRVAL2": 0.0, "CRPIX1": 30.5, "CRPIX2": 15.5, "CDELT1": -step, "CDELT2": step,
+    }  # fmt: skip
+    return list((values | cards).items())
+
+
+def prepared_of(subject: Subject) -> PreparedDataset:
+    return PreparedDataset(subject.dataset, subject.cutter._files)
+
+
+def judge_each_by_its_own_sky(subject: Subject, shape: Circle, *, tightly: bool = True) -> None:
+    """By astropy: each image has all its pixels whose middles are in *shape*, and few others.
+
+    Middles that are less than 0.04 degrees from the circle are passed over: a hundredth of a pixel.
+    *tightly* is to count the others.
+    """
+    contents = subject.cut(shape)
+    around = SkyCoord(shape.lon, shape.lat, unit="deg")
+    with fits.open(subject.path) as parent, fits.open(io.BytesIO(contents or b"")) as cut:
+        names = {hdu.name for hdu in cut}
+        for hdu in parent[1:]:
+            sky = WCS(hdu.header)
+            y, x = np.indices(hdu.data.shape)
+            lon, lat = sky.all_pix2world(np.column_stack([x.ravel(), y.ravel()]), 0).T
+            known = np.flatnonzero(np.isfinite(lon) & np.isfinite(lat))
+            there = SkyCoord(lon[known], lat[known], unit="deg", frame="galactic")
+            inside = known[there.separation(around).deg < shape.radius - 0.04]
+            wanted = hdu.data.ravel()[inside]
+            if not len(wanted):
+                continue
+            assert hdu.name in names
+            values = cut[hdu.name].data
+            assert np.isin(wanted, values).all()
+            sides = np.ptp(np.divmod(inside, hdu.data.shape[1]), axis=1) + 1
+            assert not tightly or (np.array(values.shape) <= sides + 2).all()
+
+
+PAIRS: dict[str, tuple[list[CardSpec], list[CardSpec]]] = {
+    "two projections": (described("AIT", step=6), described("CAR", step=6)),
+    "two of equal area": (described("AIT", step=6), described("MOL", step=6)),
+    "mirrored": (described("AIT", step=6), described("AIT", step=6, CDELT1=6.0)),
+    "upside down": (described("AIT", step=6), described("AIT", step=6, CDELT1=6.0, CDELT2=-6.0)),
+    "two scales of all the sky": (described("AIT", step=6), described("AIT", step=6.3)),
+    "two scales of half the sky": (described("SIN", step=4.2), described("SIN", step=4.5)),
+    "one within the other": (described("SIN", step=4.2), described("ZEA", step=4.2)),
+    "a point and all the sky": (described("SIN", step=80), described("AIT", step=6)),
+    "two points": (described("SIN", step=80), described("SIN", step=70)),
+    "a line and another": (
+        described("SIN", step=4.2, CDELT1=-80), described("SIN", step=4.2, CDELT1=-70)
+    ),
+    "corners and middle agree": (described("TAN"), [
+        *described("TAN", CTYPE1="GLON-TAN-SIP", CTYPE2="GLAT-TAN-SIP"),
+        # u (u² - 4 v²) is none at the corners, where |u| is 2 |v|.
+        ("A_ORDER", 3), ("A_3_0", 1e-3), ("A_1_2", -1e-3 * (29.5 / 14.5) ** 2), ("B_ORDER", 2),
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_grids_of_one_size_and_middle_are_told_apart(
+    bench: Workbench, tmp_path: Path, pair: str, turned: bool
+) -> None:
+    """Whatever of their corners is not on the sky; each is cut where it shows the circle."""
+    first, second = reversed(PAIRS[pair]) if turned else PAIRS[pair]
+    subject = subject_of(
+        bench,
+        tmp_path,
+        extension(ramp(60, 30), named("FIRST", *first)),
+        extension(ramp(60, 30, start=5000), named("SECOND", *second)),
+    )
+    images = prepared_of(subject).hdus[1:]
+    assert [one.leader for one in images] == list(images)
+    lon, lat, radius = (8, 4, 3) if pair == "corners and middle agree" else (40, 20, 9)
+    place = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    circle = Circle(place.ra.deg, place.dec.deg, radius)
+    judge_each_by_its_own_sky(subject, circle, tightly="point" not in pair and "line" not in pair)
+    subject.cutter.close()
+
+
+def changed(cards: list[CardSpec], keyword: str, by: float) -> list[CardSpec]:
+    """The same with a number that differs."""
+    return [(card[0], float(card[1]) + by) if card[0] == keyword else card for card in cards]
+
+
+def in_cd(cards: list[CardSpec]) -> list[CardSpec]:
+    """The same with a matrix in the place of CDELT."""
+    names = {"CDELT1": "CD1_1", "CDELT2": "CD2_2"}
+    return [(names.get(card[0], card[0]), *card[1:]) for card in cards]
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        described("TAN"),
+        described("AIT", step=6),
+        described("CAR", step=6),
+        described("SIN", step=4.2),
+        described("TAN", CRPIX1=1e5, CDELT1=-1e-4, CDELT2=1e-4),
+        described("SIN", step=4.2, CRPIX1=14.5),
+        # The middle is not on the sky.
+        described("SIN", step=6, CRPIX1=15.5, CRPIX2=8.5),
+    ],
+)
+@pytest.mark.parametrize("shift", [0.0, 0.002])
+def test_a_grid_that_is_written_otherwise_is_the_same(
+    bench: Workbench, tmp_path: Path, cards: list[CardSpec], shift: float
+) -> None:
+    """By a matrix for CDELT, and a few thousandths of a pixel away."""
+    moved = changed(in_cd(cards), "CRPIX1", shift)
+    subject = subject_of(
+        bench,
+        tmp_path,
+        extension(ramp(60, 30), named("SCI", *cards)),
+        extension(ramp(60, 30), named("ERR", *moved)),
+        extension(ramp(60, 30), named("OTHER", *changed(moved, "CRPIX1", 0.03))),
+    )
+    science, error, other = prepared_of(subject).hdus[1:]
+    assert error.leader is science
+    assert other.leader is other
+    subject.cutter.close()
+
+
+@pytest.mark.parametrize("step", [4.2, 80])
+def test_the_same_cards_are_one_grid_however_little_of_it_is_on_the_sky(
+    bench: Workbench, tmp_path: Path, step: float
+) -> None:
+    """Other cards between them, and what they say in their comments, do not matter."""
+    cards = described("SIN", step=step, CRPIX1=5.5)
+    subject = subject_of(
+        bench,
+        tmp_path,
+        extension(ramp(60, 30), named("SCI", *cards)),
+        extension(ramp(60, 30), named("ERR", *cards[:4], ("BUNIT", "Jy"), *cards[4:])),
+    )
+    science, error = prepared_of(subject).hdus[1:]
+    assert error.leader is science
+    subject.cutter.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    codes=st.tuples(*[st.sampled_from(["AIT", "CAR", "MOL", "SIN", "ZEA", "SFL"])] * 2),
+    steps=st.tuples(*[st.sampled_from([4.0, 4.0, 4.02, 5.0])] * 2),
+    middles=st.tuples(*[st.sampled_from([30.5, 30.5, 30.502, 33.0])] * 2),
+    lon=st.floats(-100, 100),
+    lat=st.floats(-60, 60),
+)  # fmt: skip
+def test_images_of_any_grids_show_the_shape(
+    bench: Workbench,
+    codes: tuple[str, ...],
+    steps: tuple[float, ...],
+    middles: tuple[float, ...],
+    lon: float,
+    lat: float,
+) -> None:
+    images = [
+        extension(ramp(60, 30, start=5000 * number),
+                  named(f"M{number}", *described(code, step=step, CRPIX1=middle)))
+        for number, (code, step, middle) in enumerate(zip(codes, steps, middles, strict=True))
+    ]  # fmt: skip
+    subject = subject_of(bench, bench.folder, *images)
+    place = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    # At the edge of a projection a box may reach far beyond the middles that are in the circle.
+    judge_each_by_its_own_sky(subject, Circle(place.ra.deg, place.dec.deg, 9), tightly=False)
     subject.cutter.close()
 
 

@@ -62,6 +62,9 @@ _POLYNOMIAL_RECORDS = (
     *("TERM.1.COEFF: 0.001", "TERM.1.VAR.1: 1", "TERM.1.VAR.2: 2"),
 )
 
+_SECOND = (_POLYNOMIAL, *records("DP2", *_POLYNOMIAL_RECORDS))
+"""Without a distortion of the second axis wcslib reads none of the first."""
+
 
 @pytest.mark.parametrize(
     ("of_axis_1", "of_axis_2"),
@@ -98,6 +101,84 @@ def test_polynomials_of_pixels_move(of_axis_1: list[str], of_axis_2: list[str]) 
     np.testing.assert_allclose(
         intermediate(twice, PIXELS),
         intermediate(parent, PIXELS + np.array([33, 9])),
+        rtol=0,
+        atol=1e-13,
+    )
+
+
+@st.composite
+def polynomials(draw: st.DrawFn) -> list[bytes]:
+    """A `Polynomial` of axis 1 that gives the coordinate itself, with any number of constants."""
+    zero = st.sampled_from(["0", "0.0", "-0", "0E0", None])
+    axes = draw(st.permutations((1, 2)))
+    texts = ["DOCORR: 0", "NAXES: 2", f"AXIS.1: {axes[0]}", f"AXIS.2: {axes[1]}"]
+    # No pixel lies at an offset: there wcslib gives 0 whatever the polynomial says.
+    for slot in (1, 2):
+        texts.append(f"SCALE.{slot}: {draw(st.sampled_from([1, 0.02]))}")
+        if draw(st.booleans()):
+            texts.append(f"OFFSET.{slot}: {draw(st.integers(-50, 150))}.37")
+    aux = draw(st.sampled_from([None, None, "0", "0.25"]))
+    if aux is not None:
+        texts += ["NAUX: 1", f"AUX.1.COEFF.0: {aux}", "AUX.1.COEFF.1: 1", "AUX.1.COEFF.2: 1"]
+        texts += ["AUX.1.POWER.0: 0.5", "AUX.1.POWER.1: 2", "AUX.1.POWER.2: 2"]
+    variables = ["VAR.1", "VAR.2"] if aux is None else ["VAR.1", "VAR.2", "AUX.1"]
+    terms: list[str] = []
+    count = draw(st.integers(2, 6))
+    varying = draw(st.integers(1, count))  # wcslib cannot do without one
+    for number in range(1, count + 1):
+        term = draw(st.sampled_from(["TERM.{}.", "TERM.0{}."])).format(number)
+        powers = dict.fromkeys(variables, 0)
+        if number == varying or draw(st.booleans()):
+            powers[draw(st.sampled_from(variables))] = draw(st.integers(1, 3))
+        coefficient = draw(st.none() | st.integers(-4000, 4000))
+        terms += [f"{term}COEFF: {coefficient / 64}"] if coefficient is not None else []
+        for variable, power in powers.items():
+            written = draw(zero) if power == 0 else str(power)
+            terms += [f"{term}{variable}: {written}"] if written is not None else []
+    texts += [draw(st.sampled_from(["NTERMS: {}", "NTERMS: {}.0"])).format(count)]
+    texts += draw(st.permutations(terms))
+    kind = draw(st.sampled_from(["Polynomial", "Polynomial*"]))
+    return [f"CPDIS1  = '{kind}'".encode().ljust(80), *records("DP1", *texts)]
+
+
+@given(cards=polynomials(), x=st.integers(0, 70), y=st.integers(0, 60))
+@settings(max_examples=200)
+def test_the_constant_that_wcslib_takes_is_the_one_that_moves(
+    cards: list[bytes], x: int, y: int
+) -> None:
+    """By wcslib: written without variables or with powers of zero, one, several or none."""
+    parent = header_of(*cards, *_SECOND)
+    box = PixelBox((x, y), NAXIS)
+    once = Header.parse(cut_header(parent, box, kind=HduKind.IMAGE, first=True))
+    expected = intermediate(parent, PIXELS + np.array([x, y]))
+    tolerance = 1e-14 * max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(intermediate(once, PIXELS), expected, rtol=0, atol=tolerance * 1e3)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        ["NTERMS: 2", "TERM.2.COEFF: 5.5", "TERM.2.VAR.1: 0", "TERM.2.VAR.2: 0"],
+        ["NTERMS: 3", "TERM.2.COEFF: 7", "TERM.3.COEFF: 5", "TERM.3.VAR.1: 0"],
+        ["NTERMS: 3", "TERM.2.COEFF: 7", "TERM.2.VAR.1: 0", "TERM.3.COEFF: 5"],
+        ["NTERMS: 3", "TERM.2.VAR.2: 1"],
+        ["NTERMS: 2", "TERM.2.VAR.1: 0"],
+    ],
+)
+def test_no_constant_is_added_beside_one(terms: list[str]) -> None:
+    """Of two wcslib takes the last, and a term of which nothing is said is 1 to it."""
+    first = ["DOCORR: 0", "NAXES: 2", "OFFSET.1: 40.3", "OFFSET.2: 1.7", "TERM.1.COEFF: 2.5"]
+    parent = header_of(
+        b"CPDIS1  = 'Polynomial'".ljust(80),
+        *records("DP1", *first, "TERM.1.VAR.1: 1", *terms),
+        *_SECOND,
+    )
+    box = PixelBox((30, 7), NAXIS)
+    cut = Header.parse(cut_header(parent, box, kind=HduKind.IMAGE, first=True))
+    assert f"'{terms[0]}'" in str(cut.raw)
+    np.testing.assert_allclose(
+        intermediate(cut, PIXELS),
+        intermediate(parent, PIXELS + np.array([30, 7])),
         rtol=0,
         atol=1e-13,
     )

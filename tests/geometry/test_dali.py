@@ -328,7 +328,7 @@ def test_sections_that_are_read(text: str, axes: Any) -> None:
         ("[10:1]", "10 before 1"), ("[1:10:2]", "steps"), ("[*:-1]", "steps"), ("[-*]", "round"),
         ("[]", "is"), ("", "is"), ("[1:2", "is"), ("1:2:3:4", "is"), ("[a:b]", "is"),
         ("[1.5:2]", "is"), ("[1:2,]", "is"), ("1:*", "is"), ("[1 2:3]", "is"),
-        ("[1:9999999999999999]", "is"),
+        ("[1:9999999999999999]", "too large"), ("[-99999999999999999999:1]", "too large"),
     ],
 )  # fmt: skip
 def test_sections_that_are_refused(text: str, reason: str) -> None:

@@ -85,6 +85,12 @@ def test_other_texts_are_refused(text: str) -> None:
         parse_moc(text)
 
 
+def test_an_order_that_there_is_not_is_quoted() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_moc("99/0")
+    assert str(caught.value) == "MOC has the order '99', and orders go from 0 to 29, got '99/0'"
+
+
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(alphabet="0123456789/-, st\n", max_size=30) | st.text(max_size=20))
 def test_any_text_is_a_moc_or_refused(text: str) -> None:

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from soda_service.geometry.vectors import enclosing_axis, lon_lat, unit_vector, unit_vectors
+from soda_service.geometry.vectors import (
+    enclosing_axis,
+    lon_lat,
+    middle_of,
+    unit_vector,
+    unit_vectors,
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -44,3 +50,11 @@ def test_vectors_and_back(lat: float) -> None:
     if abs(lat) < 90.0:
         np.testing.assert_allclose(lon_lat(vectors)[0], lon, atol=1e-9)
     np.testing.assert_allclose(unit_vector(12.0, lat), vectors[:, 1], atol=1e-16)
+
+
+def test_the_middle_of_places() -> None:
+    """Across right ascension 0, around a pole, and of one place."""
+    lon, lat = middle_of([(359.0, 1.0), (3.0, 1.0), (3.0, -1.0), (359.0, -1.0)])
+    assert (lon, lat) == pytest.approx((1.0, 0.0), abs=1e-12)
+    assert middle_of([(lon, 89.0) for lon in (0.0, 120.0, 240.0)])[1] == pytest.approx(90.0)
+    assert middle_of([(150.1, 2.2)]) == pytest.approx((150.1, 2.2))

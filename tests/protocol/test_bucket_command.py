@@ -79,7 +79,7 @@ def test_ingest_serve_check_and_cut(tmp_path: Path) -> None:
         done = _run(tmp_path, "ingest", "s3://archive/sky")
         assert (done.returncode, done.stdout.split(",")[0]) == (0, "1 added"), done.stderr
         done = _run(tmp_path, "check")
-        assert (done.returncode, done.stdout) == (0, "1 datasets checked, 0 problems\n")
+        assert (done.returncode, done.stdout) == (0, "1 dataset checked, 0 problems\n")
         for source in ("s3://archive/sky/m31.fits", "ivo://archive.example/sky?m31.fits"):
             done = _run(tmp_path, "cut", source, "--pixels", "[11:30,21:50]", "-o", "cut.fits")
             assert done.returncode == 0, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -64,6 +65,15 @@ def test_it_says_when_nothing_is_there(demo: DemoService) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
         run(demo, "--ra", "10", "--dec", "10")
     assert failure.value.stderr.splitlines()[-1] == "no visit in r has seen this place"
+
+
+def test_it_says_when_nobody_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    command = [sys.executable, str(SCRIPT), "--url", url]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr == f"no image service answers at {url}; `make demo` starts one\n"
 
 
 def run(demo: DemoService, *arguments: str) -> str:

@@ -79,10 +79,10 @@ class TestOpening:
         assert str(path.parent) not in str(caught.value)
 
     def test_what_is_no_file_is_refused(self, tmp_path: Path) -> None:
-        """A folder, and a pipe nobody writes to, neither hang nor crash."""
+        """A folder, and a pipe nobody writes to, neither hang nor crash: a fault that lasts."""
         os.mkfifo(tmp_path / "pipe")
         for path in (tmp_path, tmp_path / "pipe"):
-            with pytest.raises(SourceUnavailableError) as caught:
+            with pytest.raises(CorruptFileError, match="not a file") as caught:
                 LocalSource.open(str(path))
             assert caught.value.path == str(path)
             assert str(path) not in str(caught.value)

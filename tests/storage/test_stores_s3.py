@@ -151,6 +151,9 @@ def test_credentials(s3: S3Server, bucket: S3Store, monkeypatch: pytest.MonkeyPa
             assert {one.user for one in s3.asked()} == {user}
     with pytest.raises(ConfigurationError, match="SURVEY_OTHER"):
         RemoteStores([RemoteRoot(url="s3://archive", secrets={"token": "SURVEY_OTHER"})])
+    with pytest.raises(ConfigurationError, match="`token`") as raised:
+        RemoteStores([RemoteRoot(url="s3://archive", secrets={"token": "kX9/the+secret"})])
+    assert "kX9" not in str(raised.value)
 
 
 def test_without_credentials(s3: S3Server, bucket: S3Store) -> None:

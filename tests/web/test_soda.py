@@ -231,6 +231,41 @@ class TestFailures:
         assert str(10**12) in text
         assert str(4 * 1024**3) in text
 
+    @pytest.mark.parametrize(
+        ("place", "less"),
+        [
+            ({"CIRCLE": "150 2 1"}, "less of the sky"),
+            ({"STAMP": "150 2 9"}, "fewer pixels"),
+            ({"PIXELS": "[1:9,1:9]"}, "fewer pixels"),
+        ],
+    )
+    def test_what_to_ask_for_instead(
+        self, live: LiveService, place: dict[str, str], less: str
+    ) -> None:
+        """In the terms of the request."""
+        answer = live.client.get(live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="huge", **place))
+        assert answer.status_code == 400
+        assert answer.text.endswith(f"are sent; ask for {less}\n")
+
+    @pytest.mark.parametrize(
+        ("unknown", "said"),
+        [
+            ({"X": "1"}, "1 unknown parameter ignored: 'X'"),
+            ({"X": "1", "Y": "2"}, "2 unknown parameters ignored: 'X', 'Y'"),
+        ],
+    )
+    def test_unknown_parameters_are_logged(
+        self,
+        live: LiveService,
+        unknown: dict[str, str],
+        said: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        with caplog.at_level("INFO"):
+            answer = live.client.get(live.url(SYNC, ID=PLAIN, **unknown))
+        assert answer.status_code == 200
+        assert said in caplog.text
+
     @pytest.mark.parametrize("detail", ["broken", "short", "long"])
     def test_a_failure_on_the_way_breaks_the_connection(
         self, live: LiveService, detail: str, caplog: pytest.LogCaptureFixture
