@@ -257,7 +257,8 @@ class WcsCards:
             return
         field, colon, literal = text.partition(":")
         try:
-            value = float(literal)
+            # FITS 4.0 §4.2.4 lets the exponent be written with a D.
+            value = float(literal.upper().replace("D", "E"))
         except ValueError:
             return
         if not colon or not isfinite(value) or not re.fullmatch(r"[A-Z0-9._]{1,40}", field.strip()):

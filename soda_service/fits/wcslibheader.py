@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from soda_service.fits.distortionrecords import checked_records
 from soda_service.fits.linearpart import reference_pixel
 from soda_service.fits.wcscards import WAT_WIDTH, WcsError
 from soda_service.fits.wcskeywords import PLATE, WAT
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _TAB_CTYPE: Final = len("WAVE-TAB")
 _TABLE: Final = (("PS", 0), ("PV", 1), ("PV", 2), ("PS", 1))
 """Which -TAB table and column an axis is looked up in."""
+
+_LAST_OF_PLATE: Final = 13
+"""Of the coefficients of a plate solution (AMDXn, AMDYn) that wcslib has a term for."""
 
 
 def compose_header(cards: WcsCards, axes: Sequence[int], *, ctypes: Sequence[str]) -> bytes:
@@ -96,18 +100,23 @@ def _compose_functions(cards: WcsCards) -> Iterator[bytes]:
     for name, record in (("CPDIS", "DP"), ("CQDIS", "DQ")):
         for number in (1, 2):
             kind = cards.texts.get(f"{name}{number}")
-            if kind is None or kind.upper() == "LOOKUP":
+            if not kind or kind.upper() == "LOOKUP":
                 continue
             yield _card(f"{name}{number}", kind)
-            for field, value in cards.records.get(f"{record}{number}", {}).items():
-                # wcslib takes these as indices, and does not check them.
-                if field.startswith(("NAXES", "AXIS.")) and value not in (1, 2):
-                    text = f"{record}{number} = '{field}: {value:g}'"
-                    raise WcsError(f"{text}: a function of two axes is wanted")
-                yield _card(f"{record}{number}", f"{field}: {value!r}")
+            keyword = f"{record}{number}"
+            fields = cards.records.get(keyword, {})
+            for field, value in checked_records(f"{name}{number}", keyword, kind, fields).items():
+                yield _card(keyword, f"{field}: {value!r}")
     for keyword, value in cards.numbers.items():
-        if PLATE.fullmatch(keyword):
-            yield _card(keyword, value)
+        if not PLATE.fullmatch(keyword):
+            continue
+        if keyword.startswith("AMD") and int(keyword[4:]) > _LAST_OF_PLATE:
+            # Zero is what surveys write there; of others wcslib 8.6 crashes with its own message.
+            if value:
+                last = f"no terms above {keyword[:4]}{_LAST_OF_PLATE} are understood"
+                raise WcsError(f"{keyword} = {value:g}: {last}")
+            continue
+        yield _card(keyword, value)
     if "PLTDECSN" in cards.texts:
         yield _card("PLTDECSN", cards.texts["PLTDECSN"])
 

@@ -18,7 +18,9 @@ from soda_service.fits.distortion import ReferredTable, move_lookup_table, refer
 from soda_service.fits.header import HeaderCutter, cut_header
 from soda_service.fits.layout import HduKind, HduLayout, scan_hdus
 from soda_service.fits.newcards import card
+from soda_service.fits.wcs import ImageWcs, WcsError
 from soda_service.geometry.pixelbox import PixelBox
+from soda_service.geometry.vectors import unit_vectors
 
 NAXIS = (100, 80)
 PIXELS = np.array([[1.0, 1.0], [5.0, 9.0], [40.5, 33.25]])
@@ -189,6 +191,182 @@ def test_polynomials_stay_where_the_box_begins_with_the_image() -> None:
     parent = header_of(_TPD, *records("DP1", *_TPD_RECORDS, "DOCORR: 0", "OFFSET.1: 40.5"))
     same = cut_header(parent, PixelBox((0, 0), NAXIS), kind=HduKind.IMAGE, first=True)
     assert Header.parse(same) == parent
+
+
+def functions(kind: str, *texts: str) -> list[bytes]:
+    """The same distortion (CPDIS) of both axes."""
+    axes = (("CPDIS1", "DP1"), ("CPDIS2", "DP2"))
+    return [
+        one
+        for keyword, record in axes
+        for one in (f"{keyword}  = '{kind}'".encode().ljust(80), *records(record, *texts))
+    ]
+
+
+def vectors_of(header: Header, pixels: np.ndarray) -> np.ndarray:
+    """Unit vectors of 1-based pixels by the service."""
+    grid = ImageWcs.of(header, NAXIS).celestial
+    assert grid is not None
+    return np.asarray(grid.pixel_to_sky(*(pixels.T - 1)))
+
+
+def astropy_vectors(header: Header, pixels: np.ndarray) -> np.ndarray:
+    """The same by astropy, from the header as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wcslib tells that it read the END card
+        world = Wcsprm(header=header.render(), relax=True).p2s(pixels, 1)["world"]
+    return np.asarray(unit_vectors(*world.T))
+
+
+_TERM = ("TERM.1.COEFF: 2.5", "TERM.1.VAR.1: 1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "blamed"),
+    [
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1431655766", *_TERM], "NTERMS: 1431655766"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 301", *_TERM], "NTERMS: 301"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: -1", *_TERM], "NTERMS: -1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1.5", *_TERM], "NTERMS: 1.5"),
+        ("Polynomial", ["NAXES: 2", *_TERM], "NTERMS is wanted"),
+        ("Polynomial", ["NTERMS: 1", *_TERM], "NAXES is wanted"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 3", "TERM.1.COEFF: 2.5"], "NTERMS: 3"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", "TERM.1.VAR.1: 100000000"], "TERM.1.VAR.1: 1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", "TERM.1.VAR.1: 21"], "TERM.1.VAR.1: 21"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", "TERM.1.VAR.1: -1"], "TERM.1.VAR.1: -1"),
+        ("Polynomial*", ["NAXES: 2", "NTERMS: 1", "TERM.1.VAR.2: 0.5"], "TERM.1.VAR.2: 0.5"),
+        ("Polynomial", ["NAXES: 1", "NTERMS: 1", *_TERM, "TERM.1.VAR.2: 1"], "TERM.1.VAR.2: 1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", *_TERM, "TERM.2.COEFF: 1"], "TERM.2.COEFF: 1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", *_TERM, "TERM.1.AUX.1: 1"], "TERM.1.AUX.1: 1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", *_TERM, "TERM.X.COEFF: 1"], "TERM.X.COEFF: 1"),
+        ("Polynomial", ["NAXES: 2", "NTERMS: 1", *_TERM, "NAUX: 500000000"], "NAUX: 500000000"),
+        (
+            "Polynomial",
+            ["NAXES: 2", "NTERMS: 1", *_TERM, "NAUX: 1", "AUX.1.POWER.3: 1"],
+            "AUX.1.POWER.3: 1",
+        ),
+        ("Polynomial", ["NAXES: 1", "NTERMS: 1", *_TERM, "NAUX: 1"], "NAUX: 1"),
+        ("TPD", ["NAXES: 2", "TPD.FWD.1: 1", "OFFSET.9999999: 1"], "OFFSET.9999999: 1"),
+        ("TPD", ["NAXES: 2", "TPD.FWD.1: 1", "SCALE.-99999: 1"], "SCALE.-99999: 1"),
+        ("TPD", ["NAXES: 2", "TPD.FWD.1: 1", "OFFSET.0: 1"], "OFFSET.0: 1"),
+        ("TPD", ["NAXES: 2", "TPD.FWD.60: 1"], "TPD.FWD.60: 1"),
+        ("TPD", ["NAXES: 2", "TPD.FWD.X: 1"], "TPD.FWD.X: 1"),
+        ("TPD", ["NAXES: 2", "AUX.3.COEFF.0: 1"], "AUX.3.COEFF.0: 1"),
+        ("TPD", ["NAXES: 2", "DOCORR: 1E300"], "DOCORR: 1e.300"),
+        ("TPD", ["NAXES: 3", "TPD.FWD.1: 1"], "NAXES: 3"),
+        ("TPD", ["NAXES: 2", "AXIS.1: 9000"], "AXIS.1: 9000"),
+        ("TPD", ["NAXES: 1", "AXIS.2: 1"], "AXIS.2: 1"),
+        ("TPV", ["NAXES: 2", "TPV.40: 1"], "TPV.40: 1"),
+        ("SIP", ["NAXES: 2", "SIP.FWD.10_0: 1"], "SIP.FWD.10_0: 1"),
+        ("DSS", ["NAXES: 2", "DSS.AMD.14: 1"], "DSS.AMD.14: 1"),
+        ("WAT-TNX", ["NAXES: 2", "WAT.POLY: 1", "WAT.CHBY.X_1: 1"], "WAT.CHBY.X_1: 1"),
+        ("WAT-TNX", ["NAXES: 2", "WAT.POLY: 7"], "WAT.POLY: 7"),
+        ("WAT-" + "X" * 60, ["NAXES: 2", "WAT.POLY: 1"], "CPDIS1 = 'WAT-XX"),
+    ],
+)
+def test_records_that_wcslib_cannot_be_trusted_with(
+    kind: str, texts: list[str], blamed: str
+) -> None:
+    """Counts and indices of its memory, and powers that it takes from elsewhere in it."""
+    with pytest.raises(WcsError, match=blamed):
+        vectors_of(header_of(*functions(kind, *texts)), PIXELS)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["NAXES: 2"],
+        ["NAXES: 1"],
+        ["NAXES: 2", "AXIS.1: 2", "AXIS.2: 1", "TERM.1.VAR.1: 0", "TERM.01.VAR.02: 0.0"],
+        ["NAXES: 2", "OFFSET.1: 40", "OFFSET.2: 9", "SCALE.1: 0.01", "SCALE.2: 1E300"],
+        ["NAXES: 2", "NAUX: 1", "AUX.1.COEFF.1: 1", "AUX.1.POWER.1: 2", "TERM.1.AUX.1: 0"],
+    ],
+)
+@pytest.mark.parametrize("constant", [2.5, None, -7.125, 0.0])
+def test_a_polynomial_that_is_a_constant(texts: list[str], constant: float | None) -> None:
+    """It is CRPIX less the constant, which is 1 where it is absent; wcslib crashes on it.
+
+    Likewise in the cutout, whose header keeps the records.
+    """
+    coefficient = [] if constant is None else [f"TERM.1.COEFF: {constant}"]
+    parent = header_of(*functions("Polynomial", "NTERMS: 1", *coefficient, *texts))
+    shift = 1.0 if constant is None else constant
+    moved = (card("CRPIX1", 50.5 - shift), card("CRPIX2", 40.5 - shift))
+    expected = astropy_vectors(header_of(*moved), PIXELS + np.array([30, 7]))
+    np.testing.assert_allclose(
+        vectors_of(parent, PIXELS + np.array([30, 7])), expected, rtol=0, atol=1e-14
+    )
+    box = PixelBox((30, 7), NAXIS)
+    cut = Header.parse(cut_header(parent, box, kind=HduKind.IMAGE, first=True))
+    assert all(f"'{text}" in str(cut.raw) for text in ("NTERMS: 1", *coefficient))
+    np.testing.assert_allclose(vectors_of(cut, PIXELS), expected, rtol=0, atol=1e-14)
+
+
+def test_a_constant_that_is_the_coordinate() -> None:
+    """DOCORR: 0; by wcslib, from the same polynomial called `Polynomial*`."""
+    texts = ["NAXES: 2", "NTERMS: 1", "TERM.1.COEFF: 33.5", "DOCORR: 0", "OFFSET.1: 0.3"]
+    first = [*records("DP1", *texts), *_SECOND]
+    parent = header_of(b"CPDIS1  = 'Polynomial'".ljust(80), *first)
+    starred = header_of(b"CPDIS1  = 'Polynomial*'".ljust(80), *first)
+    expected = astropy_vectors(starred, PIXELS + np.array([30, 7]))
+    cut = Header.parse(cut_header(parent, PixelBox((30, 7), NAXIS), kind=HduKind.IMAGE, first=True))
+    np.testing.assert_allclose(
+        vectors_of(parent, PIXELS + np.array([30, 7])), expected, rtol=0, atol=1e-14
+    )
+    np.testing.assert_allclose(vectors_of(cut, PIXELS), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        ("TPD", _TPD_RECORDS),
+        ("TPD", (*_TPD_RECORDS, "OFFSET.1: 5", "AUX.1.COEFF.1: 0.5", "AUX.2.COEFF.0: 2")),
+        ("TPD", ("NAXES: 1", "AXIS.1: 2", "SCALE.2: 3", "TPD.FWD.4: 1E-4", "TPD.REV.4: -1E-4")),
+        ("TPD", (*_TPD_RECORDS, "TPD.FWD.59: 1E-9", "TPD.REV.03: 0.1", "DOCORR: 1")),
+        ("TPV", ("NAXES: 2", "TPV.0: 3", "TPV.1: 1.1", "TPV.39: 1E-15")),
+        ("SIP", ("NAXES: 2", "OFFSET.1: 50", "SIP.FWD.2_0: 1E-5", "SIP.REV.1_3: 1E-9")),
+        ("DSS", ("NAXES: 2", "DSS.AMD.1: 67", "DSS.AMD.2: 0.1", "DSS.AMD.13: 1E-9")),
+        (
+            "WAT-TNX",
+            (
+                *("NAXES: 2", "WAT.POLY: 1", "WAT.XMIN: 0", "WAT.XMAX: 100"),
+                *("WAT.YMIN: 0", "WAT.YMAX: 80", "WAT.CHBY.1_2: 0.25"),
+            ),
+        ),
+        ("WAT-ZPX", ("NAXES: 2", "WAT.POLY: 3", "WAT.MONO.2_0: 1E-4")),
+        ("Polynomial", _POLYNOMIAL_RECORDS),
+        ("Polynomial", ("NAXES: 2", "NTERMS: 1.0", "TERM.1.COEFF: 1E-30", "TERM.1.VAR.2: 20")),
+    ],
+)
+def test_functions_that_wcslib_computes(kind: str, texts: tuple[str, ...]) -> None:
+    """By astropy, from the header as it stands: every kind of function goes through."""
+    header = header_of(*functions(kind, *texts))
+    expected = astropy_vectors(header, PIXELS)
+    assert np.abs(expected - astropy_vectors(header_of(), PIXELS)).max() > 1e-9
+    np.testing.assert_allclose(vectors_of(header, PIXELS), expected, rtol=0, atol=1e-13)
+
+
+@given(cards=polynomials())
+@settings(max_examples=100)
+def test_honest_polynomials_are_told_to_wcslib_as_they_are(cards: list[bytes]) -> None:
+    """By astropy, from the header as it stands."""
+    header = header_of(*cards, *_SECOND)
+    expected = astropy_vectors(header, PIXELS)
+    np.testing.assert_allclose(vectors_of(header, PIXELS), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("keyword", ["AMDX14", "AMDY20", "AMDX99"])
+def test_plate_solutions_have_thirteen_coefficients(keyword: str) -> None:
+    """Of more wcslib crashes, unless they are zero, as surveys write them."""
+    (image,) = _hdus(FAMILIES["plate_solution"]())
+    zero = ImageWcs.of(Header(image.header.raw + card(keyword, 0.0)), image.naxis).celestial
+    plain = ImageWcs.of(image.header, image.naxis).celestial
+    assert zero is not None
+    assert plain is not None
+    x, y = PIXELS.T
+    np.testing.assert_array_equal(zero.pixel_to_sky(x, y), plain.pixel_to_sky(x, y))
+    with pytest.raises(WcsError, match=f"{keyword} = 1e-09"):
+        ImageWcs.of(Header(image.header.raw + card(keyword, 1e-9)), image.naxis)
 
 
 def _hdus(raw: bytes) -> tuple[HduLayout, ...]:

@@ -27,3 +27,11 @@ def test_keywords_with_zeros_are_read_as_wcslib_reads_them(line: str) -> None:
     matrix = np.diag(wcsprm.get_cdelt()) @ wcsprm.get_pc()
     assert [[read.element(row, column) for column in (0, 1)] for row in (0, 1)] == matrix.tolist()
     assert [read.number("CRPIX", axis, 0.0) for axis in (0, 1)] == list(wcsprm.crpix)
+
+
+@pytest.mark.parametrize("number", ["1.5E1", "1.5D1", "1.5d1", " 15 "])
+def test_records_may_have_either_exponent(number: str) -> None:
+    """What is read of them moves with the image, so none may be left out."""
+    cards = ["CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'", f"DP1     = 'OFFSET.1: {number}'"]
+    read = WcsCards.of(Header(b"".join(one.encode().ljust(80) for one in cards)), (4, 4))
+    assert read.records == {"DP1": {"OFFSET.1": 15.0}}
