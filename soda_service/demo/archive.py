@@ -85,8 +85,14 @@ def _silent(_done: int, _total: int | None, _name: str) -> None:
 
 
 def _refuse_other_folder(folder: Path) -> None:
-    """Raise UsageError where *folder* holds anything, but no marker."""
-    if folder.is_dir() and not (folder / MARKER).is_file() and any(folder.iterdir()):
+    """Raise UsageError where *folder* holds anything, but no marker.
+
+    What a new file system has, and hidden files, are nothing.
+    """
+    if not folder.is_dir() or (folder / MARKER).is_file():
+        return
+    names = {one.name for one in folder.iterdir()} - {"lost+found"}
+    if any(not name.startswith(".") for name in names):
         raise UsageError(f"{folder} is not a demo archive, but not empty; name another --dir")
 
 

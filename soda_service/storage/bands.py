@@ -53,7 +53,7 @@ class Bands(Protocol):
         """
 
     def may_be_written(self) -> bool:
-        """Whether it is worth the trial to `write` the next band."""
+        """Whether it is worth the trial to `write` the next band: not where its runs are short."""
 
     def write(self, write: Write) -> int:
         """Have *write* take of the next band what it can, out of the memory where it lies.
@@ -137,7 +137,7 @@ class CopiedBands:
         if self._source is None:
             self._source = self._opened.__enter__()
         source = self._source
-        band: Buffer | None = self.at_hand()
+        band: Buffer | None = self._from_memory(BAND_BYTES, in_thread=True)
         if band is None:
             pieces, rest = _split(pieces, BAND_BYTES, between_runs=True)
             self._cold = self._cold - 1 if self._cold else _COLD_BANDS
@@ -148,6 +148,9 @@ class CopiedBands:
 
     def at_hand(self, most: int = BAND_BYTES) -> memoryview | None:
         """See `Bands`."""
+        return self._from_memory(most)
+
+    def _from_memory(self, most: int, *, in_thread: bool = False) -> memoryview | None:
         if self._cold or self._source is None or self._next is None:
             return None
         pieces, rest = _split(self._next, most, between_runs=True)
@@ -157,7 +160,9 @@ class CopiedBands:
             target = band[at : at + _size(piece)]
             if isinstance(piece, bytes):
                 target[:] = piece
-            elif piece.is_scattered or not self._source.copy_resident(piece, target):
+            elif piece.is_scattered or not self._source.copy_resident(
+                piece, target, in_thread=in_thread
+            ):
                 return None
             at += len(target)
         self._go_on(rest)
@@ -165,7 +170,9 @@ class CopiedBands:
 
     def may_be_written(self) -> bool:
         """See `Bands`."""
-        return self._following is not None and self._source is not None and not self._cold
+        if self._next is None or self._following is None or self._source is None or self._cold:
+            return False
+        return all(isinstance(one, bytes) or one.may_be_named for one in self._next)
 
     def write(self, write: Write) -> int:
         """See `Bands`; raises what `RunSource.write_resident` raises."""
@@ -219,7 +226,7 @@ def _bands(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 def _parts(piece: Piece) -> Iterable[Piece]:
     if isinstance(piece, bytes):
-        return (piece,)
+        return (piece,) if piece else ()
     return piece.bands(_WRITTEN_BYTES, most_runs=_MOST_RUNS)
 
 

@@ -43,9 +43,9 @@ class InflatedObject(Closable):
         self._origin.confirm()
         return self._copy.read_runs(grid)
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
         """As of any source; False where the store should be asked first."""
-        return self._origin.is_fresh and self._copy.copy_resident(grid, target)
+        return self._origin.is_fresh and self._copy.copy_resident(grid, target, in_thread=in_thread)
 
     def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
         """As of any source; 0 where the store should be asked first."""

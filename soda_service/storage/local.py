@@ -29,6 +29,7 @@ from soda_service.errors import (
 )
 from soda_service.storage.closing import Closable
 from soda_service.storage.mapping import FileMapping
+from soda_service.storage.runs import LONG_RUN
 from soda_service.storage.source import FileVersion
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies out of the mapping."""
 
-_LONG_RUN: Final = 8 * 1024
-"""Bytes of a run from which on a read for each run costs little more than the copy."""
 _WARM_GAP: Final = 4 * 1024
 """Bytes between two runs that are copied faster than another read is called."""
 _COLD_GAP: Final = 128 * 1024
@@ -144,11 +143,11 @@ class LocalSource(Closable):
         # Not cleared first, as a bytearray would be.
         runs = np.empty(grid.size, np.uint8)
         target = runs.data
-        if grid.length < _LONG_RUN and self.copy_resident(grid, target):
+        if grid.length < LONG_RUN and self.copy_resident(grid, target, in_thread=True):
             return target
         if not grid.counts:
             self.read_into(grid.start, target)
-        elif grid.length >= _LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
+        elif grid.length >= LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
             for number, start in enumerate(grid.starts().tolist()):
                 at = number * grid.length
                 self.read_into(start, target[at : at + grid.length])
@@ -157,10 +156,11 @@ class LocalSource(Closable):
         self.check_unchanged()
         return target
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
         """Fill *target* with the runs of *grid* if they are in the page cache; never blocks.
 
-        *target* has exactly their size.
+        *target* has exactly their size. *in_thread* the interpreter is let go of meanwhile, for
+        a page that was there a moment ago may have to be waited for.
 
         False, with anything in *target*, where a page is missing, the runs are more than
         `RESIDENT_LIMIT`, they are too much scattered to ask about, or the file has changed
@@ -177,14 +177,20 @@ class LocalSource(Closable):
         if not mapping.may_be_asked:
             return self._copy_without_waiting(grid, target)
         if end - start <= _ASKED_AT_ONCE:
-            if not mapping.has_resident(start, end):
+            if not mapping.has_resident(start, end, in_thread=in_thread):
                 return False
-        elif not _planes_resident(mapping, grid):
+        elif not _planes_resident(mapping, grid, in_thread=in_thread):
             return False
-        # A run that is one item is copied in one go, faster than numbers or bytes are.
-        run = _item(length)
-        copied: NDArray[np.void] = np.ndarray(counts, run, target)
-        copied[...] = np.ndarray(counts, run, mapping.content, start, steps)
+        if in_thread:
+            shape, strides = (*counts, length), (*steps, 1)
+            octets: NDArray[np.uint8] = np.ndarray(shape, np.uint8, target)
+            octets[...] = np.ndarray(shape, np.uint8, mapping.content, start, strides)
+        else:
+            # A run that is one item is copied in one go, twice as fast as numbers or bytes are,
+            # but numpy does not let go of the interpreter for such items.
+            run = _item(length)
+            copied: NDArray[np.void] = np.ndarray(counts, run, target)
+            copied[...] = np.ndarray(counts, run, mapping.content, start, steps)
         if mapping.is_torn:
             self._mapped = None
             return False
@@ -207,16 +213,17 @@ class LocalSource(Closable):
                 buffers.append(piece)
                 continue
             end, length = piece.end, piece.length
-            if (
-                length < _LONG_RUN
-                or len(piece.counts) > 1
-                or end - piece.start > _ASKED_AT_ONCE
-                or end > self.version.size
-                or not mapping.has_resident(piece.start, end)
-            ):
+            if not piece.may_be_named or end > self.version.size:
+                return 0
+            starts = piece.starts().tolist()
+            if end - piece.start <= _ASKED_AT_ONCE:
+                is_there = mapping.has_resident(piece.start, end)
+            else:
+                is_there = all(mapping.has_resident(at, at + length) for at in starts)
+            if not is_there:
                 return 0
             view = mapping.view
-            buffers += [view[start : start + length] for start in piece.starts().tolist()]
+            buffers += [view[start : start + length] for start in starts]
         taken = write(buffers[:_MOST_BUFFERS])
         if taken and mapping.is_torn:
             self._mapped = None
@@ -358,7 +365,7 @@ def _item(length: int) -> np.dtype[np.void]:
     return np.dtype((np.void, length))
 
 
-def _planes_resident(mapping: FileMapping, grid: RunGrid) -> bool:
+def _planes_resident(mapping: FileMapping, grid: RunGrid, *, in_thread: bool) -> bool:
     """Whether the pages are there of runs that lie in planes far apart."""
     if len(grid.counts) < 2 or prod(grid.counts[:-1]) > _MOST_RUNS:
         return False
@@ -366,5 +373,6 @@ def _planes_resident(mapping: FileMapping, grid: RunGrid) -> bool:
     reach = plane.end - plane.start
     planes = grid._replace(counts=grid.counts[:-1], steps=grid.steps[:-1])
     return reach <= _ASKED_AT_ONCE and all(
-        mapping.has_resident(start, start + reach) for start in planes.starts().tolist()
+        mapping.has_resident(start, start + reach, in_thread=in_thread)
+        for start in planes.starts().tolist()
     )

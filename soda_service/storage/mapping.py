@@ -33,6 +33,9 @@ PAGE: Final = mmap.PAGESIZE
 # The interpreter's lock is kept: these calls take a microsecond and never wait for a disk.
 _libc: Final = ctypes.PyDLL(None)
 _libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+# In a thread it is let go of: where another one maps or unmaps memory meanwhile, one waits.
+_mincore_in_thread: Final = ctypes.CDLL(None).mincore
+_mincore_in_thread.argtypes = _libc.mincore.argtypes
 _libc.sigaction.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.mmap.restype = ctypes.c_void_p
@@ -68,13 +71,17 @@ class FileMapping:
         """Whether the truth can be known of what is resident; if not, nothing may be touched."""
         _mappings[self.address] = self
 
-    def has_resident(self, start: int, end: int) -> bool:
-        """Whether the pages of these bytes are in the page cache, as the kernel says."""
+    def has_resident(self, start: int, end: int, *, in_thread: bool = False) -> bool:
+        """Whether the pages of these bytes are in the page cache, as the kernel says.
+
+        *in_thread* the interpreter is let go of meanwhile.
+        """
         start -= start % PAGE
         count = -(-(end - start) // PAGE)
         states = bytearray(count)
         answer = ctypes.addressof(ctypes.c_char.from_buffer(states))
-        if _libc.mincore(self.address + start, end - start, answer):
+        mincore = _mincore_in_thread if in_thread else _libc.mincore
+        if mincore(self.address + start, end - start, answer):
             return False
         # Bit 0 alone has a meaning, and Linux leaves the others zero.
         return states.count(1) == count

@@ -34,8 +34,11 @@ _TYPES: Final = frozenset(
 class NetworkFile(LocalSource):
     """A file that is read in threads only; as any source otherwise."""
 
-    def copy_resident(self, _grid: RunGrid, _target: memoryview) -> bool:
+    def copy_resident(
+        self, _grid: RunGrid, _target: memoryview, *, in_thread: bool = False
+    ) -> bool:
         """False: whether the file is still the same, its server would have to say."""
+        del in_thread  # it is the same there
         return False
 
     def write_resident(self, _pieces: Sequence[Piece], _write: Write) -> int:

@@ -184,13 +184,14 @@ class RemoteSource(Closable):
             return
         self._gather([span for span in wanted if span.start < span.stop], _put_nowhere, self._keep)
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
         """Fill *target* with the runs of *grid* if they are in memory; never blocks.
 
         *target* has exactly their size. False, with anything in *target*, where they are not,
         are more than `RESIDENT_LIMIT` or too much scattered, or where the store has not been
         asked for some time whether the object is still the same.
         """
+        del in_thread  # blocks of our own memory never make anybody wait
         if len(target) > RESIDENT_LIMIT or prod(grid.counts) > _RESIDENT_RUNS or not grid.size:
             return False
         if grid.start < 0 or grid.end > self.version.size or not self.is_fresh:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+LONG_RUN: Final = 8 * 1024
+"""Bytes of a run from which on a call of the kernel for each costs little more than the copy."""
+
 _MANY: Final = 1024
 """Runs; each may lie on a page that this process has not touched so far."""
 
@@ -43,6 +46,11 @@ class RunGrid(NamedTuple):
         return prod(self.counts) > _MANY
 
     @property
+    def may_be_named(self) -> bool:
+        """Whether to name each run to the kernel is no dearer than to copy it."""
+        return not self.counts or (self.length >= LONG_RUN and len(self.counts) == 1)
+
+    @property
     def end(self) -> int:
         """One past the last byte of the last run."""
         end = self.start + self.length
@@ -67,8 +75,9 @@ class RunGrid(NamedTuple):
 
         def some(first: int, last: int) -> list[RunGrid]:
             start = self.start + first * step
-            one = self._replace(start=start, counts=(last - first,), steps=(step,))
-            return [one] if first < last else []
+            if last - first < 2:
+                return [RunGrid(start, self.length, itemsize=self.itemsize)][: last - first]
+            return [self._replace(start=start, counts=(last - first,), steps=(step,))]
 
         if not part:
             return some(0, whole), some(whole, count)

@@ -101,8 +101,11 @@ class RunSource(ByteSource, Protocol):
     def read_runs(self, grid: RunGrid) -> memoryview:
         """The runs of *grid*, one after another; raises what `read` raises."""
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
-        """Fill *target* with the runs of *grid* if they are in memory; never blocks."""
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
+        """Fill *target* with the runs of *grid* if they are in memory; never blocks.
+
+        *in_thread* others go on meanwhile, should a page make us wait after all.
+        """
 
     def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
         """Have *write* take *pieces* from where they lie in memory; how many bytes it took.

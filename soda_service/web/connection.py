@@ -62,6 +62,8 @@ class LimitedHttp(HttpToolsProtocol):
     _is_deaf = False
     """Whether nothing that comes is understood any more."""
     _watch: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None
+    """That is answered; uvicorn's own is the last that was understood."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See to it that somebody looks whether the client goes on."""
@@ -169,6 +171,7 @@ class LimitedHttp(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
         whole = WholeAnswers(app, cycle, self._outbox)
         super()._start_asgi_task(cycle, cast("ASGI3Application", whole))
 
@@ -217,9 +220,14 @@ class LimitedHttp(HttpToolsProtocol):
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there any more."""
+        """Nobody is there any more, for the request that is answered nor for those after it."""
         self._end_watch()
         super().connection_lost(exc)
+        self.pipeline.clear()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
 
     def _look_again(self) -> None:
         self._watch = self.loop.call_later(

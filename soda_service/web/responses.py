@@ -124,8 +124,10 @@ async def send_bands(
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if band is not None and len(band) == length:
             await send({"type": "http.response.body", "body": band})
-        else:
-            await _send_rest(receive, send, band, ahead, length, stop)
+            return
+        ahead.put(band)
+        del band  # it is let go of once it is sent
+        await _send_rest(receive, send, ahead, length, stop)
     finally:
         await ahead.close()
 
@@ -133,17 +135,17 @@ async def send_bands(
 async def _send_rest(
     receive: Receive,
     send: Send,
-    band: Band | None,
     ahead: _Ahead,
     rest: int,
     stop: Callable[[], None] | None,
 ) -> None:
-    """Send *band* and what follows it, *rest* bytes in all, unless the client goes away."""
+    """Send the bands that are *ahead*, *rest* bytes in all, unless the client goes away."""
     gone = asyncio.ensure_future(disconnected(receive))
     if stop is not None:
         gone.add_done_callback(lambda _: stop())
     try:
         while not gone.done():
+            band = await ahead.band()
             size = len(band) if band is not None else 0
             if band is None or not 0 < size <= rest:
                 raise BrokenAnswerError(f"{rest} bytes were still to come, got {size}")
@@ -153,12 +155,13 @@ async def _send_rest(
                 return
             if ahead.may_be_written:
                 await send({"type": "http.response.body", "body": band, "more_body": True})
+                band = None
                 rest -= await _write(send, ahead, gone)
                 ahead.begin(_PIECE_BYTES)
             else:
                 ahead.begin()
                 await send({"type": "http.response.body", "body": band, "more_body": True})
-            band = await ahead.band()
+                await asyncio.sleep(0)  # where nothing has to be waited for, others have their turn
     finally:
         gone.cancel()
 
@@ -176,6 +179,8 @@ async def _write(send: Send, ahead: _Ahead, gone: asyncio.Future[None]) -> int:
             break
         written += taken
         await asyncio.sleep(0)  # it is the others' turn
+    if taken:
+        await send({"type": "http.response.body", WRITTEN: taken, "more_body": True})
     return written
 
 
@@ -188,6 +193,10 @@ class _Ahead:
         self._write = write
         self._at_hand: Band | None = None
         self._making: asyncio.Future[Band | None] | None = None
+
+    def put(self, band: Band | None) -> None:
+        """Have *band* be the next."""
+        self._at_hand = band
 
     def begin(self, most: int = BAND_BYTES) -> None:
         """Have it made, unless it is at hand, *most* bytes or a little more of it."""
@@ -207,7 +216,8 @@ class _Ahead:
     async def band(self) -> Band | None:
         """It, None after the last; BrokenAnswerError where it takes too long."""
         if self._making is None:
-            return self._at_hand
+            band, self._at_hand = self._at_hand, None
+            return band
         done, _ = await asyncio.wait([self._making], timeout=STALL_SECONDS)
         if not done:
             raise BrokenAnswerError(f"nothing more came in {STALL_SECONDS:g} s")

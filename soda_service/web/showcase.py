@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from soda_service.cutout.request import CutoutRequest
-from soda_service.errors import SodaServiceError
+from soda_service.errors import SodaServiceError, SourceUnavailableError
 from soda_service.geometry.shapes import Circle
 from soda_service.geometry.vectors import middle_of
 
@@ -59,9 +59,15 @@ def warm_up(services: Services) -> None:
 def _showpiece(services: Services, collection: CollectionSummary) -> Showpiece | None:
     for facts in collection.examples:
         identifier = facts.obs_publisher_did
-        for circle in _circles_in(services, facts):
-            if _works(services, identifier, circle):
-                return Showpiece(collection, identifier, circle)
+        try:
+            for circle in _circles_in(services, facts):
+                request = CutoutRequest(identifier=identifier, shape=circle)
+                if services.cutter.plan(request) is not None:
+                    return Showpiece(collection, identifier, circle)
+        except SourceUnavailableError:
+            return None  # as the others would be, each after a wait
+        except SodaServiceError:
+            continue
     return None
 
 
@@ -91,11 +97,3 @@ def _circle(lon: float, lat: float, facts: ObsCore) -> Circle:
     if facts.s_pixel_scale:
         radii.append(_PIXELS * facts.s_pixel_scale / 3600)
     return Circle(round(lon, 5) % 360, round(lat, 5), float(f"{min(radii):.2g}"))
-
-
-def _works(services: Services, identifier: str, circle: Circle) -> bool:
-    try:
-        plan = services.cutter.plan(CutoutRequest(identifier=identifier, shape=circle))
-    except SodaServiceError:
-        return False
-    return plan is not None

@@ -31,8 +31,8 @@ class _CountingSource(LocalSource):
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
-        del grid, target
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
+        del grid, target, in_thread
         return False
 
     def read_into(self, start: int, buffer: memoryview) -> None:

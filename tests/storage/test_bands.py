@@ -45,7 +45,7 @@ def pieces(draw: st.DrawFn) -> list[bytes | RunGrid]:
     drawn: list[bytes | RunGrid] = []
     for _ in range(draw(st.integers(0, 6))):
         if draw(st.booleans()):
-            drawn.append(bytes(draw(st.integers(1, 5000))))
+            drawn.append(bytes(draw(st.sampled_from((0, 0, 7, 5000, 14_400)))))
             continue
         length = draw(st.integers(1, 100_000))
         step = length + draw(st.integers(0, 5000))
@@ -95,6 +95,22 @@ def test_written_at_hand_or_not(path: Path, drawn: list[bytes | RunGrid], chance
             band = next(bands, None) if at_hand is None else at_hand
             if band is None:
                 break
+            kernel.got += band
+    assert bytes(kernel.got) == expected(drawn)
+
+
+def test_padding_of_nothing_is_no_band(path: Path) -> None:
+    """As after a data unit of whole blocks, before a header that does not fit into the band."""
+    drawn: list[bytes | RunGrid] = []
+    for number in range(4):
+        drawn += [bytes(14_400), RunGrid(number * 500_000, 1_036_800), b""]
+    kernel = Kernel(lambda: 10**9)
+    with closing(CopiedBands(opened(path), drawn)) as bands:
+        kernel.got += next(bands)
+        while bands.write(kernel.write):
+            pass
+        for band in bands:
+            assert len(band) > 0
             kernel.got += band
     assert bytes(kernel.got) == expected(drawn)
 

@@ -390,14 +390,24 @@ def _keep_in(got: list[bytes]) -> Write:
     return write
 
 
+@pytest.mark.parametrize("grid", [RunGrid(3, 700), RunGrid(11, 1001, (50, 3), (30_000, 2000))])
+def test_in_a_thread_the_same_is_copied(path: Path, content: bytes, grid: RunGrid) -> None:
+    """By the way that lets others go on."""
+    path.read_bytes()
+    target = bytearray(grid.size)
+    with LocalSource.open(str(path)) as source:
+        assert source.copy_resident(grid, memoryview(target), in_thread=True)
+    assert target == b"".join(content[at : at + grid.length] for at in grid.starts().tolist())
+
+
 class _ColdSource(LocalSource):
     """As if nothing were in the page cache; counts what it reads."""
 
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid, target: memoryview) -> bool:
-        del grid, target
+    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
+        del grid, target, in_thread
         return False
 
     def read_into(self, start: int, buffer: memoryview) -> None:
@@ -440,9 +450,9 @@ def test_two_threads_that_map_together_ask_about_their_own_mapping(
             assert second_is_done.wait(20)
         return told(descriptor, size)
 
-    def ask(mapped: FileMapping, start: int, end: int) -> bool:
+    def ask(mapped: FileMapping, start: int, end: int, *, in_thread: bool = False) -> bool:
         asked.append((mapped.address, addresses_of_mappings(path)))
-        return resident(mapped, start, end)
+        return resident(mapped, start, end, in_thread=in_thread)
 
     monkeypatch.setattr(mapping, "_kernel_tells", tell)
     monkeypatch.setattr(FileMapping, "has_resident", ask)

@@ -34,6 +34,7 @@ class _App:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.left = 0
         self.most_waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,6 +47,11 @@ class _App:
         self.most_waiting = max(self.most_waiting, *waiting)
         if how == "slow":
             await asyncio.sleep(float(scope["query_string"]))
+        if how == "waits":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.left += 1
+            return
         if how == "busy":
             time.sleep(0.02)  # noqa: ASYNC251 - so long is the turn of the loop to be
         if how == "wrong":
@@ -240,6 +246,21 @@ class TestInOnePiece:
         with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
             client.sendall(request(f"/{how}/1000"))
             assert bodies(rest_of(client)) == [body_of(1000)]
+
+    def test_a_client_that_goes_away_with_more_in_its_pipeline(
+        self, service: LiveService, app: _App
+    ) -> None:
+        """The request that is answered hears of it, though another one came last."""
+        before, asked = app.left, app.asked
+        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+            client.sendall(request("/waits/1") + request("/whole/2"))
+            time.sleep(0.2)
+        for _ in range(200):
+            if app.left > before:
+                break
+            time.sleep(0.05)
+        assert app.left == before + 1
+        assert app.asked == asked + 1  # nobody is there to be answered
 
     def test_one_that_cannot_be_sent(self, service: LiveService) -> None:
         """Those that wait with it are."""
