@@ -36,9 +36,9 @@ def begin_loading() -> threading.Thread:
     What has been loaded by then stays for good. It is put out of the collector's reach, which
     otherwise would walk through all of it each time to find nothing.
     """
-    gc.disable()
     for name in SOLID_MODULES:
         import_module(name)
+    gc.disable()
     thread = threading.Thread(target=_load, name="loading")
     thread.start()
     return thread

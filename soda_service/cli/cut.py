@@ -228,10 +228,20 @@ def _write_to_standard_output(cutter: Cutter, plan: CutoutPlan) -> None:
 
     if sys.stdout is None:  # closed by the shell: `>&-`
         raise UsageError("cannot write standard output: it is closed")
-    try:
-        for chunk in cutter.cut(plan):
+    for chunk in cutter.cut(plan):
+        with _told_of_standard_output():
             sys.stdout.buffer.write(chunk)
+    with _told_of_standard_output():
         sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _told_of_standard_output() -> Iterator[None]:
+    """Raise UsageError where it cannot be written."""
+    from soda_service.errors import UsageError
+
+    try:
+        yield
     except BrokenPipeError:
         raise  # whoever reads has had enough, and needs no word of it
     except OSError as error:

@@ -149,13 +149,15 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("two_instruments")
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
-    """Whatever is in it stays; one with nothing in it is as good as none."""
+    """Whatever is in it stays; one with nothing in it, or a new disk, is as good as none."""
     (tmp_path / "truth.csv").write_text("mine")
     with pytest.raises(UsageError, match="is not a demo archive, but not empty"):
         write_archive(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["truth.csv"]
     assert (tmp_path / "truth.csv").read_text() == "mine"
     (tmp_path / "truth.csv").unlink()
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / ".hidden").touch()
     assert write_archive(tmp_path).written
 
 
