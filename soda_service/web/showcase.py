@@ -74,15 +74,12 @@ def _showpiece(services: Services, collection: CollectionSummary) -> Showpiece |
 def _circles_in(services: Services, facts: ObsCore) -> Iterator[Circle]:
     """Small circles about the middle of a dataset and about the middles of pieces of it.
 
-    The middle of a camera's chips may lie in the gap between them.
+    The middle of a camera's chips may lie in the gap between them. Raises what resolving raises.
     """
     if facts.s_ra is None or facts.s_dec is None:
         return
     yield _circle(facts.s_ra, facts.s_dec, facts)
-    try:
-        footprint = services.resolver.resolve(facts.obs_publisher_did).footprint
-    except SodaServiceError:
-        return
+    footprint = services.resolver.resolve(facts.obs_publisher_did).footprint
     if footprint is None:
         return
     for piece in footprint.polygons[:_PIECES]:

@@ -55,7 +55,7 @@ class _App:
         if how == "busy":
             time.sleep(0.02)  # noqa: ASYNC251 - so long is the turn of the loop to be
         if how == "wrong":
-            await send_pieces(scope, send, [], ["no bytes"], length=8)  # type: ignore[list-item]
+            await send_pieces(scope, send, [], ["no bytes"], length=8)  # type: ignore[list-item]  # what the transport refuses
             return
         if how == "apart":
             del scope["extensions"]
