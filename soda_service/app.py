@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -15,6 +16,7 @@ from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
 from soda_service.loading import begin_loading
 from soda_service.web import urls
+from soda_service.web.atonce import AT_ONCE, AtOnce
 from soda_service.web.coverage import CoverageEndpoint
 from soda_service.web.datalink import LinksEndpoint
 from soda_service.web.errors import REFUSE_KEY, error_response, refuse
@@ -23,7 +25,6 @@ from soda_service.web.log import AccessLog, configure_logging
 from soda_service.web.middleware import Cors, Failures, RequestLog
 from soda_service.web.page import PageEndpoint
 from soda_service.web.services import Services
-from soda_service.web.shortcut import Shortcut
 from soda_service.web.showcase import warm_up
 from soda_service.web.sia import QueryEndpoint
 from soda_service.web.soda import SyncEndpoint
@@ -79,28 +80,29 @@ def create_app(
     """
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Services | ASGIApp]]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, object]]:
         services = make_services(settings)
         warming = services.threads.submit(warm_up, services)
         try:
-            yield {"services": services, REFUSE_KEY: _within(middleware, refuse)}
+            yield {
+                "services": services,
+                REFUSE_KEY: _within(middleware, refuse),
+                AT_ONCE: at_once,
+            }
         finally:
             warming.cancel()
             services.close()
 
-    middleware = [
-        Middleware(
-            RequestLog,
-            proxies=urls.Proxies(settings.proxy_networks),
-            log=AccessLog(settings),
-        ),
-        Middleware(Cors, origins=settings.cors_origins),
-        Middleware(Failures),
-    ]
-    shortcut = Middleware(Shortcut, path=urls.SYNC, methods=_ASK, endpoint=SyncEndpoint())
+    sync = SyncEndpoint()
+    log = partial(
+        RequestLog, proxies=urls.Proxies(settings.proxy_networks), log=AccessLog(settings)
+    )
+    cors = partial(Cors, origins=settings.cors_origins)
+    middleware = [Middleware(log), Middleware(cors), Middleware(Failures)]
+    at_once = AtOnce(urls.SYNC, sync, log=log(sync), cors=cors(sync))
     app = Starlette(
-        routes=[*_routes(), *routes],
-        middleware=[*middleware, shortcut],
+        routes=[*_routes(sync), *routes],
+        middleware=middleware,
         # All else is answered by `Failures`: Starlette would make a second error of one that
         # comes when the answer has begun.
         exception_handlers={HTTPException: _answer_error},
@@ -118,10 +120,10 @@ def _within(middleware: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
     return app
 
 
-def _routes() -> list[BaseRoute]:
+def _routes(sync: SyncEndpoint) -> list[BaseRoute]:
     """Every path, the busiest first."""
     return [
-        Route(urls.SYNC, SyncEndpoint(), methods=_ASK),
+        Route(urls.SYNC, sync, methods=_ASK),
         Route(urls.LINKS, LinksEndpoint(), methods=_ASK),
         Route(urls.QUERY, QueryEndpoint(), methods=_ASK),
         Route(urls.FILES + "{path:path}", FilesEndpoint(), methods=_READ),

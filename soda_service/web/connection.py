@@ -16,13 +16,17 @@ from httptools import HttpParserError
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from soda_service.web.atonce import AT_ONCE
 from soda_service.web.bodies import REFUSAL_KEY, Refusal
 from soda_service.web.errors import REFUSE_KEY, refuse
 from soda_service.web.whole import Outbox, WholeAnswers
 
 if TYPE_CHECKING:
+    from starlette.types import Scope
     from uvicorn._types import ASGI3Application
     from uvicorn.server import Protocols, ServerState
+
+    from soda_service.web.atonce import AtOnce
 
 MAX_HEAD_BYTES: Final = 1024**2
 """Of the request line, headers, trailers and what frames chunks, together."""
@@ -62,6 +66,8 @@ class LimitedHttp(HttpToolsProtocol):
     _is_deaf = False
     """Whether nothing that comes is understood any more."""
     _watch: asyncio.TimerHandle | None = None
+    _may_answer_at_once = False
+    """Whether this is the first request in what has just come."""
     _running: RequestResponseCycle | None = None
     """That is answered; uvicorn's own is the last that was understood."""
 
@@ -77,12 +83,15 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too much."""
-        self._outbox.send()
+        if self._outbox.has(self._running):
+            self._outbox.send()
         if self._is_deaf:
             self._throw_away(data)
             return
         self._beside_body += len(data)
+        self._may_answer_at_once = True
         super().data_received(data)
+        self._may_answer_at_once = False
         if self._beside_body > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(Refusal(431, f"the head is longer than {MAX_HEAD_BYTES} bytes"))
 
@@ -171,9 +180,27 @@ class LimitedHttp(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self._outbox.has(self._running):
+            self._outbox.send()
+            # Its timer of idle connections runs since.
+            self._unset_keepalive_if_required()
         self._running = cycle
+        if app is self.app and self._may_answer_at_once and self._answered_at_once(cycle):
+            return
         whole = WholeAnswers(app, cycle, self._outbox)
         super()._start_asgi_task(cycle, cast("ASGI3Application", whole))
+
+    def _answered_at_once(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the request of *cycle* has its answer already."""
+        # Of many requests that came together the others wait until all clients had their turn.
+        self._may_answer_at_once = False
+        at_once: AtOnce | None = self.app_state.get(AT_ONCE)
+        if at_once is None or not cycle.keep_alive or self.flow.write_paused:
+            return False
+        answer = at_once(cast("Scope", cycle.scope))
+        if answer is not None:
+            self._outbox.put(cycle, 200, answer.headers, answer.pieces, answer.size)
+        return answer is not None
 
     def shutdown(self) -> None:
         """Let go of the client, once it has its answer."""
@@ -261,6 +288,11 @@ class LimitedHttp(HttpToolsProtocol):
         """Count anew."""
         self._beside_body = 0
         super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """The whole request is there; the server leaves it at that where the answer is, too."""
+        super().on_message_complete()
+        self.cycle.more_body = False
 
     def on_body(self, body: bytes) -> None:
         """Leave what belongs to the body out of the count."""

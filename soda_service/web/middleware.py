@@ -58,8 +58,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        given = _header(scope, b"x-request-id")
-        identifier = given if given is not None and _SANE_ID(given) else self._new_id()
+        identifier = self.identifier(scope)
         request_id.set(identifier.decode("ascii"))
         status = sent = 0
 
@@ -74,10 +73,20 @@ class RequestLog:
         try:
             await self._app(scope, receive, note)
         finally:
-            if self._log.is_open:
-                self._write(scope, status, sent, time.perf_counter() - started)
+            self.note(scope, status, sent, started)
 
-    def _write(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
+    def identifier(self, scope: Scope) -> bytes:
+        """The id of a request: its own, or a new one where it has none, or one that is not sane."""
+        given = _header(scope, b"x-request-id")
+        return given if given is not None and _SANE_ID(given) else self._new_id()
+
+    def note(self, scope: Scope, status: int, sent: int, started: float) -> None:
+        """Write the line of a request; *sent* are the bytes of its answer's body.
+
+        *started* is what `time.perf_counter` said when it came.
+        """
+        if not self._log.is_open:
+            return
         target = scope["raw_path"][:_LOGGED_LENGTH].decode("latin-1")
         if scope["query_string"]:
             target += "?" + scope["query_string"][:_LOGGED_LENGTH].decode("latin-1")
@@ -87,7 +96,7 @@ class RequestLog:
             target=target,
             status=status,
             size=sent,
-            milliseconds=seconds * 1000,
+            milliseconds=(time.perf_counter() - started) * 1000,
             run_id=scope.get(RUN_ID_KEY),
         )
 
@@ -112,7 +121,7 @@ class Cors:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        added = self._for_anyone if self._anyone else self._for_origin(scope)
+        added = self.headers(scope)
 
         def add(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
@@ -124,7 +133,10 @@ class Cors:
         else:
             await self._app(scope, receive, add)
 
-    def _for_origin(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+    def headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """What the answer to a request has for the browser."""
+        if self._anyone:
+            return self._for_anyone
         vary = (b"vary", b"Origin")
         origin = _header(scope, b"origin")
         if origin is None or origin not in self._origins:

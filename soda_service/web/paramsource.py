@@ -27,6 +27,12 @@ _AT_ONCE: Final = 16 * 1024
 _Value = TypeVar("_Value")
 
 
+def params_at_once(scope: Scope) -> Params | None:
+    """Those in the query string of a GET; None where they are too long to be understood at once."""
+    query: bytes = scope["query_string"]
+    return _note_run(scope, Params(query)) if len(query) <= _AT_ONCE else None
+
+
 async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     """The parameters in the query string and, for POST, in the body.
 
@@ -57,9 +63,13 @@ async def parsed(params: Params, parse: Callable[[], _Value]) -> _Value:
 
 
 async def _noted(scope: Scope, encoded: bytes, parts: Sequence[tuple[str, str]] = ()) -> Params:
-    """The parameters; their RUNID is put into *scope* before anything can be wrong with others."""
     long = len(encoded) > _AT_ONCE
     params = await asyncio.to_thread(Params, encoded, parts) if long else Params(encoded, parts)
+    return _note_run(scope, params)
+
+
+def _note_run(scope: Scope, params: Params) -> Params:
+    """*params*; their RUNID is in *scope* before anything can be wrong with others."""
     if params.run_id is not None:
         scope[RUN_ID_KEY] = params.run_id
     return params

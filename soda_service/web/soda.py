@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from soda_service.cutout.cutter import AbandonedError
 from soda_service.cutout.form import Packing
@@ -13,9 +13,10 @@ from soda_service.errors import UsageError
 from soda_service.storage.bands import CopiedBands, MadeBands
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote
+from soda_service.web.atonce import Answer
 from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY
-from soda_service.web.paramsource import parsed, read_params
+from soda_service.web.paramsource import params_at_once, parsed, read_params
 from soda_service.web.responses import (
     content_disposition,
     http_date,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from soda_service.cutout.request import CutoutRequest
     from soda_service.storage.bands import Bands
+    from soda_service.web.params import CutoutParams
     from soda_service.web.responses import RawHeaders
     from soda_service.web.services import Services
 
@@ -40,17 +42,55 @@ if TYPE_CHECKING:
 _NO_TRANSFORM: Final = (b"cache-control", b"no-transform")
 
 
+class _Planned(NamedTuple):
+    """What was found when an answer at once was asked for, in the scope under `_PLANNED`."""
+
+    asked: CutoutParams
+    plan: CutoutPlan | Quickness | None
+
+
+_PLANNED: Final = "soda_service.planned"
+
+
 class SyncEndpoint:
     """Answers a request for one cutout; an ASGI application."""
+
+    def at_once(self, scope: Scope) -> Answer | None:
+        """The answer to a GET, where its pixels lie in memory; see `atonce.Endpoint`."""
+        services: Services = scope["state"]["services"]
+        params = params_at_once(scope)
+        if params is None:
+            return None
+        asked = params.cutout()
+        plan = services.cutter.plan_quickly(asked.request)
+        scope[_PLANNED] = _Planned(asked, plan)
+        if (
+            plan is None
+            or isinstance(plan, Quickness)
+            or plan.size > services.settings.cutout_bytes
+        ):
+            return None
+        if _is_known(scope, plan):
+            return None
+        pieces = services.cutter.cut_resident(plan)
+        if pieces is None:
+            return None
+        headers = _headers(plan, asked.media_type)
+        headers.append((b"content-length", b"%d" % plan.size))
+        return Answer(headers, pieces, plan.size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Plan, and if there is anything to send, send it."""
         services: Services = scope["state"]["services"]
-        params = await read_params(scope, receive, limit=services.settings.request_bytes)
-        asked = await parsed(params, params.cutout)
         cutter = services.cutter
+        planned: _Planned | None = scope.pop(_PLANNED, None)
+        if planned is None:
+            params = await read_params(scope, receive, limit=services.settings.request_bytes)
+            asked = await parsed(params, params.cutout)
+        else:
+            asked = planned.asked
         try:
-            plan = cutter.plan_quickly(asked.request)
+            plan = cutter.plan_quickly(asked.request) if planned is None else planned.plan
             if isinstance(plan, Quickness):
                 plan = await services.long_work.call(cutter.plan, asked.request)
             if plan is None:
@@ -82,19 +122,11 @@ async def _send(
     media_type: str | None,
     services: Services,
 ) -> None:
-    etag, modified_ns = plan.etag.encode("ascii"), plan.modified_ns
-    headers: RawHeaders = [
-        (b"etag", etag),
-        (b"last-modified", http_date(modified_ns)),
-        _NO_TRANSFORM,
-    ]
-    if scope["method"] != "POST" and is_unmodified(scope, etag=etag, modified_ns=modified_ns):
+    if scope["method"] != "POST" and _is_known(scope, plan):
         await _confirm(plan, services)
-        await send_empty(send, 304, headers)
+        await send_empty(send, 304, _version_headers(plan))
         return
-    content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
-    headers.append((b"content-type", content_type.encode("ascii")))
-    headers.append((b"content-disposition", content_disposition("attachment", plan.filename)))
+    headers = _headers(plan, media_type)
     is_packed = plan.form.packing is not Packing.NONE
     if scope["method"] == "HEAD" and not is_packed:
         await _confirm(plan, services)
@@ -136,6 +168,31 @@ async def _send(
         await send_bands(
             scope, receive, send, headers, bands, length=plan.size, threads=threads, stop=stop
         )
+
+
+def _is_known(scope: Scope, plan: CutoutPlan) -> bool:
+    """Whether the client has the answer already."""
+    etag = plan.etag.encode("ascii")
+    return is_unmodified(scope, etag=etag, modified_ns=plan.modified_ns)
+
+
+def _version_headers(plan: CutoutPlan) -> RawHeaders:
+    """Those of the answer that tell which version of it this is."""
+    return [
+        (b"etag", plan.etag.encode("ascii")),
+        (b"last-modified", http_date(plan.modified_ns)),
+        _NO_TRANSFORM,
+    ]
+
+
+def _headers(plan: CutoutPlan, media_type: str | None) -> RawHeaders:
+    """Those of the answer but for its length; *media_type* is what FITS was to be called."""
+    content_type = media_type if media_type and plan.media_type in _FITS else plan.media_type
+    return [
+        *_version_headers(plan),
+        (b"content-type", content_type.encode("ascii")),
+        (b"content-disposition", content_disposition("attachment", plan.filename)),
+    ]
 
 
 async def _confirm(plan: CutoutPlan, services: Services) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGISendEvent
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from soda_service.web.responses import RawHeaders
+
     Pieces = Sequence[bytes | memoryview]
 
 WHOLE: Final = "soda_service.whole"
@@ -46,33 +48,55 @@ class Outbox:
 
     What makes them stays in the processor's caches meanwhile, and the kernel's network out of
     them: under load an answer costs a tenth less. None waits for what another client does, and
-    the server hears of nothing that clients do before they have left: it would take such a
+    the server hears of nothing that its client does before it has left: it would take such a
     connection for one that is waited for.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[tuple[RequestResponseCycle, Pieces, Callable[[], None]]] = []
+        self._cycles: set[RequestResponseCycle] = set()
         self._size = 0
 
-    def put(self, cycle: RequestResponseCycle, pieces: Pieces, size: int) -> None:
-        """Have the answer to the request of *cycle* sent, which has *size* bytes and its head."""
+    def put(
+        self, cycle: RequestResponseCycle, status: int, headers: RawHeaders, body: Pieces, size: int
+    ) -> None:
+        """Have the answer to the request of *cycle* sent, whose *body* has *size* bytes.
+
+        It is not the last answer of its connection, and *headers* say nothing of that.
+        Raises RuntimeError where one of them would be more than one line.
+        """
+        headers = [*cycle.default_headers, *headers]
+        if _CONTROLS(b"".join([value for _, value in headers])):
+            raise RuntimeError("a header of the answer has a control character")
+        head = [STATUS_LINE[status]]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"\r\n")
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
         if not self._waiting:
             self._loop.call_soon(self.send)
-        self._waiting.append((cycle, pieces, cycle.on_response))
+        self._waiting.append((cycle, (b"".join(head), *body), cycle.on_response))
+        self._cycles.add(cycle)
         self._size += size
         if self._size > OUTBOX_BYTES or len(self._waiting) >= OUTBOX_ANSWERS:
             self.send()
+
+    def has(self, cycle: RequestResponseCycle | None) -> bool:
+        """Whether the answer to the request of *cycle* waits to be sent."""
+        return cycle in self._cycles
 
     def send(self) -> None:
         """Send what there is now.
 
         To be called, too, before a connection is closed, and before anything is done with what
-        a client says.
+        the client says of whom it `has` an answer.
         """
         if not self._waiting:
             return
         waiting, self._waiting, self._size = self._waiting, [], 0
+        self._cycles.clear()
         for cycle, pieces, on_response in waiting:
             if not (cycle.disconnected or cycle.transport.is_closing()):
                 try:
@@ -103,7 +127,7 @@ class WholeAnswers:
         cycle = self._cycle
         if WHOLE not in message:
             return cycle.send(cast("ASGISendEvent", message))
-        headers = [*cycle.default_headers, *message["headers"]]
+        headers = message["headers"]
         if (
             cycle.response_started
             or cycle.disconnected
@@ -113,16 +137,8 @@ class WholeAnswers:
             or not _OF_THE_CONNECTION.isdisjoint([name for name, _ in headers])
         ):
             return self._send_apart(message)
-        if _CONTROLS(b"".join([value for _, value in headers])):
-            raise RuntimeError("a header of the answer has a control character")
-        head = [STATUS_LINE[message["status"]]]
-        for name, value in headers:
-            head += (name, b": ", value, b"\r\n")
-        head.append(b"\r\n")
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
+        self._outbox.put(cycle, message["status"], headers, message[WHOLE], message[WRITTEN])
         cycle.message_event.set()
-        self._outbox.put(cycle, (b"".join(head), *message[WHOLE]), message[WRITTEN])
         return _sent()
 
     async def _send_apart(self, message: Message) -> None:
