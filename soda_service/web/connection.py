@@ -289,11 +289,6 @@ class LimitedHttp(HttpToolsProtocol):
         self._beside_body = 0
         super().on_message_begin()
 
-    def on_message_complete(self) -> None:
-        """The whole request is there; the server leaves it at that where the answer is, too."""
-        super().on_message_complete()
-        self.cycle.more_body = False
-
     def on_body(self, body: bytes) -> None:
         """Leave what belongs to the body out of the count."""
         self._beside_body -= len(body)

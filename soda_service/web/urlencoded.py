@@ -84,7 +84,9 @@ def _decoded(name: str, raw: Raw) -> str:
 
 def lenient_text(raw: Raw) -> str:
     """The value, blank or not; what is not UTF-8 is replaced (U+FFFD)."""
-    return raw if isinstance(raw, str) else unquote_to_bytes(raw).decode("utf-8", "replace")
+    if isinstance(raw, str):
+        return raw
+    return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8", "replace")
 
 
 def _fold(name: bytes) -> str:
