@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import archive
 import psutil
+import standstill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,11 +49,14 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """How an event loop fared; milliseconds. `measured_app.Held` says what they are."""
+    """For how long an event loop was held; milliseconds. `measured_app.Held` says what they are."""
 
     whole: float
     at_most: float
+    """Without the time for which all cores of the machine stood still, as the next."""
     at_least: float
+    without: float | None
+    """The second without the time for which any core stood still; None where that is not known."""
     median_answer: float
 
 
@@ -99,27 +103,29 @@ class Server:
 
     def longest_hold(self, targets: list[str]) -> Hold:
         """How long the event loop was held at most while it answered *targets* one by one."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        _get(connection, "/held")
         taken = []
-        for target in targets:
-            start = time.perf_counter()
-            _get(connection, target)
-            taken.append(time.perf_counter() - start)
-        hold = _hold(connection, sorted(taken)[len(taken) // 2])
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with standstill.watched() as machine:
+            _get(connection, "/held")
+            for target in targets:
+                start = time.perf_counter()
+                _get(connection, target)
+                taken.append(time.perf_counter() - start)
+            seen = _get(connection, "/held")
         connection.close()
-        return hold
+        return longest(seen, machine, sorted(taken)[len(taken) // 2])
 
     def hold_while_loading(self) -> Hold:
         """The same for a worker that has just begun, until it has loaded what it loads late."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
-        _get(connection, "/held")
-        start = time.perf_counter()
-        _get(connection, "/")  # shows a cutout, and so waits for all that one needs
-        taken = time.perf_counter() - start
-        hold = _hold(connection, taken)
+        with standstill.watched() as machine:
+            _get(connection, "/held")
+            start = time.perf_counter()
+            _get(connection, "/")  # shows a cutout, and so waits for all that one needs
+            taken = time.perf_counter() - start
+            seen = _get(connection, "/held")
         connection.close()
-        return hold
+        return longest(seen, machine, taken)
 
 
 def stream(port: int, pid: int, target: str, *, clients: int) -> Streamed:
@@ -281,10 +287,22 @@ def _get(connection: HTTPConnection, target: str) -> bytes:
     return body
 
 
-def _hold(connection: HTTPConnection, median_answer: float) -> Hold:
-    """What was seen since the server was asked last; *median_answer* in seconds."""
-    whole, at_most, at_least = map(float, _get(connection, "/held").split())
-    return Hold(whole, at_most, at_least, median_answer * 1e3)
+def longest(seen: bytes, machine: standstill.Standstills, median_answer: float) -> Hold:
+    """The longest holds of what `/held` has *seen*; *median_answer* in seconds."""
+    whole = at_most = at_least = without = 0.0
+    for line in seen.decode().splitlines():
+        due, came, late, most, least = map(float, line.split())
+        of_all = standstill.within(machine.of_all, due, came)
+        whole, at_most = max(whole, late), max(at_most, most - of_all)
+        at_least = max(at_least, least - of_all)
+        without = max(without, most - standstill.within(machine.of_any, due, came))
+    return Hold(
+        whole=whole * 1e3,
+        at_most=at_most * 1e3,
+        at_least=at_least * 1e3,
+        without=without * 1e3 if machine.is_known else None,
+        median_answer=median_answer * 1e3,
+    )
 
 
 def _drain(port: int, target: str, sizes: list[int]) -> None:

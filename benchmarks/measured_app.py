@@ -42,18 +42,20 @@ class Constant:
 
 
 class Held:
-    """How late a timer of the loop was at most since it was asked, and how much of it was ours.
+    """When a timer of the loop was late since it was asked, and how much of that was ours.
 
-    The answer is three numbers, in milliseconds. The *whole* lateness is what a clock sees; it
-    includes the time for which the loop could have run, but the kernel had given the core to
-    somebody else. Without the thread's wait on a run queue (the second figure of `schedstat`)
-    there remains what is ours *at least*: calls on the loop, pages that come from the disk, and
-    the interpreter's lock, for none of which one waits on a run queue. But the core may have been
-    given to another thread of this process, and the kernel does not say to which. Of the wait
-    as much may be ours as those threads ran meanwhile: with it, it is ours *at most*.
+    The answer has a line for each time, up to `_MOST`: when it was due and when it came, as
+    `time.perf_counter` has it, and three numbers, all in seconds. The *whole* lateness is what a
+    clock sees; it includes the time for which the loop could have run, but the kernel had given
+    the core to somebody else. Without the thread's wait on a run queue (the second figure of
+    `schedstat`) there remains what is ours *at least*: calls on the loop, pages that come from
+    the disk, and the interpreter's lock, for none of which one waits on a run queue. But the core
+    may have been given to another thread of this process, and the kernel does not say to which.
+    Of the wait as much may be ours as those threads ran meanwhile: with it, it is ours *at most*.
 
     That is the figure for a bar. It is rather too large: on two cores a thread that ran beside
-    an innocent wait counts too, as does the time for which a hypervisor stops the machine.
+    an innocent wait counts too. When a hypervisor stopped the machine is the business of
+    `standstill`.
 
     The timer runs from the first question on.
     """
@@ -61,19 +63,21 @@ class Held:
     _TICK = 0.001
     _LATE = 0.0005
     """Less is not looked into, for looking takes some of it."""
+    _MOST = 10_000
 
     def __init__(self) -> None:
         self._clocks: Clocks | None = None
         self._set: Moment | None = None
-        self._longest = Hold(0, 0, 0)
+        self._late: list[tuple[float, float, Hold]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the numbers, and begin anew."""
-        longest, self._longest = self._longest, Hold(0, 0, 0)
+        late, self._late = self._late, []
         if self._clocks is None:
             self._clocks = Clocks()
             self._wait(self._clocks)
-        await Response(" ".join(f"{one * 1e3:.3f}" for one in longest))(scope, receive, send)
+        lines = [f"{due} {came} {' '.join(map(str, hold))}" for due, came, hold in late]
+        await Response("\n".join(lines))(scope, receive, send)
 
     def _wait(self, clocks: Clocks) -> None:
         self._set = clocks.moment()
@@ -82,10 +86,10 @@ class Held:
     def _look(self, clocks: Clocks) -> None:
         assert self._set is not None
         late = time.perf_counter() - self._set.at - self._TICK
-        hold = Hold(late, late, late)
-        if late > self._LATE:
-            hold = hold_between(self._set, clocks.moment(), self._TICK)
-        self._longest = Hold(*map(max, self._longest, hold))
+        if late > self._LATE and len(self._late) < self._MOST:
+            now = clocks.moment()
+            due = self._set.at + self._TICK
+            self._late.append((due, now.at, hold_between(self._set, now, self._TICK)))
         self._wait(clocks)
 
 
@@ -149,7 +153,7 @@ def hold_between(before: Moment, now: Moment, tick: float) -> Hold:
 def measured() -> Starlette:
     """The application that is served to everybody, with more paths.
 
-    They come after the busiest one, which so costs what it costs without them.
+    They come after the busiest one.
     """
     app = application()
     app.router.routes[1:1] = [Route("/constant/{size:int}", Constant()), Route("/held", Held())]

@@ -190,7 +190,11 @@ def _cold(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
 
 def _held(where: str, seen: http_load.Hold, bar: str) -> Row:
     """The bar is for what is ours at most; what a clock sees is the machine's in part."""
-    spread = f"{seen.at_least:.1f} at least, {seen.whole:.1f} by the clock"
+    without = "?" if seen.without is None else f"{seen.without:.1f}"
+    spread = (
+        f"{without} where no core stood still, {seen.at_least:.1f} at least, "
+        f"{seen.whole:.1f} by the clock"
+    )
     found = f"{seen.at_most:.1f} ms ({spread}); answers {seen.median_answer:.1f} ms"
     return f"event loop held at most, {where}", found, bar
 

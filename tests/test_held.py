@@ -17,8 +17,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(name="benchmark", scope="module")
 def _benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "measured_app.py"
-    spec = spec_from_file_location("measured_app", path)
+    return _module("measured_app")
+
+
+@pytest.fixture(name="machine", scope="module")
+def _machine() -> ModuleType:
+    return _module("standstill")
+
+
+def _module(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -79,3 +88,29 @@ def test_the_clocks_tell_whose_time_it_is(benchmark: ModuleType) -> None:
     assert threading.get_native_id() not in after.others
     assert after.at > before.at
     assert after.queued >= before.queued
+
+
+def test_when_cores_stood_still(machine: ModuleType) -> None:
+    """All of them, any of them, and how much of it lies in a time."""
+    first = [machine.Interval(0.0, 2.0), machine.Interval(5.0, 9.0)]
+    second = [machine.Interval(1.0, 3.0), machine.Interval(6.0, 7.0), machine.Interval(8.0, 12.0)]
+    of_all = machine.at_once([first, second])
+    of_any = machine.joined([first, second])
+    assert of_all == [(1.0, 2.0), (6.0, 7.0), (8.0, 9.0)]
+    assert of_any == [(0.0, 3.0), (5.0, 12.0)]
+    assert machine.within(of_all, 1.5, 8.25) == pytest.approx(1.75)
+    assert machine.within(of_any, 2.5, 6.0) == pytest.approx(1.5)
+    assert machine.at_once([first, []]) == []
+    assert machine.joined([[], []]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="these priorities are Linux's")
+def test_a_watch(machine: ModuleType) -> None:
+    """What it sees lies in its time; without the rights to watch nothing is said."""
+    start = time.perf_counter()
+    with machine.watched() as found:
+        time.sleep(0.2)
+    end = time.perf_counter()
+    assert machine.within(found.of_any, start, end) <= end - start
+    assert all(start < one.start < one.end < end for one in found.of_any)
+    assert found.is_known or not (found.of_all or found.of_any)
