@@ -59,6 +59,8 @@ RESIDENT_BYTES: Final = 512 * 1024
 """Largest answer that is made in one piece."""
 
 
+_ZEROS: Final = bytes(BLOCK_SIZE)
+
 _NOTHING_ELSE: Final = CutoutRequest("")[2:]
 """What follows the identifier and the shape in the ordinary request."""
 
@@ -197,7 +199,7 @@ class Cutter:
                 if size:
                     whole = -(-size // BLOCK_SIZE) * BLOCK_SIZE
                     data = np.empty(whole, np.uint8).data  # not cleared: every byte is written
-                    data[size:] = bytes(whole - size)
+                    data[size:] = _ZEROS[: whole - size]
                     runs = _runs(one)
                     if runs.is_scattered or not source.copy_resident(runs, data[:size]):
                         return None

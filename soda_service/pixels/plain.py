@@ -54,6 +54,8 @@ class PlainReader:
 def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:
     """Where the pixels of *box* lie in the file; ValueError where it is not of the image."""
     naxis, itemsize = layout.naxis, abs(layout.bitpix) // 8
+    if len(naxis) == 2:
+        return _rows_of(layout.data_offset, itemsize, naxis, box)
     strides, _ = _strides(naxis, itemsize)
     start = layout.data_offset
     length = itemsize
@@ -75,6 +77,21 @@ def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:
     counts.reverse()
     steps.reverse()
     return RunGrid(start, length, tuple(counts), tuple(steps), itemsize)
+
+
+def _rows_of(offset: int, itemsize: int, naxis: tuple[int, ...], box: PixelBox) -> RunGrid:
+    """`runs_of` for an image of two axes, which nearly every one is, at half the price."""
+    (x, y), (end_x, end_y) = box.lower, box.upper
+    width, height = naxis
+    if end_x > width or end_y > height:
+        raise ValueError(f"{box.section} reaches out of an image of axes {naxis}")
+    step, count = width * itemsize, end_y - y
+    start, length = offset + y * step + x * itemsize, (end_x - x) * itemsize
+    if length == step:
+        return RunGrid(start, length * count, (), (), itemsize)
+    if count == 1:
+        return RunGrid(start, length, (), (), itemsize)
+    return RunGrid(start, length, (count,), (step,), itemsize)
 
 
 @lru_cache(maxsize=1024)

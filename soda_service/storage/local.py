@@ -169,8 +169,11 @@ class LocalSource(Closable):
         start, length, counts, steps, _ = grid
         version, descriptor = self.version, self._descriptor
         end = start + length
-        for count, step in zip(counts, steps, strict=True):
-            end += (count - 1) * step
+        if len(counts) == 1:
+            end += (counts[0] - 1) * steps[0]
+        else:
+            for count, step in zip(counts, steps, strict=True):
+                end += (count - 1) * step
         if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
             return False
         mapping = self._mapped or self._map()

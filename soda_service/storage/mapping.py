@@ -78,13 +78,17 @@ class FileMapping:
         """
         start -= start % PAGE
         count = -(-(end - start) // PAGE)
-        states = bytearray(count)
-        answer = ctypes.addressof(ctypes.c_char.from_buffer(states))
+        try:
+            states = _spare.pop() if count <= _SPARE_PAGES else _States(count)
+        except IndexError:
+            states = _States(_SPARE_PAGES)
         mincore = _mincore_in_thread if in_thread else _libc.mincore
-        if mincore(self.address + start, end - start, answer):
-            return False
+        failed = mincore(self.address + start, end - start, states.address)
         # Bit 0 alone has a meaning, and Linux leaves the others zero.
-        return states.count(1) == count
+        found = states.pages.count(1, 0, count)
+        if count <= _SPARE_PAGES:
+            _spare.append(states)
+        return not failed and found == count
 
     def mend(self, address: int) -> bool:
         """Put zeros from the page of *address* on; whether it is one of this mapping's."""
@@ -100,6 +104,21 @@ class FileMapping:
 
 
 _mappings: Final = WeakValueDictionary[int, FileMapping]()
+
+
+class _States:
+    """Room for what the kernel says of pages."""
+
+    __slots__ = ("address", "pages")
+
+    def __init__(self, count: int) -> None:
+        self.pages = bytearray(count)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.pages))
+
+
+_SPARE_PAGES: Final = 8192
+_spare: Final[list[_States]] = []
+"""Room that nobody uses now: as much as threads have asked with at one time."""
 
 
 class _SignalAction(ctypes.Structure):
