@@ -21,10 +21,12 @@ from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote, open_source
 from soda_service.web.errors import DATASET_KEY
 from soda_service.web.responses import (
+    CONDITIONS,
     content_disposition,
     http_date,
     is_unmodified,
     parse_http_date,
+    require_version,
     send_bands,
     send_empty,
     send_head,
@@ -108,9 +110,7 @@ class FilesEndpoint:
 
 
 def _may_be_answered_without_reading(scope: Scope) -> bool:
-    return scope["method"] == "HEAD" or any(
-        name in {b"if-none-match", b"if-modified-since"} for name, _ in scope["headers"]
-    )
+    return scope["method"] == "HEAD" or any(name in CONDITIONS for name, _ in scope["headers"])
 
 
 def _open(services: Services, identifier: str, confirmed: bool) -> tuple[Dataset, RunSource]:
@@ -155,6 +155,7 @@ async def _choose(
         (b"accept-ranges", b"bytes"),
         (b"cache-control", b"no-transform"),
     ]
+    require_version(scope, etag=etag, modified_ns=version.modified_ns)
     if is_unmodified(scope, etag=etag, modified_ns=version.modified_ns):
         await send_empty(send, 304, headers)
         return None

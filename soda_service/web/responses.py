@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote
 
+from starlette.exceptions import HTTPException
+
 from soda_service.storage.bands import BAND_BYTES
 from soda_service.web.straight import STRAIGHT, WRITTEN
 from soda_service.web.whole import WHOLE
@@ -321,6 +323,33 @@ def _close(bands: Iterable[Band]) -> None:
         close()
 
 
+CONDITIONS: Final = frozenset(
+    {b"if-match", b"if-unmodified-since", b"if-none-match", b"if-modified-since"}
+)
+"""Headers by which a request depends on the version that there is."""
+
+
+def require_version(scope: Scope, *, etag: bytes, modified_ns: int) -> None:
+    """Raise HTTPException 412 where the client wants another version than this or nothing.
+
+    RFC 9110 §13.1.1 and §13.1.4: a weak tag is never that of what is here, and the time
+    counts only where no tags are given.
+    """
+    before = None
+    for name, value in scope["headers"]:
+        if name == b"if-match":
+            if value.strip() != b"*" and etag.decode("latin-1") not in _tags(value):
+                raise HTTPException(412, "If-Match does not name the version that there is")
+            return
+        if name == b"if-unmodified-since":
+            before = value
+    if before is None:
+        return
+    seconds = parse_http_date(before)
+    if seconds is not None and modified_ns // 1_000_000_000 > seconds:
+        raise HTTPException(412, "it has been modified since If-Unmodified-Since")
+
+
 def is_unmodified(scope: Scope, *, etag: bytes, modified_ns: int) -> bool:
     """Whether the client already has this version (RFC 9110 §13.1.2, §13.1.3): then it is 304."""
     since = None
@@ -339,8 +368,11 @@ def names_etag(value: bytes, etag: bytes) -> bool:
     """Whether the list *value* has *etag*, weak or strong, or is `*`."""
     if value.strip() == b"*":
         return True
-    tags = _ETAG.findall(value.decode("latin-1"))
-    return etag.decode("latin-1") in {tag.removeprefix("W/") for tag in tags}
+    return etag.decode("latin-1") in {tag.removeprefix("W/") for tag in _tags(value)}
+
+
+def _tags(value: bytes) -> list[str]:
+    return _ETAG.findall(value.decode("latin-1"))
 
 
 @lru_cache(maxsize=4096)

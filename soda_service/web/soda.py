@@ -18,9 +18,11 @@ from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY
 from soda_service.web.paramsource import params_at_once, parsed, read_params
 from soda_service.web.responses import (
+    CONDITIONS,
     content_disposition,
     http_date,
     is_unmodified,
+    require_version,
     send_bands,
     send_empty,
     send_head,
@@ -59,7 +61,7 @@ class SyncEndpoint:
         """The answer to a GET, where its pixels lie in memory; see `atonce.Endpoint`."""
         services: Services = scope["state"]["services"]
         params = params_at_once(scope)
-        if params is None:
+        if params is None or any(name in CONDITIONS for name, _ in scope["headers"]):
             return None
         asked = params.cutout()
         plan = services.cutter.plan_quickly(asked.request)
@@ -69,8 +71,6 @@ class SyncEndpoint:
             or isinstance(plan, Quickness)
             or plan.size > services.settings.cutout_bytes
         ):
-            return None
-        if _is_known(scope, plan):
             return None
         pieces = services.cutter.cut_resident(plan)
         if pieces is None:
@@ -122,10 +122,13 @@ async def _send(
     media_type: str | None,
     services: Services,
 ) -> None:
-    if scope["method"] != "POST" and _is_known(scope, plan):
-        await _confirm(plan, services)
-        await send_empty(send, 304, _version_headers(plan))
-        return
+    if scope["method"] != "POST":
+        etag, modified_ns = plan.etag.encode("ascii"), plan.modified_ns
+        require_version(scope, etag=etag, modified_ns=modified_ns)
+        if is_unmodified(scope, etag=etag, modified_ns=modified_ns):
+            await _confirm(plan, services)
+            await send_empty(send, 304, _version_headers(plan))
+            return
     headers = _headers(plan, media_type)
     is_packed = plan.form.packing is not Packing.NONE
     if scope["method"] == "HEAD" and not is_packed:
@@ -168,12 +171,6 @@ async def _send(
         await send_bands(
             scope, receive, send, headers, bands, length=plan.size, threads=threads, stop=stop
         )
-
-
-def _is_known(scope: Scope, plan: CutoutPlan) -> bool:
-    """Whether the client has the answer already."""
-    etag = plan.etag.encode("ascii")
-    return is_unmodified(scope, etag=etag, modified_ns=plan.modified_ns)
 
 
 def _version_headers(plan: CutoutPlan) -> RawHeaders:

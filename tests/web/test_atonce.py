@@ -159,6 +159,7 @@ class TestTheService:
             (f"{SYNC}&CUTOUTDETAIL=bug", (), "GET", 500),
             (f"{SYNC}&FILL={'0' * 20_000}", (), "GET", 400),
             (SYNC, ("If-None-Match: *",), "GET", 304),
+            (SYNC, ('If-Match: "x"',), "GET", 412),
             (SYNC, (), "POST", 200),
             ("/soda/sync", (), "GET", 400),
             ("/soda/sync?ID=ivo://nobody/x", (), "GET", 404),

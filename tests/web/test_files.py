@@ -85,6 +85,12 @@ class TestWholeFiles:
             assert (answer.status_code, answer.content) == (304, b"")
             assert answer.headers["etag"] == first.headers["etag"]
         assert live.get(PATH, {"If-None-Match": '"x"'}).status_code == 200
+        assert live.get(PATH, {"If-Match": first.headers["etag"]}).content == first.content
+        for condition in (
+            {"If-Match": '"x"'},
+            {"If-Unmodified-Since": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        ):
+            assert live.get(PATH, condition).status_code == 412
 
 
 class TestRanges:

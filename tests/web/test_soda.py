@@ -104,6 +104,13 @@ class TestAnswers:
             ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 304),
             ({"If-Modified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
             ({"If-Modified-Since": "yesterday"}, 200),
+            ({"If-Match": ETAG}, 200),
+            ({"If-Match": "*"}, 200),
+            ({"If-Match": f'"other", {ETAG}'}, 200),
+            ({"If-Match": ETAG, "If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"}, 200),
+            ({"If-Match": ETAG, "If-None-Match": ETAG}, 304),
+            ({"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:20 GMT"}, 200),
+            ({"If-Unmodified-Since": "yesterday"}, 200),
         ],
     )
     def test_conditions(self, live: LiveService, headers: dict[str, str], status: int) -> None:
@@ -112,6 +119,26 @@ class TestAnswers:
         assert answer.status_code == status
         assert answer.headers["etag"] == ETAG
         assert answer.content == (SMALL if status == 200 else b"")
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"If-Match": '"other"'},
+            {"If-Match": f"W/{ETAG}"},
+            {"If-Match": '"other"', "If-None-Match": ETAG},
+            {"If-Unmodified-Since": "Tue, 14 Nov 2023 22:13:19 GMT"},
+        ],
+    )
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_another_version_or_nothing(
+        self, live: LiveService, headers: dict[str, str], method: str
+    ) -> None:
+        """RFC 9110 §13.1.1, §13.1.4: who wants what is here no more gets nothing else for it."""
+        answer = live.client.request(method, live.url(SYNC, ID=PLAIN), headers=headers)
+        assert answer.status_code == 412
+        assert answer.headers["content-type"].startswith("text/plain")
+        said = answer.text.startswith("UsageError: ")
+        assert said is (method == "GET")
 
 
 class TestRequests:
