@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import json
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ from support.command import run_command, served
 from support.images import FAMILIES
 
 from soda_service.catalog.tally import IngestReport
+from soda_service.cli import main
 from soda_service.cli.cut import _move_where_nothing_is
 from soda_service.cli.ingest import _told_of_stop
 from soda_service.cli.progress import progress
@@ -612,8 +614,88 @@ def test_stopped_while_it_loads() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
+@pytest.mark.parametrize(
+    ("place", "shown", "code"),
+    [
+        ("s3://AKIAIOSF:wJalr/S3CRET@bucket/x.fits", "", 2),
+        ("https://user:pa/S3CRET@host/x.fits", "", 2),
+        ("ftp://user:S3CRET@host/x.fits", "'ftp://…@host/x.fits'", 2),
+        ("ftp://user:S3C/RET@[::1/x.fits", "'ftp://…@[::1/x.fits'", 2),
+        ("file://user:S3CRET@[::1/x.fits", "'file://…@[::1/x.fits'", 2),
+        ("s3:/AKIAIOSF:wJalr/S3CRET@bucket/x.fits", "/s3:…@bucket/x.fits", 1),
+        ("https:user:S3CRET@host/x.fits", "/https:…@host/x.fits", 1),
+        ("//user:S3CRET@[host/x.fits", "/user:…@[host/x.fits", 1),
+    ],
+)
+@pytest.mark.parametrize("command", ["cut", "ingest"])
+def test_passwords_in_urls_are_not_said_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    place: str,
+    shown: str,
+    code: int,
+) -> None:
+    """Whether the URL is a wrong one, of another kind, or not even written as one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["soda-service", command, place])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = "".join(capsys.readouterr())
+    assert ended.value.code == code, said
+    assert shown in said
+    assert not re.search("CRET|S3C|RET|AKIA|wJalr", said)
+
+
+def test_names_that_look_like_passwords_are_said(tmp_path: Path) -> None:
+    """Where something has them: the person who reads of it must find it."""
+    folder = tmp_path / "2026:a@b"
+    folder.mkdir()
+    (folder / "c:d@e.fits").write_bytes(FAMILIES["tan"]()[:3000])
+    ended = run_command("ingest", folder.name, folder=tmp_path)
+    assert f"skipped {folder}/c:d@e.fits: " in ended.stderr
+    assert f"{folder}/c:d@e.fits: " in run_command(
+        "cut", "2026:a@b/c:d@e.fits", folder=tmp_path).stderr  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/a@b:c.fits"
+    quick = {"SODA_REMOTE_RETRIES": "0", "SODA_REMOTE_TIMEOUT_SECONDS": "1"}
+    for command, said in (("ingest", f"skipped {url}: "), ("cut", f"soda-service: {url}: ")):
+        assert said in run_command(command, url, folder=tmp_path, environment=quick).stderr
+
+
+def test_an_output_that_was_meant_as_a_url(tmp_path: Path) -> None:
+    (tmp_path / "a.fits").write_bytes(FAMILIES["tan"]())
+    output = "https://user:S3CRET@host/x.fits"
+    ended = run_command("cut", "a.fits", "--pixels", "[1:2,*]", "-o", output, folder=tmp_path)
+    _assert_one_line(ended, 2, "cannot write https:…@host/x.fits: No such file")
+    assert "S3CRET" not in ended.stderr
+
+
+def test_a_folder_may_be_called_as_a_scheme_is(tmp_path: Path) -> None:
+    (tmp_path / "s3").mkdir()
+    (tmp_path / "s3" / "a.fits").write_bytes(FAMILIES["tan"]())
+    ended = run_command("ingest", "s3", folder=tmp_path)
+    assert (ended.returncode, ended.stdout[:7]) == (0, "1 added"), ended.stderr
+
+
 class TestCheck:
     """Whether all is well."""
+
+    def test_a_root_that_is_no_url_any_more(self, tmp_path: Path) -> None:
+        """An earlier version took it; what was meant as a password is not said."""
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+        with closing(sqlite3.connect(tmp_path / "soda-data" / "catalog.sqlite")) as catalog:
+            roots = json.dumps(["s3://AKIAIOSF:wJalr/S3CRET@bucket/x"])
+            catalog.execute("UPDATE collection SET roots = ?", [roots])
+            catalog.commit()
+        ended = run_command("check", folder=tmp_path)
+        assert ended.returncode == 1
+        assert "collection data: its root s3://…@bucket/x a URL with " in ended.stderr
+        assert not re.search("CRET|AKIA|wJalr", ended.stderr + ended.stdout)
 
     def test_without_a_catalog_it_says_so_and_makes_none(self, tmp_path: Path) -> None:
         ended = run_command("check", folder=tmp_path)

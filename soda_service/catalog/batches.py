@@ -119,12 +119,14 @@ class Batches:
             case Written():  # also where the row of the path went with the dataset that it held
                 self._tally.report.changed += 1
             case Refused():
+                removed = 0 if task.known_id is None else self._holdings.remove(task.path)
+                is_same = rows.publisher_did == outcome.publisher_did
+                other = "" if is_same else ", but for small and capital letters,"
                 self._tally.fail(
                     task.path,
-                    f"its identifier {rows.publisher_did} is already that of {outcome.path}",
+                    f"its identifier {rows.publisher_did} is{other} already that of {outcome.path}",
+                    removed=removed,
                 )
-                if task.known_id is not None:
-                    self._tally.report.removed += self._holdings.remove(task.path)
 
 
 class PutAside:

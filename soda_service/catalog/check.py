@@ -14,7 +14,7 @@ from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
 from soda_service.catalog.walk import is_below, root_of
 from soda_service.config import load_collections, resource_path, without_secrets
-from soda_service.errors import CorruptFileError, SodaServiceError
+from soda_service.errors import ConfigurationError, CorruptFileError, SodaServiceError
 from soda_service.fits.layout import scan_hdus
 from soda_service.fits.wcs import WcsError
 from soda_service.storage.remotesettings import remote_limits, remote_root
@@ -176,7 +176,9 @@ def _unreached_roots(
                 stores.add(remote_root(root, collections.named(name).store))
             stores.try_to_reach(root)
         except SodaServiceError as error:
-            yield root, (f"collection {name}", f"its root {root} {error}")
+            # A URL that is none, as an earlier version may have taken, may hold a password.
+            shown = without_secrets(root) if isinstance(error, ConfigurationError) else root
+            yield root, (f"collection {name}", f"its root {shown} {error}")
 
 
 def _is_below_any(url: str, roots: Iterable[str]) -> bool:

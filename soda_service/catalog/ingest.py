@@ -351,14 +351,15 @@ class _Ingest:
         if not isinstance(indexed, IndexFailure):
             self._batches.put(task, indexed)
             return
-        tell = self._tally.leave_out if indexed.imageless else self._tally.fail
-        tell(task.path, indexed.reason)
+        removed = 0
         if task.known_id is not None:
             # A file that cannot be read just now keeps its row; one that is broken does not.
             if indexed.lasting:
-                self._tally.report.removed += self._holdings.remove(task.path)
+                removed = self._holdings.remove(task.path)
             else:
                 self._holdings.mark_seen([task.known_id], self._scan)
+        tell = self._tally.leave_out if indexed.imageless else self._tally.fail
+        tell(task.path, indexed.reason, removed=removed)
         self._tally.advance(1, task.path)
 
     def _look_at_object(self, url: str) -> FileVersion | None:

@@ -62,16 +62,25 @@ class Tally:
         if self._progress is not None:
             self._progress(self._done, total, path)
 
-    def leave_out(self, path: str, reason: str) -> None:
-        """The file *path* is no dataset, with which nothing is wrong."""
+    def leave_out(self, path: str, reason: str, *, removed: int = 0) -> None:
+        """The file *path* is no dataset, with which nothing is wrong; *removed* as with `fail`."""
         self.report.imageless += 1
+        reason = self._with_removed(reason, removed)
         if self._problem is not None:
             self._problem(path, reason)
 
-    def fail(self, path: str, reason: str) -> None:
-        """The file or folder *path* could not be read, or its datasets are kept against it."""
+    def fail(self, path: str, reason: str, *, removed: int = 0) -> None:
+        """The file or folder *path* could not be read, or its datasets are kept against it.
+
+        *removed* datasets, which the catalog had of it, it has no more.
+        """
         self.report.failures += 1
+        reason = self._with_removed(reason, removed)
         if len(self.report.failed) < _FAILURES_KEPT:
             self.report.failed.append((path, reason))
         if self._problem is not None:
             self._problem(path, reason)
+
+    def _with_removed(self, reason: str, removed: int) -> str:
+        self.report.removed += removed
+        return f"{reason}; it leaves the catalog" if removed else reason

@@ -13,6 +13,7 @@ import typer
 
 from soda_service import __version__
 from soda_service.cli import check, cut, demo, ingest, serve
+from soda_service.cli.wording import shown
 
 app = typer.Typer(
     name="soda-service",
@@ -34,7 +35,7 @@ def main() -> None:
         raise SystemExit(2) from None
     except SodaServiceError as error:
         path = getattr(error, "path", "")
-        where = f"{path}: " if path else ""
+        where = f"{shown(path)}: " if path else ""
         print(f"soda-service: {where}{error}", file=sys.stderr)  # noqa: T201 - the same
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from soda_service.cli.options import Config, path_or_url
+from soda_service.cli.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +90,8 @@ def cut(
         bool, typer.Option("--mask", help="Fill pixels whose centres are outside of the shape.")
     ] = False,
     header_only: Annotated[
-        bool, typer.Option("--header-only", help="Headers as text, one card a line.")
+        bool,
+        typer.Option("--header-only", help="Headers as text, one card a line; `-o -` shows them."),
     ] = False,
     checksums: Annotated[
         bool,
@@ -170,6 +172,7 @@ def _cutter_for(
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import load_collections
     from soda_service.cutout.cutter import Cutter
+    from soda_service.errors import UnknownDatasetError
     from soda_service.storage.remotesettings import block_cache, remote_limits
     from soda_service.storage.stores import RemoteStores
 
@@ -190,7 +193,10 @@ def _cutter_for(
             path = path_or_url(source)
             if isinstance(path, Path):
                 path = path.resolve()
-            dataset = index_file(path, settings, collections, stores)
+            try:
+                dataset = index_file(path, settings, collections, stores)
+            except UnknownDatasetError:
+                raise UnknownDatasetError(shown(str(path)), "no such file") from None
             resolver, identifier = FixedResolver(dataset), dataset.publisher_did
         if not keeps_copies:
             folder = stack.enter_context(TemporaryDirectory(prefix="soda-service-"))
@@ -304,7 +310,7 @@ def _write_whole(target: Path, cutter: Cutter, plan: CutoutPlan, *, may_replace:
         else:
             _move_where_nothing_is(partial, target)
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}") from None
+        raise UsageError(f"cannot write {shown(str(target))}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ import typer
 
 from soda_service.cli.options import Config, path_or_url
 from soda_service.cli.progress import progress
+from soda_service.cli.wording import shown
 
 if TYPE_CHECKING:
     from soda_service.catalog.tally import IngestReport
@@ -94,7 +95,7 @@ def make_rows_ready(settings: Settings) -> None:
 
 def tell_skipped(path: str, reason: str) -> None:
     """One line for a file that is no dataset."""
-    typer.echo(f"skipped {path}: {reason}", err=True)
+    typer.echo(f"skipped {shown(path)}: {reason}", err=True)
 
 
 def _told_of_stop(report: IngestReport) -> str:

@@ -25,13 +25,17 @@ def path_or_url(text: str) -> Path | str:
 def _local_path(text: str) -> Path:
     from urllib.parse import unquote, urlsplit
 
+    from soda_service.config import without_secrets
     from soda_service.errors import UsageError
 
-    parts = urlsplit(text)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
+    got = f"got {without_secrets(text)!r}"
+    if text[:5].lower() == "file:":
+        try:
+            return Path(unquote(urlsplit(text).path))
+        except ValueError:
+            raise UsageError(f"a URL of a file is file:///PATH, {got}") from None
     if "://" in text:
         raise UsageError(
-            f"only files, folders and URLs of s3, gs, az, http and https can be read, got {text!r}"
+            f"only files, folders and URLs of s3, gs, az, http and https can be read, {got}"
         )
     return Path(text)

@@ -46,7 +46,7 @@ class InflatedCache:
         """Removes what killed processes left unfinished in *folder*.
 
         Files in *stores* are opened too. The first compressed file makes the folder where it
-        is missing. Raises ConfigurationError where it could not be made or written to.
+        is missing. Raises ConfigurationError where it could not be made, or cannot be listed.
         """
         self._folder = folder
         self._budget = budget_bytes
@@ -54,11 +54,12 @@ class InflatedCache:
         self._broken: dict[str, CorruptFileError] = {}
         self._broken_lock = threading.Lock()
         try:
-            if folder.exists():
-                self._clean()
-                self._make_room(0)
-            elif not _can_be_made(folder):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            self._clean()
+            self._make_room(0)
+        except FileNotFoundError:
+            # Or it is removed just now: the first compressed file makes it in either case.
+            if reason := _obstacle(folder):
+                raise ConfigurationError(f"cannot use the folder {folder}: {reason}") from None
         except OSError as error:
             raise ConfigurationError(f"cannot use the folder {folder}: {error.strerror}") from None
 
@@ -203,9 +204,15 @@ def _key(source: RunSource) -> str:
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=20).hexdigest()
 
 
-def _can_be_made(folder: Path) -> bool:
-    above = next(one for one in folder.absolute().parents if one.exists())
-    return above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+def _obstacle(folder: Path) -> str:
+    """Why *folder*, which is not there, could not be made; empty where it could."""
+    # The functions of os.path raise nothing, unlike those of a Path.
+    if os.path.islink(folder):  # noqa: PTH114
+        return "it is a link to what is not there"
+    above = next((one for one in folder.absolute().parents if os.path.lexists(one)), folder)
+    if not os.path.exists(above):  # noqa: PTH110
+        return f"{above} is a link to what is not there"
+    return "" if os.access(above, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
 
 
 def _open_if_there(path: Path) -> LocalSource | None:

@@ -6,8 +6,8 @@ as it is, and `http(s)://HOST/PATH`, with the path quoted as ever (RFC 3986 §2.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from string import ascii_letters, digits
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -21,7 +21,10 @@ BUCKETS: Final = ("s3", "gs", "az")
 """Schemes of stores that are divided into buckets."""
 HTTP: Final = ("http", "https")
 PIECE_BYTES: Final = 8 * 1024 * 1024
-_AUTHORITY: Final = frozenset(ascii_letters + digits + "._-:[]")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]+")
+_SERVER: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+"""Host, or IPv6 address, and port (RFC 3986 §3.2)."""
+_LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +113,19 @@ class RemotePlace(NamedTuple):
 
 
 def place_of(url: str) -> RemotePlace:
-    """The place that *url* names. Raises ConfigurationError where no store could have it."""
+    """The place that *url* names.
+
+    Raises ConfigurationError where no store could have it; the message repeats nothing of a URL
+    that may have a password in it.
+    """
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
     authority, _, key = rest.partition("/")
     if not separator or scheme not in BUCKETS + HTTP or not authority:
         raise ConfigurationError("not the URL of an object in a store")
-    if not set(authority) <= _AUTHORITY:
+    # The URL of a user whose password has a slash reads like a host, `user:pass`, and a path.
+    is_sound = _is_server if scheme in HTTP else _BUCKET.fullmatch
+    if not is_sound(authority):
         raise ConfigurationError("a URL with such a host, or with a user, is not supported")
     if scheme in HTTP:
         authority = authority.lower()
@@ -128,3 +137,8 @@ def place_of(url: str) -> RemotePlace:
     if not key.isprintable() or (key and {"", ".", ".."} & {*key.split("/")}):
         raise ConfigurationError("a URL with such a path is not supported")
     return RemotePlace(scheme, authority, key)
+
+
+def _is_server(authority: str) -> bool:
+    found = _SERVER.fullmatch(authority)
+    return found is not None and int(found[1] or 0) <= _LAST_PORT

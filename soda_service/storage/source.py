@@ -117,7 +117,8 @@ class RunSource(ByteSource, Protocol):
 
 def is_remote(url: str) -> bool:
     """Whether *url* names an object in a store rather than a file of this machine."""
-    return not url.startswith("/") and url.partition("://")[0].lower() in _REMOTE_SCHEMES
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme.lower() in _REMOTE_SCHEMES
 
 
 _REMOTE_SCHEMES = frozenset(("s3", "gs", "az", "http", "https"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SodaServiceError, SourceUnavailableError
 from soda_service.geometry.shapes import Circle
 from soda_service.geometry.vectors import middle_of
+from soda_service.storage.source import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,9 @@ _PIXELS: Final = 100
 
 _PIECES: Final = 3
 """Of a dataset, in whose middles an example is sought."""
+
+_PATIENCE_SECONDS: Final = 3.0
+"""After which what cannot be reached is taken for a place that makes all wait who ask there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +62,22 @@ def warm_up(services: Services) -> None:
 
 
 def _showpiece(services: Services, collection: CollectionSummary) -> Showpiece | None:
+    """The first of a few datasets that can be cut.
+
+    Where a store or a network file system does not answer, none is tried after that: each would
+    be waited for. A file of this machine that cannot be read says nothing of the next one.
+    """
     for facts in collection.examples:
         identifier = facts.obs_publisher_did
+        began = time.monotonic()
         try:
             for circle in _circles_in(services, facts):
                 request = CutoutRequest(identifier=identifier, shape=circle)
                 if services.cutter.plan(request) is not None:
                     return Showpiece(collection, identifier, circle)
-        except SourceUnavailableError:
-            return None  # as the others would be, each after a wait
+        except SourceUnavailableError as error:
+            if is_remote(error.path) or time.monotonic() - began > _PATIENCE_SECONDS:
+                return None
         except SodaServiceError:
             continue
     return None

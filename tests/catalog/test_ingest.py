@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from astropy.table import Table
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
 
 from soda_service.catalog import crew, tally, walk, worker
@@ -29,6 +30,8 @@ from soda_service.geometry.shapes import Circle
 
 if TYPE_CHECKING:
     from support.archive import Archive
+
+    from soda_service.catalog.tally import IngestReport
 
 SOUND = [name for name in FAMILIES if name not in DAMAGED_FAMILIES]
 
@@ -136,6 +139,69 @@ def test_a_file_that_breaks_leaves_the_catalog(archive: Archive) -> None:
     assert [Path(name) for name, _ in report.failed] == [path]
     assert report.removed == 1
     assert not archive.rows()
+
+
+def test_a_file_that_leaves_the_catalog_is_told_so(archive: Archive) -> None:
+    """In the line that says what is wrong with it, and in no other."""
+    names = ("damaged", "emptied", "new")
+    damaged, emptied, new = (archive.folder / f"{name}.fits" for name in names)
+    for path in (damaged, emptied):
+        path.write_bytes(FAMILIES["tan"]())
+    archive.ingest()
+    damaged.write_bytes(FAMILIES["tan"]()[:3000])
+    new.write_bytes(FAMILIES["tan"]()[:3000])
+    Table({"a": [1, 2]}).write(emptied, overwrite=True)
+
+    def said() -> tuple[IngestReport, dict[str, str]]:
+        told: list[tuple[str, str]] = []
+        report = ingest(
+            [archive.folder],
+            archive.settings,
+            archive.collections,
+            workers=1,
+            allow_empty=True,
+            problem=lambda *one: told.append(one),
+        )
+        assert [one for one in report.failed if one not in told] == []
+        return report, {Path(path).stem: reason for path, reason in told}
+
+    report, lines = said()
+    assert (report.removed, report.failures, report.imageless) == (2, 2, 1)
+    assert lines["emptied"] == "holds no image; it leaves the catalog"
+    assert lines["damaged"] == f"{lines['new']}; it leaves the catalog"
+    report, lines = said()
+    assert (report.removed, report.failures, report.imageless) == (0, 2, 1)
+    assert {name: "leaves" in line for name, line in lines.items()} == dict.fromkeys(names, False)
+
+
+def test_a_file_that_takes_the_name_of_another_is_told_that_it_leaves(archive: Archive) -> None:
+    archive.configure("named", root="archive", publisher_did="{OBJECT}")
+    content = FAMILIES["much_metadata"]()
+    first, second = archive.folder / "a.fits", archive.folder / "b.fits"
+    first.write_bytes(content)
+    second.write_bytes(content.replace(b"O''Hara", b"O''Hare"))
+    assert archive.ingest().added == 2
+    second.write_bytes(content)
+    report = archive.ingest()
+    assert (report.unchanged, report.removed) == (1, 1)
+    ((path, reason),) = report.failed
+    assert path == str(second)
+    assert reason.endswith(f" is already that of {first}; it leaves the catalog")
+    ((_, reason),) = archive.ingest().failed
+    assert reason.endswith(f" is already that of {first}")
+
+
+def test_names_that_differ_in_case_alone(archive: Archive) -> None:
+    """Identifiers are compared without regard to it, and the line says so."""
+    content = FAMILIES["much_metadata"]()
+    first, second = archive.folder / "Case.fits", archive.folder / "case.fits"
+    first.write_bytes(content)
+    second.write_bytes(content)
+    report = archive.ingest()
+    assert report.added == 1
+    ((path, reason),) = report.failed
+    other = ({str(first), str(second)} - {path}).pop()
+    assert reason.endswith(f"is, but for small and capital letters, already that of {other}")
 
 
 def test_only_what_lies_below_the_paths_given_is_removed(archive: Archive) -> None:

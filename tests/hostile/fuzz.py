@@ -16,6 +16,7 @@ import importlib
 import inspect
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -99,6 +100,27 @@ _KEYWORDS: Final = (
     b"CONTINUE", b"COMMENT", b"HISTORY", b"HIERARCH", b"END", b"", b"DATE-OBS", b"MJD-OBS",
 )  # fmt: skip
 
+_RECORD: Final = re.compile(rb"((DP|DQ|D2IM)[1-9][A-Z ] {1,4})= '(?:([A-Z0-9_.]+): )?")
+"""A record of a distortion: keyword, its family, and the field that it gives."""
+_KINDS: Final = (
+    b"TPD", b"TPV", b"SIP", b"DSS", b"WAT-TNX", b"WAT-ZPX", b"Polynomial", b"Polynomial*",
+    b"Lookup", b"LOOKUP", b"Template", b"tpd", b"TPU", b"",
+)  # fmt: skip
+_FIELDS: Final = (
+    b"NAXES", b"DOCORR", b"AXIS.#", b"OFFSET.#", b"SCALE.#", b"EXTVER", b"NTERMS", b"NAUX",
+    b"TERM.#.COEFF", b"TERM.#.VAR.#", b"TERM.#.AUX.#", b"AUX.#.COEFF.#", b"AUX.#.POWER.#",
+    b"TPD.FWD.#", b"TPD.REV.#", b"TPV.#", b"SIP.FWD.#_#", b"SIP.REV.#_#", b"DSS.AMD.#",
+    b"WAT.POLY", b"WAT.CHBY.#_#", b"WAT.LEGR.#_#", b"WAT.MONO.#_#", b"WAT.XMIN", b"WAT.YMAX",
+    b"TEMPLATE.#", b"ERROR.#", b".", b"TERM..VAR.#",
+)  # fmt: skip
+_PLACES: Final = (
+    b"0", b"3", b"9", b"10", b"11", b"13", b"14", b"39", b"40", b"59", b"60", b"300", b"301",
+    b"01", b"-1", b"9999", b"99999999", b"4294967297", b"",
+)  # fmt: skip
+_SMALL: Final = (
+    b"0", b"1", b"2", b"3", b"1.0", b"0.5", b"-1", b"10", b"11", b"20", b"21", b"1e-6", b"-0.25",
+)  # fmt: skip
+
 
 def change_file(chance: random.Random, seed: bytes) -> bytes:
     """A file with cards changed, bytes changed, or cut short."""
@@ -152,21 +174,68 @@ def _change_card(chance: random.Random, raw: bytearray) -> None:
     if not starts:
         _change_bytes(chance, raw)
         return
+    records = [at for at in starts if _RECORD.match(raw, at)]
+    if records and chance.random() < 0.7:
+        _change_record(chance, raw, chance.choice(records))
+        return
     at = chance.choice(starts)
     match chance.randrange(6):
         case 0 | 1:
             raw[at + 10 : at + 80] = _value(chance)
         case 2:
             raw[at : at + 80] = _card(chance)
-        case 3:  # a card more, in the place of what stands before the next header or data
-            end = raw.find(b"END" + b" " * 77, at)
-            if end >= 0 and raw[end + 80 : end + 160].isspace():
-                raw[end : end + 160] = _card(chance) + b"END".ljust(80)
+        case 3:
+            _add_card(raw, at, _card(chance))
         case 4:
             other = chance.choice(starts)
             raw[at : at + 80], raw[other : other + 80] = raw[other : other + 80], raw[at : at + 80]
         case _:
             raw[at : at + 80] = b" " * 80
+
+
+def _change_record(chance: random.Random, raw: bytearray, at: int) -> None:
+    """Another number or field in a record of a distortion, a record more, or another distortion."""
+    record = _RECORD.match(raw, at)
+    assert record is not None
+    match chance.randrange(6):
+        case 0 | 1:
+            field = record[3] or _field(chance)
+            raw[at : at + 80] = _record(chance, record[1], field)
+        case 2 | 3:
+            raw[at : at + 80] = _record(chance, record[1], _field(chance))
+        case 4:
+            _add_card(raw, at, _record(chance, record[1], _field(chance)))
+        case _:
+            family = {b"DP": b"CPDIS", b"DQ": b"CQDIS"}.get(record[2], b"D2IMDIS")
+            kind = raw.find(family)
+            if kind >= 0 and not kind % 80:
+                raw[kind + 10 : kind + 80] = _quoted(chance.choice(_KINDS))
+
+
+def _record(chance: random.Random, keyword: bytes, field: bytes) -> bytes:
+    """The card of a record, whose number is a small one more often than not."""
+    numbers = _SMALL if chance.random() < 0.7 else _NUMBERS
+    return keyword + b"= " + _quoted(field + b": " + chance.choice(numbers))
+
+
+def _field(chance: random.Random) -> bytes:
+    """The name of a record, with places that there are more often than not."""
+    named = chance.choice(_FIELDS)
+    while b"#" in named:
+        places = (b"1", b"2") if chance.random() < 0.6 else _PLACES
+        named = named.replace(b"#", chance.choice(places), 1)
+    return named
+
+
+def _add_card(raw: bytearray, at: int, card: bytes) -> None:
+    """A card more, in the place of what stands before the next header or data."""
+    end = raw.find(b"END" + b" " * 77, at)
+    if end >= 0 and raw[end + 80 : end + 160].isspace():
+        raw[end : end + 160] = card + b"END".ljust(80)
+
+
+def _quoted(text: bytes) -> bytes:
+    return (b"'" + text + b"'").ljust(70)[:70]
 
 
 def _card(chance: random.Random) -> bytes:
@@ -176,7 +245,7 @@ def _card(chance: random.Random) -> bytes:
 def _value(chance: random.Random) -> bytes:
     if chance.random() < 0.55:
         return chance.choice(_NUMBERS).rjust(chance.choice((1, 20))).ljust(70)[:70]
-    return (b"'" + chance.choice(_TEXTS) + b"'").ljust(70)[:70]
+    return _quoted(chance.choice(_TEXTS))
 
 
 def change_bytes(chance: random.Random, seed: bytes) -> bytes:
@@ -234,6 +303,14 @@ def _zoo(*lists: str) -> tuple[bytes, ...]:
 
     names = dict.fromkeys(name for one in lists for name in getattr(images, one))
     return tuple(images.FAMILIES[name]() for name in names)
+
+
+@cache
+def _recorded() -> tuple[bytes, ...]:
+    """Images distorted by records, so often that a few hundred inputs have many of them."""
+    from support.hostile import RECORDED
+
+    return tuple(make() for make in RECORDED.values()) * _RECORDED_TIMES
 
 
 def _layouts(raw: bytes) -> list[HduLayout]:
@@ -357,6 +434,7 @@ def _is_sliver(box: object) -> bool:
     return min(naxis) <= 2
 
 
+_RECORDED_TIMES: Final = 5
 _SHARED: Final = Path("/dev/shm")
 _FOLDER: Final = "FUZZ_FOLDER"
 """Variable of the environment that names the folder for files of the process at work."""
@@ -496,7 +574,11 @@ def _compressed_seeds() -> tuple[bytes, ...]:
 
 
 def _file_seeds() -> tuple[bytes, ...]:
-    return (*_zoo("IMAGE_FAMILIES"), *_zoo("DAMAGED_FAMILIES"), *_zoo("TAIL_FAMILIES"))
+    return (*_image_seeds(), *_zoo("DAMAGED_FAMILIES"), *_zoo("TAIL_FAMILIES"))
+
+
+def _image_seeds() -> tuple[bytes, ...]:
+    return (*_zoo("IMAGE_FAMILIES"), *_recorded())
 
 
 def _inflate_seeds() -> tuple[bytes, ...]:
@@ -525,7 +607,7 @@ TARGETS: Final[dict[str, Target]] = {
     for target in (
         Target("layout", try_layout, _file_seeds, change_file),
         Target("cutter", try_cutter, _file_seeds, change_file),
-        Target("wcs", try_wcs, lambda: _zoo("IMAGE_FAMILIES"), change_file),
+        Target("wcs", try_wcs, _image_seeds, change_file),
         Target("file", try_file, _file_seeds, change_file),
         Target("tiles", try_file, _compressed_seeds, change_data),
         Target("inflate", try_inflate, _inflate_seeds, change_bytes),

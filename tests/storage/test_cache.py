@@ -220,10 +220,39 @@ class TestBudget:
         assert _copies(folder) == []
 
     def test_a_folder_that_cannot_be_used_is_a_wrong_setting(self, tmp_path: Path) -> None:
-        """The operator is told which one."""
+        """The operator is told which one, and why, before anything is asked for."""
         (tmp_path / "file").touch()
-        with pytest.raises(ConfigurationError, match="file"):
-            InflatedCache(tmp_path / "file" / "cache", 1000)
+        (tmp_path / "astray").symlink_to("nowhere")
+        (tmp_path / "round").symlink_to("round")
+        for name, why in {
+            "file": "Not a directory",
+            "file/cache": "Not a directory",
+            "astray": "it is a link to what is not there",
+            "astray/cache": "astray is a link to what is not there",
+            "round": "symbolic links",
+            "round/cache": "symbolic links",
+        }.items():
+            with pytest.raises(ConfigurationError, match=f"{tmp_path / name}: .*{why}"):
+                InflatedCache(tmp_path / name, 1000)
+
+    def test_a_folder_that_is_removed_just_then_is_made_again(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever empties caches may do so while a service starts."""
+        folder.mkdir()
+        scandir = os.scandir
+
+        def removing(path: Path) -> Iterator[os.DirEntry[str]]:
+            folder.rmdir()
+            return scandir(path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.scandir", removing)
+            cache = InflatedCache(folder, 10**8)
+        assert not folder.exists()
+        compressed = tmp_path / "a.fits.gz"
+        compressed.write_bytes(gzip.compress(CONTENT))
+        assert _content(cache, compressed) == CONTENT
 
     def test_the_folder_is_made_when_it_is_needed(self, folder: Path, tmp_path: Path) -> None:
         """Files that are not compressed leave nothing behind."""

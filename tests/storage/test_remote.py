@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 import tracemalloc
@@ -170,6 +171,63 @@ class TestWhatMayBeReached:
                 with pytest.raises(ConfigurationError):
                     reach(url)
         assert not server.asked
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "s3://AKIAIOSF:wJalr/S3CRET@bucket/x.fits",
+            "s3://AKIAIOSF:wJalrS3CRET@bucket/x.fits",
+            "gs://user:/S3CRET@bucket/x.fits",
+            "az://S3CRET@bucket/x.fits",
+            "s3://bucket:9000/x.fits",
+            "s3://[::1]/x.fits",
+            "https://user:pa/S3CRET@host/x.fits",
+            "https://user:/S3CRET@host/x.fits",
+            "https://user:8a/S3CRET@host/x.fits",
+            "https://user:80:80/S3CRET@host/x.fits",
+            "https://user:99999/S3CRET@host/x.fits",
+            "https://user:123456/S3CRET@host/x.fits",
+            "https://user:\u0661/S3CRET@host/x.fits",
+            "https://[::1]:pa/S3CRET@host/x.fits",
+            "https://[::1/S3CRET@host/x.fits",
+            "https://::1/x.fits",
+            "https://user%3Apa/S3CRET@host/x.fits",
+        ],
+    )
+    def test_a_user_is_no_bucket_and_no_host(self, url: str) -> None:
+        """Wherever a slash stands in the password; and nothing of it is said again."""
+        with pytest.raises(ConfigurationError, match="with a user") as caught:
+            place_of(url)
+        assert not re.search("CRET|AKIA|wJalr|user:|bucket", str(caught.value))
+
+    @pytest.mark.parametrize(
+        ("url", "authority", "key"),
+        [
+            ("s3://bucket/a@b:c.fits", "bucket", "a@b:c.fits"),
+            ("s3://My_bucket.of-9/2026:01/x@y/z:@.fits", "My_bucket.of-9", "2026:01/x@y/z:@.fits"),
+            ("az://container/@", "container", "@"),
+            ("http://host:8080/a@b:c.fits", "host:8080", "a@b:c.fits"),
+            ("http://host:65535/user:word@x", "host:65535", "user:word@x"),
+            ("https://Host.example/a:b@c", "host.example", "a:b@c"),
+            ("http://127.0.0.1/a%40b", "127.0.0.1", "a@b"),
+            ("http://[::1]/a@b", "[::1]", "a@b"),
+            ("http://[2001:DB8::1.2.3.4]:80/a@b:c", "[2001:db8::1.2.3.4]:80", "a@b:c"),
+        ],
+    )
+    def test_keys_may_have_what_users_have(self, url: str, authority: str, key: str) -> None:
+        """`@` and `:` behind the first slash."""
+        place = place_of(url)
+        assert place[1:] == (authority, key)
+        assert place_of(place.url) == place
+
+    def test_an_object_whose_key_has_them_is_read(self, server: RangeServer) -> None:
+        """By its URL, over the wire."""
+        server.contents["/a/b@c:d.fits"] = CONTENT[:1000]
+        with (
+            RemoteStores([RemoteRoot(url=server.url("/a"))]) as stores,
+            stores.open(server.url("/a/b@c:d.fits")) as source,
+        ):
+            assert source.read(10, 100) == CONTENT[10:110]
 
     def test_without_stores_only_files_are_opened(self, server: RangeServer) -> None:
         """As it always was."""

@@ -11,7 +11,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -363,6 +363,99 @@ _add("lookup_with_broken_cards", lambda: changed(
 _add("lookup_of_zero_steps", lambda: changed(
     FAMILIES["lookup_distortion"](), "CDELT1", "0.0", last=True),
     Fate.NO_SKY, "HDU 1: DP")  # fmt: skip
+
+
+def _recorded(kind: str, *fields: str, family: str = "CPDIS", alternate: str = "") -> bytes:
+    """An image whose axes are both distorted as these records say, each by both."""
+    record = {"CPDIS": "DP", "CQDIS": "DQ"}[family]
+    named = {one.partition(":")[0] for one in fields}
+    cards: list[CardSpec] = [*without(sky_cards(), "CDELT1", "CDELT2"), *ROTATED_CD]
+    for axis in (1, 2):
+        common = ("NAXES: 2", f"AXIS.1: {axis}", f"AXIS.2: {3 - axis}")
+        cards.append((f"{family}{axis}{alternate}", kind))
+        cards += [
+            (f"{record}{axis}{alternate}", one)
+            for one in (*(one for one in common if one.partition(":")[0] not in named), *fields)
+        ]
+    return primary(ramp(WIDTH, HEIGHT), cards)
+
+
+_SCALES: Final = ("OFFSET.1: 30.5", "OFFSET.2: 23.5", "SCALE.1: 0.02", "SCALE.2: 0.02")
+_EXTENTS: Final = ("WAT.XMIN: 0", "WAT.XMAX: 61", "WAT.YMIN: 0", "WAT.YMAX: 47")
+_DEGREES: Final = ("WAT.XMIN: -0.01", "WAT.XMAX: 0.01", "WAT.YMIN: -0.01", "WAT.YMAX: 0.01")
+_TWO_TERMS: Final = (
+    "NTERMS: 2", "TERM.1.COEFF: 0.3", "TERM.1.VAR.1: 2", "TERM.2.COEFF: 0.2", "TERM.2.VAR.2: 1",
+)  # fmt: skip
+_DISTANCE: Final = (
+    "NAUX: 1", "AUX.1.COEFF.0: 0", "AUX.1.COEFF.1: 1", "AUX.1.POWER.1: 2", "AUX.1.COEFF.2: 1",
+    "AUX.1.POWER.2: 2", "AUX.1.POWER.0: 0.5", "NTERMS: 1", "TERM.1.COEFF: 0.1", "TERM.1.AUX.1: 1",
+)  # fmt: skip
+
+RECORDED: Final[dict[str, Callable[[], bytes]]] = {
+    "tpd": partial(_recorded, "TPD", *_SCALES, "TPD.FWD.0: 0.1", "TPD.FWD.4: 0.5", "TPD.REV.1: 1"),
+    "tpd_auxiliary": partial(
+        _recorded, "TPD", *_SCALES, "TPD.FWD.3: 0.1", "AUX.1.COEFF.1: 1", "AUX.2.COEFF.2: 1"
+    ),
+    "tpd_degrees": partial(_recorded, "TPD", "TPD.FWD.0: 1e-5", "TPD.FWD.1: 0.01", family="CQDIS"),
+    "tpd_alternate": partial(_recorded, "TPD", *_SCALES, "TPD.FWD.1: 0.3", alternate="A"),
+    # Those of TPV and DSS give the coordinate itself, the others what is added to it.
+    "tpv": partial(_recorded, "TPV", "TPV.0: 0.1", "TPV.1: 1.0", "TPV.4: 1e-4"),
+    "tpv_degrees": partial(_recorded, "TPV", "TPV.0: 1e-5", "TPV.1: 1.0", family="CQDIS"),
+    "sip": partial(
+        _recorded, "SIP", *_SCALES[:2], "SIP.FWD.2_0: 1e-4", "SIP.FWD.1_1: 2e-4", "SIP.REV.2_0: 0"
+    ),
+    "plate": partial(_recorded, "DSS", "DSS.AMD.1: 1.0", "DSS.AMD.3: 0.1", "DSS.AMD.4: 1e-5"),
+    "chebyshev": partial(
+        _recorded, "WAT-TNX", "WAT.POLY: 1", *_EXTENTS, "WAT.CHBY.0_0: 0.1", "WAT.CHBY.1_0: 0.02"
+    ),
+    "legendre": partial(
+        _recorded, "WAT-ZPX", "WAT.POLY: 2", *_EXTENTS, "WAT.LEGR.0_0: 0.1", "WAT.LEGR.1_1: 0.02"
+    ),
+    "monomials_degrees": partial(
+        _recorded, "WAT-TNX", "WAT.POLY: 3", *_DEGREES, "WAT.MONO.1_0: 0.002", family="CQDIS"
+    ),
+    "polynomial": partial(_recorded, "Polynomial", *_SCALES, *_TWO_TERMS),
+    "polynomial_star": partial(_recorded, "Polynomial*", *_SCALES, *_TWO_TERMS),
+    "polynomial_auxiliary": partial(_recorded, "Polynomial", *_SCALES, *_DISTANCE),
+    "polynomial_alternate": partial(_recorded, "Polynomial", *_TWO_TERMS, alternate="A"),
+    "constant": partial(_recorded, "Polynomial", "NTERMS: 1", "TERM.1.COEFF: 0.3"),
+}
+"""Sound images with distortions of every kind that wcslib computes from records, by name."""
+
+for _name, _make in RECORDED.items():
+    _add(f"records_{_name}", _make, Fate.SERVED)
+for _name, (_kind, _fields) in {
+    "template": ("Template", ("TEMPLATE.1: 1.0",)),
+    "unknown_kind": ("TPU", ("TPD.FWD.1: 0.1",)),
+    "of_another_kind": ("SIP", ("TPD.FWD.1: 0.1",)),
+    "three_axes": ("TPD", ("NAXES: 3", "TPD.FWD.1: 0.1")),
+    "half_an_axis": ("TPD", ("AXIS.1: 1.5", "TPD.FWD.1: 0.1")),
+    "two_of_one_axis": ("TPD", ("NAXES: 1", "TPD.FWD.1: 0.1")),
+    "correction_7": ("TPV", ("DOCORR: 7", "TPV.1: 0.1")),
+    "offset_of_axis_9999999": ("SIP", ("OFFSET.9999999: 1", "SIP.FWD.2_0: 1e-4")),
+    "tpd_term_60": ("TPD", ("TPD.FWD.60: 0.1",)),
+    "tpv_term_40": ("TPV", ("TPV.40: 0.1",)),
+    "sip_power_10": ("SIP", ("SIP.FWD.10_0: 1e-4",)),
+    "plate_term_14": ("DSS", ("DSS.AMD.14: 0.1",)),
+    "surface_of_kind_9": ("WAT-TNX", ("WAT.POLY: 9", *_EXTENTS, "WAT.CHBY.0_0: 1")),
+    "surface_of_no_kind": ("WAT-ZPX", (*_EXTENTS, "WAT.CHBY.0_0: 1")),
+    "terms_uncounted": ("Polynomial", _TWO_TERMS[1:]),
+    "terms_countless": ("Polynomial", ("NTERMS: 1431655766", *_TWO_TERMS[1:])),
+    "term_beyond": ("Polynomial", (*_TWO_TERMS, "TERM.3.COEFF: 1")),
+    "variable_beyond": ("Polynomial", (*_TWO_TERMS, "TERM.1.VAR.3: 1")),
+    "auxiliary_beyond": ("Polynomial", (*_DISTANCE, "AUX.2.COEFF.1: 1")),
+    "auxiliary_of_one_axis": ("Polynomial*", ("NAXES: 1", "AXIS.2: 0", *_DISTANCE)),
+    "power_half": ("Polynomial", (*_TWO_TERMS[:2], "TERM.1.VAR.1: 2.5")),
+    "power_negative": ("Polynomial*", (*_TWO_TERMS, "TERM.2.VAR.1: -100000")),
+    "power_huge": ("Polynomial", (*_TWO_TERMS, "TERM.2.VAR.1: 100000000")),
+    "constants": ("Polynomial", ("NTERMS: 2", "TERM.1.COEFF: 0.3", "TERM.2.COEFF: 0.1")),
+}.items():
+    _add(
+        f"records_wrong_{_name}",
+        lambda kind=_kind, fields=_fields: _recorded(kind, *fields),  # type: ignore[misc]  # the default binds
+        Fate.NO_SKY,
+        "HDU 0: (DP|CPDIS)1",
+    )
 
 # ---------------------------------------------------------------- tiles
 
