@@ -5,6 +5,8 @@ and wavelength (`schema.dataset_span`). Each of them names candidates, rows that
 query; all the rest of it is then asked of those. A way is narrow where it names few of them, and
 where there is a narrow one, datasets come in the order of ingest. Where all are wide, they
 come in the order of the index, as they are found: nothing is sorted before the first of them.
+Where the sky is the only way and the answer long, the nodes of its tree are read instead of its
+rows (`boxtree`).
 So the work grows with what is found and not with the catalog, but for what no index knows
 (field of view, resolutions, exposure time) and for wide constraints that hardly ever meet.
 """
@@ -13,13 +15,14 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from math import cos, radians
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from soda_service.catalog.boxtree import NoPieces, pieces_meeting
 from soda_service.catalog.query import (
     Condition,
     conditions,
@@ -39,6 +42,7 @@ from soda_service.catalog.schema import (
 from soda_service.catalog.skybox import sky_box
 from soda_service.catalog.skymatch import SkyMatch
 from soda_service.geometry.shapes import Circle
+from soda_service.geometry.skyregion import region_of
 from soda_service.geometry.vectors import unit_vector
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from soda_service.catalog.boxtree import Pieces
     from soda_service.catalog.query import CatalogQuery, Parameter
     from soda_service.geometry.shapes import Interval, Shape
 
@@ -82,8 +87,23 @@ _DATASET_OF_PIECE: Final = (
 _IDS: Final = "dataset_span_rowid AS d"
 """Where SQLite keeps the ids of that R*Tree, which has every dataset: eleven bytes for each."""
 
+_FEW_PIECES: Final = 128
+"""Of so many SQLite tells sooner than numpy."""
+
+_MOST_SHAPES: Final = 8
+"""Shapes whose candidates are read from the nodes of the tree; each costs a look at every cell."""
+
+_DEAREST: Final = 2.0
+"""`SkyRegion.dearness` of a shape up to which boxes are compared with it; 40 vertices."""
+
+_SURE_FACETS: Final = 1_000_000
+"""Up to here `dataset_span`, in 32 bits, holds two facets apart."""
+
 _SLACK: Final = 1e-12
 """Above the error of a scalar product."""
+
+_ANGLE_SLACK: Final = 1e-7
+"""Radians; above the error of an angle, whatever it was made from. A fiftieth of an arcsecond."""
 
 _ALL: Final = (-1e38, 1e38)
 _T_LIMITS: Final = (-1e8, 1e8)
@@ -114,7 +134,7 @@ def search(
     if facets == []:
         return
     ways = list(_ways(query, facets))
-    narrow = _narrow(connection, ways, _BUDGETS[:-1] if limit <= _FEW_ROWS else _BUDGETS)
+    narrow = _candidates(connection, query, ways, limit)
     if narrow:
         found = _narrow_rows(connection, query, narrow, columns, limit)
     else:
@@ -140,6 +160,8 @@ class _Way:
     """Whether it is that of the pieces, which may name a dataset several times."""
     may_repeat: bool = False
     """Whether a dataset may be named several times."""
+    is_exact: bool = False
+    """Whether every candidate meets the query."""
 
     def holds_fewer(self, connection: sqlite3.Connection, than: int) -> bool:
         """Whether there are fewer candidates *than* that."""
@@ -150,11 +172,8 @@ class _Way:
         ).fetchone()
         return bool(count < than)
 
-    def ids(self, connection: sqlite3.Connection, sure: Condition) -> tuple[Ints, Bools]:
-        """The candidates in the order of ingest, and for which of them *sure* does not hold.
-
-        Of several pieces of a dataset one suffices for which it does.
-        """
+    def candidates(self, connection: sqlite3.Connection, sure: Condition) -> _Candidates:
+        """The candidates; sure is for which *sure* holds."""
         # One text: to fetch the numbers one by one takes three times as long.
         (text,) = connection.execute(
             f"SELECT group_concat(2 * ({self.id}) + (NOT ({sure.sql})))"  # noqa: S608 - see _where
@@ -162,11 +181,82 @@ class _Way:
             (*sure.parameters, *self.tables.parameters, *self.condition.parameters),
         ).fetchone()
         keys = np.fromstring(text or "", dtype=np.int64, sep=",")
+        return _Candidates.of(keys, self.is_sky, self.is_exact)
+
+
+class _Candidates(NamedTuple):
+    """The rows that a narrow way names."""
+
+    ids: Ints
+    """In the order of ingest."""
+    unsure: Bools
+    """Whether each has to be compared with the shapes, if there are any."""
+    are_placed: bool
+    """Whether each has a footprint."""
+    are_exact: bool
+    """Whether each meets the query."""
+
+    @classmethod
+    def of(cls, keys: Ints, are_placed: bool, are_exact: bool) -> _Candidates:
+        """Of twice the ids, and one more where they are not sure; sorts *keys*.
+
+        Of several pieces of a dataset one suffices that is sure.
+        """
         keys.sort()
         ids = keys // 2
         is_first = np.ones(len(ids), dtype=bool)
         is_first[1:] = ids[1:] > ids[:-1]
-        return ids[is_first], keys[is_first] % 2 > 0
+        return cls(ids[is_first], keys[is_first] % 2 > 0, are_placed, are_exact)
+
+
+def _candidates(
+    connection: sqlite3.Connection, query: CatalogQuery, ways: Sequence[_Way], limit: int
+) -> _Candidates | None:
+    """Those of the narrowest way, about; None where each is wide."""
+    budgets = _BUDGETS if limit > _FEW_ROWS else _BUDGETS[:-1]
+    if limit > _FEW_ROWS and len(ways) == 1 and ways[0].is_sky:
+        few = min(_FEW_PIECES, budgets[-1])
+        if len(query.shapes) <= _MOST_SHAPES and not ways[0].holds_fewer(connection, few):
+            pieces = pieces_meeting(connection, [*map(sky_box, query.shapes)], budgets[-1])
+            if pieces is NoPieces.TOO_MANY:
+                return None
+            if pieces is not NoPieces.UNREADABLE:
+                return _told_by_boxes(query.shapes, pieces)
+    way = _narrow(connection, ways, budgets)
+    if way is None:
+        return None
+    is_sure = Condition("1")
+    if query.shapes:
+        is_sure = _boxes_within(query.shapes) if way.is_sky else Condition("0")
+    return way.candidates(connection, is_sure)
+
+
+def _told_by_boxes(shapes: Sequence[Shape], pieces: Pieces) -> _Candidates:
+    """The datasets of those *pieces* whose boxes do not lie apart from all shapes.
+
+    A box cuts from the sphere what lies in a cap around its centre's direction. Where that cap is
+    inside of a shape the piece is too; where it is apart from each of them the piece is too.
+    """
+    least, largest = pieces.boxes[:, :, 0].T, pieces.boxes[:, :, 1].T
+    centres = (least + largest) / 2
+    diagonals = np.sqrt(((largest - least) ** 2).sum(axis=0))
+    lengths = np.maximum(np.sqrt((centres * centres).sum(axis=0)), 1e-9)
+    # A unit vector within half a diagonal h of a point at the distance L from the middle is at an
+    # angle a from it with 4 L sin²(a/2) = h² - (1 - L)² at most.
+    sines = np.minimum(diagonals / 4 / np.sqrt(lengths), 1.0)
+    radii = 2 * np.arcsin(sines) + _ANGLE_SLACK
+    directions = centres / lengths
+    is_sure = np.zeros(len(radii), dtype=bool)
+    is_apart = np.ones(len(radii), dtype=bool)
+    for region in map(region_of, shapes):
+        if region.is_simple and region.dearness <= _DEAREST:
+            margin = region.margin(directions)
+            is_sure |= margin >= radii
+            is_apart &= margin < -radii
+        else:
+            is_apart[:] = False
+    keys = 2 * pieces.datasets + ~is_sure
+    return _Candidates.of(keys[~is_apart], are_placed=True, are_exact=False)
 
 
 def _narrow(
@@ -181,23 +271,29 @@ def _narrow(
 
 
 def _narrow_rows(
-    connection: sqlite3.Connection, query: CatalogQuery, way: _Way, columns: Columns, limit: int
+    connection: sqlite3.Connection,
+    query: CatalogQuery,
+    candidates: _Candidates,
+    columns: Columns,
+    limit: int,
 ) -> Iterator[list[Cells]]:
-    """The candidates of *way* that meet *query*, in the order of ingest.
+    """The *candidates* that meet *query*, in the order of ingest.
 
     Those whose box lies in the shape need not be looked at.
     """
+    ids, unsure, are_placed, are_exact = candidates
+    if not len(ids):
+        return
     # Whatever has a piece has a footprint.
-    terms = conditions(query) if way.is_sky else _terms(query)
+    terms = conditions(query) if are_placed else _terms(query)
     match = SkyMatch(query.shapes) if query.shapes else None
-    is_sure = Condition("1")
-    if match:
-        is_sure = _boxes_within(query.shapes) if way.is_sky else Condition("0")
-    rows = _Rows(connection, columns, terms, match)
-    ids, unsure = way.ids(connection, is_sure)
+    rows = _Rows(connection, columns, [] if are_exact else terms, match)
     step = min(_MATCHED, limit + _SPARE)
-    for start in range(0, len(ids), step):
-        some, asked = ids[start : start + step], unsure[start : start + step]
+    cuts = [*range(step, len(ids), step)]
+    if limit > _FEW_ROWS:  # as many as can be are compared together, what is sure lies between
+        cuts = np.flatnonzero(unsure)[step::step].tolist()
+    for start, end in pairwise([0, *cuts, len(ids)]):
+        some, asked = ids[start:end], unsure[start:end]
         if len(some) <= GULP and asked.all():
             yield rows.matched(some.tolist())
             continue
@@ -274,15 +370,17 @@ def _wide_rows(
     terms = _terms(query)
     match = SkyMatch(query.shapes) if query.shapes else None
     once = _Once(connection) if way and way.may_repeat else None
-    names = [*columns.names, *(["d.id"] if once else []), *(match.columns if match else ())]
     tables, order, row_id = Condition("dataset AS d"), " ORDER BY d.id", "d.id"
-    if way:
+    if way and way.is_exact and not columns.need_dataset:
+        tables, terms, order, row_id = way.tables, [way.condition], "", way.id
+    elif way:
         # CROSS JOIN keeps SQLite to this order of the tables.
         tables = Condition(f"{way.tables.sql} CROSS JOIN dataset AS d", way.tables.parameters)
         terms[:0] = [way.condition, Condition(f"d.id = {way.id}")]
         order = ""
     elif not (columns.need_dataset or terms or match):
         tables, order, row_id = Condition(_IDS), " ORDER BY d.rowid", "d.rowid"
+    names = [*columns.names, *([row_id] if once else []), *(match.columns if match else ())]
     statement = f"SELECT {', '.join(names)} FROM {tables.sql} {columns.join} WHERE {_where(terms)}"  # noqa: S608 - see _where
     width, left = len(columns.names), limit
     with closing(connection.cursor()) as cursor:
@@ -352,7 +450,20 @@ def _ways(query: CatalogQuery, facets: Sequence[int] | None) -> Iterator[_Way]:
             _ranges(query.bands, _NANOMETRES, _EM_LIMITS),
         )
         boxes = [(*facet, *time, *band) for facet, time, band in product(*ranges)]
-        yield _tree("dataset_span", "b.id", SPAN_COLUMNS, boxes)
+        way = _tree("dataset_span", "b.id", SPAN_COLUMNS, boxes)
+        if facets is not None and _is_told_by_facets(query, facets, len(ranges[0])):
+            way = replace(way, may_repeat=False, is_exact=True)
+        yield way
+
+
+def _is_told_by_facets(query: CatalogQuery, facets: Sequence[int], ranges: int) -> bool:
+    """Whether just what meets *query* is in those *ranges* of `dataset_span`."""
+    return (
+        not query.shapes
+        and len(conditions(query)) == len(facet_conditions(query, ""))
+        and ranges == len(_runs(facets))
+        and facets[-1] < _SURE_FACETS
+    )
 
 
 def _listed(condition: Condition) -> _Way:

@@ -1,7 +1,8 @@
 """The exact match of shapes with footprints, after the R*Tree has named the candidates.
 
 First the caps: footprints whose cap lies apart from a shape's are out, and those whose cap
-lies inside of a shape are in. The rest is decided by the exact test, for many footprints at once.
+lies inside of a shape are in. Of many that are left, those with a vertex inside are in. The rest is
+decided by the exact test, for many footprints at once.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _SLACK: Final = 1e-9
 _ROUNDING: Final = 1e-15
 """Of a scalar product."""
 
+_MANY: Final = 32
+"""Footprints from which on it pays to look at their vertices first."""
+
 
 class SkyMatch:
     """Tells which rows' footprints meet one of some shapes."""
@@ -57,6 +61,9 @@ class SkyMatch:
         for number, radius in enumerate(self._radii.tolist()):
             if radius > least:
                 self._mark_held(number, centres, radii, near, meets)
+        left = np.flatnonzero(near.any(axis=1) & ~meets).tolist()
+        if len(left) >= _MANY:
+            self._mark_touched({place: packed[place] for place in left}, near, meets)
         polygons: list[tuple[Polygon, ...]] = [() for _ in rows]
         for place in np.flatnonzero(near.any(axis=1) & ~meets).tolist():
             polygons[place] = polygons_of(packed[place])
@@ -88,6 +95,28 @@ class SkyMatch:
         if len(places):
             margin = region_of(self._shapes[number]).margin(centres[:, places])
             meets[places[margin >= radii[places] + _SLACK]] = True
+
+    def _mark_touched(
+        self, packed: dict[int, bytes], near: NDArray[np.bool_], meets: NDArray[np.bool_]
+    ) -> None:
+        """Mark in *meets* the rows, by their places, one of whose vertices lies inside."""
+        owners, vertices = _vertices_of(packed)
+        for number, shape in enumerate(self._shapes):
+            region = region_of(shape)
+            if region.is_simple:
+                asked = np.flatnonzero(near[owners, number] & ~meets[owners])
+                if len(asked):
+                    margin = region.margin(vertices[:, asked])
+                    meets[owners[asked[margin >= _SLACK]]] = True
+
+
+def _vertices_of(packed: dict[int, bytes]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The owner of each vertex of polygons as `rows.polygons_of` reads them, and the vectors."""
+    starts = [4 + 4 * int.from_bytes(one[:4], "little") for one in packed.values()]
+    numbers = [one[start:] for one, start in zip(packed.values(), starts, strict=True)]
+    owners = np.repeat(list(packed), [len(one) // 16 for one in numbers])
+    lon, lat = np.frombuffer(b"".join(numbers), "<f8").reshape(-1, 2).T
+    return owners, unit_vectors(lon, lat)
 
 
 def _met(shape: Shape, owners: list[int], polygons: list[tuple[Polygon, ...]]) -> list[int]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import asin, degrees, inf
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -26,18 +27,22 @@ from support.catalogs import (
     visit,
 )
 
-from soda_service.catalog import migrations, search
+from soda_service.catalog import boxtree, migrations, search, skymatch
+from soda_service.catalog.boxtree import Pieces
 from soda_service.catalog.dataset import Dataset, Footprint
 from soda_service.catalog.query import CatalogQuery, fold
 from soda_service.catalog.rows import OBSCORE_NAMES, rows_of
+from soda_service.catalog.skymatch import SkyMatch
 from soda_service.catalog.store import CatalogStore
 from soda_service.geometry.moc import Moc
 from soda_service.geometry.shapes import Circle, Interval, Polygon, Range
-from soda_service.geometry.sphere import intersects
+from soda_service.geometry.sphere import contains, intersects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from soda_service.geometry.shapes import Shape
 
 COLLECTIONS = ("one", "two", "three")
 BANDS = {"g": (4e-7, 5.5e-7), "r": (5.5e-7, 7e-7), "radio": (0.2, 0.21), None: (None, None)}
@@ -213,6 +218,16 @@ def test_a_narrow_search_keeps_the_order_of_ingest(
         assert len(expected) > 5
 
 
+@pytest.mark.parametrize("limit", [10, 10_000])
+def test_a_way_that_names_nobody_is_an_empty_answer(store: CatalogStore, limit: int) -> None:
+    for query in (
+        CatalogQuery(times=(Interval(-inf, -inf),)),
+        CatalogQuery(targets=("nobody's",)),
+        CatalogQuery(shapes=(Circle(10.0, 10.0, 0.0),), ids=("nobody",)),
+    ):
+        assert list(store.find(query, limit)) == []
+
+
 @pytest.mark.parametrize(("gulp", "matched"), [(search.GULP, search._MATCHED), (7, 20), (3, 2)])
 def test_circles_find_what_is_within_and_what_is_at_their_rim(
     store: CatalogStore,
@@ -231,6 +246,232 @@ def test_circles_find_what_is_within_and_what_is_at_their_rim(
         expected = [one.publisher_did for one in datasets if meets(one, query)]
         assert [one.obs_publisher_did for one in store.find(query, 1000)] == expected
         assert [one.obs_publisher_did for one in store.find(query, 9)] == expected[:9]
+
+
+def without_nodes(store: CatalogStore, query: CatalogQuery, limit: int) -> list[str]:
+    """What is found where SQLite walks all of the tree."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_MOST_SHAPES", -1)
+        return [one.obs_publisher_did for one in store.find(query, limit)]
+
+
+@pytest.mark.parametrize("budgets", [search._BUDGETS, (60, 60, 60)])
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(SHAPES, min_size=1, max_size=3).map(tuple),
+    some(st.just(Interval(29.0, 31.0))),
+    st.sampled_from([1001, 1020, 10_000]),
+)
+def test_a_long_search_finds_the_same_by_the_nodes_of_the_tree(
+    store: CatalogStore,
+    larger: CatalogStore,
+    datasets: list[Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    budgets: tuple[int, ...],
+    shapes: tuple[Any, ...],
+    exptime: tuple[Interval, ...],
+    limit: int,
+) -> None:
+    """In the same order, wherever the answer ends, and just as often by the wide way."""
+    read: list[object] = []
+
+    def reading(*arguments: Any) -> object:
+        read.append(boxtree.pieces_meeting(*arguments))
+        return read[-1]
+
+    monkeypatch.setattr(search, "_BUDGETS", budgets)
+    monkeypatch.setattr(search, "_FEW_PIECES", 0)
+    monkeypatch.setattr(search, "pieces_meeting", reading)
+    query = CatalogQuery(shapes=shapes, exptime=exptime)
+    for catalog in (store, larger):
+        found = [one.obs_publisher_did for one in catalog.find(query, limit)]
+        assert found == without_nodes(catalog, query, limit)
+        if catalog is store and isinstance(read[-1], boxtree.Pieces):
+            assert found == [one.publisher_did for one in datasets if meets(one, query)]
+    assert len(read) == 2
+    assert boxtree.NoPieces.UNREADABLE not in read
+
+
+def test_boxes_alone_tell_of_most_candidates(
+    larger: CatalogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those at the rim are compared; with every one, the answer is the same."""
+    compared: list[int] = []
+    meeting = SkyMatch.meeting
+
+    def counting(self: SkyMatch, rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        compared.append(len(rows))
+        return meeting(self, rows)
+
+    monkeypatch.setattr(SkyMatch, "meeting", counting)
+    shapes: tuple[Shape, ...] = (
+        Circle(40.0, 20.0, 50.0),
+        Polygon(((10.0, -30.0), (80.0, -30.0), (60.0, 50.0))),
+        Range(300.0, 20.0, -40.0, 40.0),
+    )
+    for asked in ((shapes[0],), (shapes[1],), (shapes[2],), shapes):
+        query = CatalogQuery(shapes=asked)
+        compared.clear()
+        found = [one.obs_publisher_did for one in larger.find(query, 5000)]
+        assert sum(compared) < 0.25 * len(found)
+        with monkeypatch.context() as patch:
+            patch.setattr(search, "_DEAREST", 0.0)
+            compared.clear()
+            assert found == [one.obs_publisher_did for one in larger.find(query, 5000)]
+            assert sum(compared) >= len(found) > 100
+
+
+def test_few_candidates_are_left_to_sqlite_too(
+    larger: CatalogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And short answers, and those with another way into the catalog."""
+    read: list[object] = []
+    monkeypatch.setattr(search, "pieces_meeting", lambda *given: read.append(given))
+    wide = (Circle(0.0, 0.0, 90.0),)
+    for query, limit in (
+        (CatalogQuery(shapes=(Circle(150.0, 2.0, 0.1),)), 10_000),
+        (CatalogQuery(shapes=wide), 1000),
+        (CatalogQuery(shapes=wide * 20), 10_000),
+        (CatalogQuery(shapes=wide, collections=("one",)), 10_000),
+        (CatalogQuery(shapes=wide, targets=("target 3",)), 10_000),
+    ):
+        assert next(iter(larger.find(query, limit))).obs_id
+    assert read == []
+
+
+def test_a_tree_that_cannot_be_read_is_left_to_sqlite(
+    larger: CatalogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = CatalogQuery(shapes=(Circle(40.0, 20.0, 50.0),))
+    expected = [one.obs_publisher_did for one in larger.find(query, 5000)]
+    monkeypatch.setattr(search, "pieces_meeting", lambda *_: boxtree.NoPieces.UNREADABLE)
+    assert [one.obs_publisher_did for one in larger.find(query, 5000)] == expected
+
+
+def boxes_of_all_sorts(chance: random.Random) -> Pieces:
+    """Of no extent, as small as footprints, of all sizes; odd ones."""
+    sizes = np.repeat([0.0, 1e-7, 1e-3, 0.1, 0.5, 1.0, 2.0], 60)[:, None]
+    spread = np.random.default_rng(chance.randrange(1000))
+    centres = spread.normal(size=(len(sizes), 3))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    half = sizes * spread.uniform(0, 1, (len(sizes), 3))
+    odd = [[[-1.0, 1.0]] * 3, [[0.0, 0.0]] * 3, [[0.0, 1.0]] * 3, [[1.0, 1.0], [0, 0], [0, 0]]]
+    boxes = np.concatenate([np.stack([centres - half, centres + half], axis=2), np.array(odd)])
+    return Pieces(np.arange(len(boxes)), boxes)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Circle(20.0, 10.0, 0.0),
+        Circle(20.0, 10.0, 30.0),
+        Circle(0.0, 90.0, 90.0),
+        Circle(200.0, -10.0, 150.0),
+        Circle(20.0, 10.0, 180.0),
+        Polygon(((10.0, -30.0), (80.0, -30.0), (60.0, 50.0))),
+        Range(300.0, 20.0, -40.0, 90.0),
+        Range(0.0, 360.0, -90.0, 90.0),
+    ],
+)
+def test_what_boxes_tell_holds_for_all_that_they_can_hold(shape: Shape) -> None:
+    """No point of the sphere in a box that is sure is outside; none in one that is apart inside."""
+    pieces = boxes_of_all_sorts(random.Random(5))
+    told = search._told_by_boxes((shape,), pieces)
+    sure = set(told.ids[~told.unsure].tolist())
+    maybe = set(told.ids.tolist())
+    spread = np.random.default_rng(3)
+    for number, box in zip(pieces.datasets.tolist(), pieces.boxes, strict=True):
+        points = box[:, :1] + (box[:, 1:] - box[:, :1]) * spread.uniform(0, 1, (3, 200))
+        lengths = np.linalg.norm(points, axis=0)
+        points = points[:, lengths > 0] / lengths[lengths > 0]
+        within = ((points >= box[:, :1] - 1e-15) & (points <= box[:, 1:] + 1e-15)).all(axis=0)
+        inside = contains(shape, points[:, within])
+        assert number not in sure or inside.all()
+        assert number in maybe or not inside.any()
+
+
+def ids_found(connection: sqlite3.Connection, query: CatalogQuery, limit: int) -> list[int]:
+    """By a search that reads nothing of the table of datasets."""
+    columns = search.Columns(["{id}"], need_dataset=False)
+    return [row[0] for rows in search.search(connection, query, limit, columns) for row in rows]
+
+
+FACETS_ALONE = (
+    CatalogQuery(collections=("two",)),
+    CatalogQuery(collections=("one", "three"), facilities=("common",)),
+    CatalogQuery(pols=("Q",)),
+    CatalogQuery(instruments=("camera 1", "camera 3"), calibs=(0, 2)),
+    CatalogQuery(calibs=(1,), formats=("application/x-votable+xml;content=datalink",)),
+)
+MORE_THAN_FACETS = (
+    CatalogQuery(collections=("two",), times=(Interval(DAYS, DAYS + 100.0),)),
+    CatalogQuery(collections=("two",), bands=(Interval(4e-7, 5e-7),)),
+    CatalogQuery(pols=("Q",), exptime=(Interval(29.0, 31.0),)),
+    CatalogQuery(pols=("Q",), shapes=(Circle(100.0, 0.0, 60.0),)),
+    CatalogQuery(instruments=("camera 1",), targets=("target 3", "target 9")),
+)
+
+
+@pytest.mark.parametrize("budgets", [search._BUDGETS, (0,)])
+@pytest.mark.parametrize("changed", [None, ("_MOST_BOXES", 1), ("_SURE_FACETS", 0)])
+def test_facets_alone_decide_where_nothing_else_is_asked(
+    larger: CatalogStore,
+    monkeypatch: pytest.MonkeyPatch,
+    budgets: tuple[int, ...],
+    changed: tuple[str, int] | None,
+) -> None:
+    """The table of datasets is left alone, but where ranges of facets hold others too."""
+    monkeypatch.setattr(search, "_BUDGETS", budgets)
+    if changed:
+        monkeypatch.setattr(search, *changed)
+    connection = connection_of(larger)
+    known = [visit(), *fields(2000), allsky(), cube()]
+    by_did = dict(connection.execute("SELECT obs_publisher_did, id FROM dataset").fetchall())
+    for query in (*FACETS_ALONE, *MORE_THAN_FACETS):
+        expected = [by_did[one.publisher_did] for one in known if meets(one, query)]
+        seen: list[str] = []
+        connection.set_trace_callback(seen.append)
+        found = ids_found(connection, query, 5000)
+        connection.set_trace_callback(None)
+        assert sorted(found) == expected
+        assert len(ids_found(connection, query, 7)) == min(7, len(expected)) > 0
+        is_joined = any("dataset AS" in one for one in seen)
+        assert is_joined or query in FACETS_ALONE
+        if query in FACETS_ALONE and changed != ("_MOST_BOXES", 1):
+            assert is_joined == (changed is not None)
+    connection.close()
+
+
+@pytest.mark.parametrize("many", [1, 10**9])
+def test_vertices_inside_of_a_shape_are_enough(
+    store: CatalogStore, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Of some pieces or one; where no vertex is inside, the polygon may yet meet the shape."""
+    monkeypatch.setattr(skymatch, "_MANY", many)
+    chance = random.Random(many)
+    connection = connection_of(store)
+    rows = connection.execute(
+        f"SELECT d.obs_publisher_did, {', '.join(SkyMatch.columns)} FROM dataset AS d"
+        " WHERE d.cap_lon IS NOT NULL ORDER BY d.id"
+    ).fetchall()
+    connection.close()
+    placed = [one for one in datasets if one.footprint]
+    for number in range(18):
+        near = chance.choice(placed).footprint
+        assert near is not None
+        lon, lat = near.cap.lon, max(-80.0, min(80.0, near.cap.lat))
+        shapes: list[Shape] = [
+            Circle(lon, lat, chance.choice([0.0, 0.01, 0.25, 20.0, 100.0])),
+            Range(lon, (lon + 9.0) % 360.0, lat, lat + 0.05),
+            Polygon(((lon, lat), ((lon + 2.0) % 360.0, lat), (lon, lat + 3.0))),
+        ]
+        asked = shapes[number % 3 : number % 3 + 1 + number % 2]
+        expected = [
+            one.publisher_did for one in placed if meets(one, CatalogQuery(shapes=tuple(asked)))
+        ]
+        assert [row[0] for row in SkyMatch(asked).meeting(rows)] == expected
 
 
 def connection_of(store: CatalogStore) -> sqlite3.Connection:
@@ -381,7 +622,10 @@ def test_facets_follow_the_datasets(tmp_path: Path) -> None:
 
 
 def test_an_older_catalog_is_brought_up_to_date(
-    datasets: list[Dataset], store: CatalogStore, tmp_path: Path
+    datasets: list[Dataset],
+    store: CatalogStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that searches need is made from what it holds; its pieces are numbered otherwise."""
     settings = make_settings(tmp_path)
@@ -414,6 +658,11 @@ def test_an_older_catalog_is_brought_up_to_date(
     for query in (*NARROW.values(), *WIDE.values()):
         wanted = [one.obs_id for one in store.find(query, 1000)]
         assert [one.obs_id for one in upgraded.find(query, 1000)] == wanted
+    monkeypatch.setattr(search, "_FEW_PIECES", 0)
+    for radius in (0.1, 30.0, 120.0):  # long enough for the nodes, which do not tell datasets
+        query = CatalogQuery(shapes=(Circle(150.0, 2.0, radius),))
+        wanted = [one.obs_id for one in store.find(query, 5000)]
+        assert [one.obs_id for one in upgraded.find(query, 5000)] == wanted
     more = field(901, 12.0, 12.0)
     upgraded.holdings.write([rows_of(more, ""), rows_of(replace(datasets[1], footprint=None), "")])
     found = upgraded.find(CatalogQuery(shapes=(Circle(12.0, 12.0, 0.01),)), 9)
