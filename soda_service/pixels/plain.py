@@ -54,7 +54,7 @@ class PlainReader:
 def runs_of(layout: HduLayout, box: PixelBox) -> RunGrid:
     """Where the pixels of *box* lie in the file; ValueError where it is not of the image."""
     naxis, itemsize = layout.naxis, abs(layout.bitpix) // 8
-    if len(naxis) == 2:
+    if len(naxis) == 2 == len(box.lower):
         return _rows_of(layout.data_offset, itemsize, naxis, box)
     strides, _ = _strides(naxis, itemsize)
     start = layout.data_offset

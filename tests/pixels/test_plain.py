@@ -13,7 +13,7 @@ from support.images import header_bytes
 from soda_service.errors import CorruptFileError
 from soda_service.fits.layout import scan_hdus
 from soda_service.geometry.pixelbox import PixelBox
-from soda_service.pixels.plain import PlainReader
+from soda_service.pixels.plain import PlainReader, runs_of
 from soda_service.storage.local import LocalSource
 
 if TYPE_CHECKING:
@@ -153,3 +153,19 @@ def test_a_file_too_short_for_its_image_is_corrupt(tmp_path: Path) -> None:
         PlainReader(layout, source)
     assert caught.value.path == str(path)
     assert str(path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("bitpix", [8, 16, -32, -64])
+def test_every_box_of_an_image_of_two_axes(tmp_path: Path, bitpix: int) -> None:
+    """Its runs are, byte by byte, where numpy finds its pixels; whole rows are one run."""
+    layout = _sparse(tmp_path / "small.fits", (4, 3), bitpix)
+    size = abs(bitpix) // 8
+    place = np.arange(12 * size).reshape(3, 4, size) + layout.data_offset
+    for x, y in np.ndindex(4, 3):
+        for width, height in np.ndindex(4 - x, 3 - y):
+            box = PixelBox((x, y), (x + width + 1, y + height + 1))
+            runs = runs_of(layout, box)
+            offsets = runs.starts()[:, None] + np.arange(runs.length)
+            assert np.array_equal(offsets.ravel(), place[box.slices].ravel())
+            assert len(runs.counts) == (0 if width == 3 or not height else 1)
+            assert runs.itemsize == size
