@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
 from httptools import HttpParserError
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from soda_service.web.atonce import AT_ONCE
@@ -22,6 +22,8 @@ from soda_service.web.errors import REFUSE_KEY, refuse
 from soda_service.web.whole import Outbox, WholeAnswers
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from starlette.types import Scope
     from uvicorn._types import ASGI3Application
     from uvicorn.server import Protocols, ServerState
@@ -34,6 +36,13 @@ MAX_HEAD_BYTES: Final = 1024**2
 MAX_TARGET_BYTES: Final = 65_535
 """Of path and query: httptools counts their bytes with 16 bits. About a thousand
 identifiers; who has more says them in a body."""
+
+MAX_PIPELINED: Final = 4096
+"""Requests of one connection that wait for their turn; of 64 bytes and more, so many never come
+together."""
+
+_FEW_PIPELINED: Final = 16
+"""Up to so many, more is read, if only to hear that the client has gone."""
 
 HEAD_SECONDS: Final = 60.0
 """A client that has not said the whole head of a request by then is cut off."""
@@ -74,6 +83,7 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See to it that somebody looks whether the client goes on."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         # Who waits until there is room again finds the transport empty (`straight.write`).
         transport.set_write_buffer_limits(HIGH_WATER_LIMIT, 0)
         if self.server_state not in self._lookouts:
@@ -182,8 +192,8 @@ class LimitedHttp(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self._outbox.has(self._running):
             self._outbox.send()
-            # Its timer of idle connections runs since.
-            self._unset_keepalive_if_required()
+        # That of an answer which left while more was being understood.
+        self._unset_keepalive_if_required()
         self._running = cycle
         if app is self.app and self._may_answer_at_once and self._answered_at_once(cycle):
             return
@@ -198,9 +208,13 @@ class LimitedHttp(HttpToolsProtocol):
         if at_once is None or not cycle.keep_alive or self.flow.write_paused:
             return False
         answer = at_once(cast("Scope", cycle.scope))
-        if answer is not None:
+        if answer is None:
+            return False
+        try:
             self._outbox.put(cycle, 200, answer.headers, answer.pieces, answer.size)
-        return answer is not None
+        except RuntimeError:
+            return False  # what is wrong with it is told in the usual way
+        return True
 
     def shutdown(self) -> None:
         """Let go of the client, once it has its answer."""
@@ -249,6 +263,7 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is there any more, for the request that is answered nor for those after it."""
         self._end_watch()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.pipeline.clear()
         running = self._running
@@ -285,15 +300,31 @@ class LimitedHttp(HttpToolsProtocol):
             self._watch = None
 
     def on_message_begin(self) -> None:
-        """Count anew."""
+        """Count anew; refuse who asks for too much before anything is answered."""
         self._beside_body = 0
         super().on_message_begin()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse(Refusal(429, f"more than {MAX_PIPELINED} requests wait for answers"))
+            raise HttpParserError("too many")  # ends the understanding of what has come
 
     def on_body(self, body: bytes) -> None:
         """Leave what belongs to the body out of the count."""
         self._beside_body -= len(body)
         self._body_bytes += len(body)
         super().on_body(body)
+
+
+class _Flow(FlowControl):
+    """Reads nothing more while answers to many requests are owed: each chunk holds thousands."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        """Read on, unless too much waits; who answers it asks again."""
+        if len(self._pipeline) < _FEW_PIPELINED:
+            super().resume_reading()
 
 
 class _Awaited(NamedTuple):

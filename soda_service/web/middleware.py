@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _LOGGED_LENGTH: Final = 1000
 
+_IDENTIFIER: Final = "soda_service.request_id"
+
 _SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}").fullmatch
 
 _EXPOSED: Final = (
@@ -76,9 +78,16 @@ class RequestLog:
             self.note(scope, status, sent, started)
 
     def identifier(self, scope: Scope) -> bytes:
-        """The id of a request: its own, or a new one where it has none, or one that is not sane."""
-        given = _header(scope, b"x-request-id")
-        return given if given is not None and _SANE_ID(given) else self._new_id()
+        """The id of a request: its own, or a new one where it has none, or one that is not sane.
+
+        It is kept in *scope*: who asks again gets the same.
+        """
+        known: bytes | None = scope.get(_IDENTIFIER)
+        if known is None:
+            given = _header(scope, b"x-request-id")
+            known = given if given is not None and _SANE_ID(given) else self._new_id()
+            scope[_IDENTIFIER] = known
+        return known
 
     def note(self, scope: Scope, status: int, sent: int, started: float) -> None:
         """Write the line of a request; *sent* are the bytes of its answer's body.

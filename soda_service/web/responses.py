@@ -335,32 +335,30 @@ def require_version(scope: Scope, *, etag: bytes, modified_ns: int) -> None:
     RFC 9110 §13.1.1 and §13.1.4: a weak tag is never that of what is here, and the time
     counts only where no tags are given.
     """
-    before = None
-    for name, value in scope["headers"]:
-        if name == b"if-match":
-            if value.strip() != b"*" and etag.decode("latin-1") not in _tags(value):
-                raise HTTPException(412, "If-Match does not name the version that there is")
-            return
-        if name == b"if-unmodified-since":
-            before = value
-    if before is None:
+    tags = _listed(scope, b"if-match")
+    if tags is not None:
+        if tags.strip() != b"*" and etag.decode("latin-1") not in _tags(tags):
+            raise HTTPException(412, "If-Match does not name the version that there is")
         return
-    seconds = parse_http_date(before)
+    before = _listed(scope, b"if-unmodified-since")
+    seconds = None if before is None else parse_http_date(before)
     if seconds is not None and modified_ns // 1_000_000_000 > seconds:
         raise HTTPException(412, "it has been modified since If-Unmodified-Since")
 
 
+def _listed(scope: Scope, wanted: bytes) -> bytes | None:
+    """The values of a header, None where it is not there; several lines are one list."""
+    values = [value for name, value in scope["headers"] if name == wanted]
+    return b", ".join(values) if values else None
+
+
 def is_unmodified(scope: Scope, *, etag: bytes, modified_ns: int) -> bool:
     """Whether the client already has this version (RFC 9110 §13.1.2, §13.1.3): then it is 304."""
-    since = None
-    for name, value in scope["headers"]:
-        if name == b"if-none-match":
-            return names_etag(value, etag)
-        if name == b"if-modified-since":
-            since = value
-    if since is None:
-        return False
-    seconds = parse_http_date(since)
+    tags = _listed(scope, b"if-none-match")
+    if tags is not None:
+        return names_etag(tags, etag)
+    since = _listed(scope, b"if-modified-since")
+    seconds = None if since is None else parse_http_date(since)
     return seconds is not None and modified_ns // 1_000_000_000 <= seconds
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from soda_service.cutout.cutter import AbandonedError
 from soda_service.cutout.form import Packing
-from soda_service.cutout.plan import CutoutPlan, Quickness
-from soda_service.errors import UsageError
+from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, Quickness
+from soda_service.errors import SodaServiceError, UsageError
 from soda_service.storage.bands import CopiedBands, MadeBands
 from soda_service.storage.runs import RunGrid
 from soda_service.storage.source import is_remote
@@ -45,7 +45,10 @@ _NO_TRANSFORM: Final = (b"cache-control", b"no-transform")
 
 
 class _Planned(NamedTuple):
-    """What was found when an answer at once was asked for, in the scope under `_PLANNED`."""
+    """What was found when an answer at once was asked for.
+
+    In the scope under `_PLANNED`, or what is wrong with the parameters.
+    """
 
     asked: CutoutParams
     plan: CutoutPlan | Quickness | None
@@ -63,7 +66,12 @@ class SyncEndpoint:
         params = params_at_once(scope)
         if params is None or any(name in CONDITIONS for name, _ in scope["headers"]):
             return None
-        asked = params.cutout()
+        try:
+            asked = params.cutout()
+        except SodaServiceError as error:
+            scope[_PLANNED] = error
+            return None
+        scope[_PLANNED] = _Planned(asked, NOT_QUICK)
         plan = services.cutter.plan_quickly(asked.request)
         scope[_PLANNED] = _Planned(asked, plan)
         if (
@@ -83,7 +91,9 @@ class SyncEndpoint:
         """Plan, and if there is anything to send, send it."""
         services: Services = scope["state"]["services"]
         cutter = services.cutter
-        planned: _Planned | None = scope.pop(_PLANNED, None)
+        planned: _Planned | SodaServiceError | None = scope.pop(_PLANNED, None)
+        if isinstance(planned, SodaServiceError):
+            raise planned
         if planned is None:
             params = await read_params(scope, receive, limit=services.settings.request_bytes)
             asked = await parsed(params, params.cutout)

@@ -78,6 +78,7 @@ class Outbox:
         if not self._waiting:
             self._loop.call_soon(self.send)
         self._waiting.append((cycle, (b"".join(head), *body), cycle.on_response))
+        cycle.on_response = _nothing  # else they hold each other, connection and all
         self._cycles.add(cycle)
         self._size += size
         if self._size > OUTBOX_BYTES or len(self._waiting) >= OUTBOX_ANSWERS:
@@ -146,6 +147,10 @@ class WholeAnswers:
         body = b"".join(message.pop(WHOLE))
         await self._cycle.send(cast("ASGISendEvent", message))
         await self._cycle.send({"type": "http.response.body", "body": body})
+
+
+def _nothing() -> None:
+    """What is left to do when an answer has left that way."""
 
 
 async def _sent() -> None:

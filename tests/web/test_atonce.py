@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
-from support.scripted import PLAIN, SMALL
+from support.scripted import ETAG, PLAIN, SMALL
 from support.service import running
 
 from soda_service.web.atonce import AT_ONCE, Answer, AtOnce
+from soda_service.web.connection import MAX_PIPELINED
 from soda_service.web.log import request_id
 from soda_service.web.middleware import Cors, RequestLog
+from soda_service.web.straight import STRAIGHT
 from soda_service.web.urls import Proxies
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
@@ -160,6 +165,7 @@ class TestTheService:
             (f"{SYNC}&FILL={'0' * 20_000}", (), "GET", 400),
             (SYNC, ("If-None-Match: *",), "GET", 304),
             (SYNC, ('If-Match: "x"',), "GET", 412),
+            (SYNC, ('If-Match: "x"', f"If-Match: {ETAG}"), "GET", 200),
             (SYNC, (), "POST", 200),
             ("/soda/sync", (), "GET", 400),
             ("/soda/sync?ID=ivo://nobody/x", (), "GET", 404),
@@ -198,6 +204,27 @@ class TestTheService:
             assert client.answer()[1] == SMALL
         assert len(planned) == 1
 
+    @pytest.mark.parametrize("wrong", ["", "&CIRCLE=1+2+x", "&CUTOUTDETAIL=corrupt"])
+    def test_what_the_log_says_meanwhile(
+        self, live: LiveService, caplog: pytest.LogCaptureFixture, wrong: str
+    ) -> None:
+        """Once, and under the id that the answer has."""
+        seen = []
+
+        def note_id(_: logging.LogRecord) -> bool:
+            seen.append(request_id.get())
+            return True
+
+        caplog.handler.addFilter(note_id)
+        with caplog.at_level("INFO", "soda_service.web.params"), _Client(live) as client:
+            client.say(request(f"/soda/sync?ID={PLAIN}&WHAT=1{wrong}&CUTOUTDETAIL=cold"))
+            head, _ = client.answer()
+        said = [one for one in caplog.records if "unknown parameter" in one.message]
+        assert len(said) == 1
+        found = re.search(rb"x-request-id: ([^\r]+)", head)
+        assert found
+        assert found[1].decode() in seen
+
     @pytest.mark.parametrize(
         "details", [[""] * 70, ["", "cold", "", "slow", "", "nothing-else", ""] * 10]
     )
@@ -219,6 +246,10 @@ class TestTheService:
 class _App:
     """Answers `/now/N` at once and all else in the usual way, `/slow/N` after 1.5 s."""
 
+    def __init__(self) -> None:
+        self.most_waiting = 0
+        """Requests of one connection."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             scope["state"][AT_ONCE] = self.at_once
@@ -229,6 +260,10 @@ class _App:
             return
         if scope["path"].startswith("/slow"):
             await asyncio.sleep(1.5)
+        if scope["path"].startswith("/busy"):
+            time.sleep(0.05)  # noqa: ASYNC251 - so long is the turn of the loop to be
+        owner = scope["extensions"][STRAIGHT].args[0].transport.get_protocol()
+        self.most_waiting = max(self.most_waiting, len(owner.pipeline))
         body = b"usual " + scope["path"].encode("ascii")
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -246,9 +281,14 @@ def said(answer: tuple[bytes, bytes]) -> bytes:
     return answer[1].rstrip(b"\0")
 
 
+@pytest.fixture(name="app", scope="module")
+def _app() -> _App:
+    return _App()
+
+
 @pytest.fixture(name="immediate", scope="module")
-def _immediate() -> Iterator[LiveService]:
-    with running(_App(), keep_alive_seconds=1) as live:
+def _immediate(app: _App) -> Iterator[LiveService]:
+    with running(app, keep_alive_seconds=1) as live:
         yield live
 
 
@@ -264,6 +304,45 @@ class TestConnections:
             ]  # fmt: skip
             client.say(request("/now/4"))
             assert said(client.answer()) == b"now /now/4"
+
+    def test_the_timers_of_many(self, immediate: LiveService) -> None:
+        """So many answers that some leave while what came with their requests is understood."""
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(_Client(immediate)) for _ in range(40)]
+            clients[0].say(request("/busy/0"))
+            time.sleep(0.01)
+            for client in clients[1:]:
+                client.say(request("/now/1"), request("/slow/2"))
+            for client in clients[1:]:
+                assert said(client.answer()) == b"now /now/1"
+            for client in clients[1:]:
+                assert said(client.answer()) == b"usual /slow/2"
+
+    def test_many_requests_before_an_answer_is_read(
+        self, immediate: LiveService, app: _App
+    ) -> None:
+        """What is understood of them is bounded, and all are answered in their order."""
+        count, padding = 20_000, f"X-Padding: {'x' * 200}"
+        app.most_waiting = 0
+        with _Client(immediate) as client:
+            whole = [request(f"/usual/{at}", padding) for at in range(count)]
+            saying = threading.Thread(target=client.say, args=whole)
+            saying.start()
+            for at in range(count):
+                assert client.answer()[1] == b"usual /usual/%d" % at
+            saying.join()
+        assert 0 < app.most_waiting < count / 4
+
+    def test_more_requests_than_anybody_needs(self, immediate: LiveService) -> None:
+        """Of 18 bytes each: some thousands are answered, and then the client is told."""
+        with _Client(immediate) as client:
+            with contextlib.suppress(OSError):
+                client.say(b"GET / HTTP/1.1\r\n\r\n" * 200_000)
+            heads: list[bytes] = []
+            while not heads or heads[-1].startswith(b"HTTP/1.1 200 "):
+                heads.append(client.answer()[0])
+        assert heads[-1].startswith(b"HTTP/1.1 429 ")
+        assert len(heads) > MAX_PIPELINED
 
     def test_an_idle_connection_ends(self, immediate: LiveService) -> None:
         with _Client(immediate) as client:
