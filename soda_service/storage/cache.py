@@ -206,11 +206,10 @@ def _key(source: RunSource) -> str:
 
 def _obstacle(folder: Path) -> str:
     """Why *folder*, which is not there, could not be made; empty where it could."""
-    # The functions of os.path raise nothing, unlike those of a Path.
-    if os.path.islink(folder):  # noqa: PTH114
+    if os.path.islink(folder):  # noqa: PTH114 - raises nothing, unlike a Path's
         return "it is a link to what is not there"
     above = next((one for one in folder.absolute().parents if os.path.lexists(one)), folder)
-    if not os.path.exists(above):  # noqa: PTH110
+    if not os.path.exists(above):  # noqa: PTH110 - the same
         return f"{above} is a link to what is not there"
     return "" if os.access(above, os.W_OK | os.X_OK) else os.strerror(errno.EACCES)
 

@@ -27,7 +27,7 @@ from support.catalogs import (
     visit,
 )
 
-from soda_service.catalog import boxtree, migrations, search, skymatch
+from soda_service.catalog import boxtree, candidates, migrations, search, skymatch, ways
 from soda_service.catalog.boxtree import Pieces
 from soda_service.catalog.dataset import Dataset, Footprint
 from soda_service.catalog.query import CatalogQuery, fold
@@ -181,7 +181,7 @@ QUERIES = st.builds(
 )
 
 
-@pytest.mark.parametrize("budgets", [search._BUDGETS, (2, 5), (0,)])
+@pytest.mark.parametrize("budgets", [candidates.BUDGETS, (2, 5), (0,)])
 @hypothesis_settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -194,8 +194,9 @@ def test_a_search_finds_what_meets_the_query(
     query: CatalogQuery,
 ) -> None:
     """Each dataset once, whichever index is entered; in the order of ingest where it is narrow."""
-    monkeypatch.setattr(search, "_BUDGETS", budgets)
-    monkeypatch.setattr(search, "_FEW_ROWS", 0)
+    monkeypatch.setattr(candidates, "BUDGETS", budgets)
+    monkeypatch.setattr(candidates, "FEW_ROWS", 0)
+    monkeypatch.setattr(search, "FEW_ROWS", 0)
     expected = [one.publisher_did for one in datasets if meets(one, query)]
     found = [one.obs_publisher_did for one in store.find(query, 10_000)]
     assert sorted(found) == sorted(expected)
@@ -251,11 +252,11 @@ def test_circles_find_what_is_within_and_what_is_at_their_rim(
 def without_nodes(store: CatalogStore, query: CatalogQuery, limit: int) -> list[str]:
     """What is found where SQLite walks all of the tree."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_MOST_SHAPES", -1)
+        patch.setattr(candidates, "_MOST_SHAPES", -1)
         return [one.obs_publisher_did for one in store.find(query, limit)]
 
 
-@pytest.mark.parametrize("budgets", [search._BUDGETS, (60, 60, 60)])
+@pytest.mark.parametrize("budgets", [candidates.BUDGETS, (60, 60, 60)])
 @hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -281,9 +282,9 @@ def test_a_long_search_finds_the_same_by_the_nodes_of_the_tree(
         read.append(boxtree.pieces_meeting(*arguments))
         return read[-1]
 
-    monkeypatch.setattr(search, "_BUDGETS", budgets)
-    monkeypatch.setattr(search, "_FEW_PIECES", 0)
-    monkeypatch.setattr(search, "pieces_meeting", reading)
+    monkeypatch.setattr(candidates, "BUDGETS", budgets)
+    monkeypatch.setattr(candidates, "_FEW_PIECES", 0)
+    monkeypatch.setattr(candidates, "pieces_meeting", reading)
     query = CatalogQuery(shapes=shapes, exptime=exptime)
     for catalog in (store, larger):
         found = [one.obs_publisher_did for one in catalog.find(query, limit)]
@@ -317,7 +318,7 @@ def test_boxes_alone_tell_of_most_candidates(
         found = [one.obs_publisher_did for one in larger.find(query, 5000)]
         assert sum(compared) < 0.25 * len(found)
         with monkeypatch.context() as patch:
-            patch.setattr(search, "_DEAREST", 0.0)
+            patch.setattr(candidates, "_DEAREST", 0.0)
             compared.clear()
             assert found == [one.obs_publisher_did for one in larger.find(query, 5000)]
             assert sum(compared) >= len(found) > 100
@@ -328,7 +329,7 @@ def test_few_candidates_are_left_to_sqlite_too(
 ) -> None:
     """And short answers, and those with another way into the catalog."""
     read: list[object] = []
-    monkeypatch.setattr(search, "pieces_meeting", lambda *given: read.append(given))
+    monkeypatch.setattr(candidates, "pieces_meeting", lambda *given: read.append(given))
     wide = (Circle(0.0, 0.0, 90.0),)
     for query, limit in (
         (CatalogQuery(shapes=(Circle(150.0, 2.0, 0.1),)), 10_000),
@@ -346,7 +347,7 @@ def test_a_tree_that_cannot_be_read_is_left_to_sqlite(
 ) -> None:
     query = CatalogQuery(shapes=(Circle(40.0, 20.0, 50.0),))
     expected = [one.obs_publisher_did for one in larger.find(query, 5000)]
-    monkeypatch.setattr(search, "pieces_meeting", lambda *_: boxtree.NoPieces.UNREADABLE)
+    monkeypatch.setattr(candidates, "pieces_meeting", lambda *_: boxtree.NoPieces.UNREADABLE)
     assert [one.obs_publisher_did for one in larger.find(query, 5000)] == expected
 
 
@@ -378,7 +379,7 @@ def boxes_of_all_sorts(chance: random.Random) -> Pieces:
 def test_what_boxes_tell_holds_for_all_that_they_can_hold(shape: Shape) -> None:
     """No point of the sphere in a box that is sure is outside; none in one that is apart inside."""
     pieces = boxes_of_all_sorts(random.Random(5))
-    told = search._told_by_boxes((shape,), pieces)
+    told = candidates.told_by_boxes((shape,), pieces)
     sure = set(told.ids[~told.unsure].tolist())
     maybe = set(told.ids.tolist())
     spread = np.random.default_rng(3)
@@ -414,7 +415,7 @@ MORE_THAN_FACETS = (
 )
 
 
-@pytest.mark.parametrize("budgets", [search._BUDGETS, (0,)])
+@pytest.mark.parametrize("budgets", [candidates.BUDGETS, (0,)])
 @pytest.mark.parametrize("changed", [None, ("_MOST_BOXES", 1), ("_SURE_FACETS", 0)])
 def test_facets_alone_decide_where_nothing_else_is_asked(
     larger: CatalogStore,
@@ -423,9 +424,9 @@ def test_facets_alone_decide_where_nothing_else_is_asked(
     changed: tuple[str, int] | None,
 ) -> None:
     """The table of datasets is left alone, but where ranges of facets hold others too."""
-    monkeypatch.setattr(search, "_BUDGETS", budgets)
+    monkeypatch.setattr(candidates, "BUDGETS", budgets)
     if changed:
-        monkeypatch.setattr(search, *changed)
+        monkeypatch.setattr(ways, *changed)
     connection = connection_of(larger)
     known = [visit(), *fields(2000), allsky(), cube()]
     by_did = dict(connection.execute("SELECT obs_publisher_did, id FROM dataset").fetchall())
@@ -550,7 +551,7 @@ def test_work_of_a_wide_search_does_not_grow_with_the_catalog(
     store: CatalogStore, larger: CatalogStore, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The first rows come out before the index has been read to its end."""
-    monkeypatch.setattr(search, "_BUDGETS", (8, 20, 20))
+    monkeypatch.setattr(candidates, "BUDGETS", (8, 20, 20))
     (few, rows), (many, more) = (steps(one, WIDE[name], 10) for one in (store, larger))
     assert rows == more == 10
     assert many <= few + 400
@@ -658,7 +659,7 @@ def test_an_older_catalog_is_brought_up_to_date(
     for query in (*NARROW.values(), *WIDE.values()):
         wanted = [one.obs_id for one in store.find(query, 1000)]
         assert [one.obs_id for one in upgraded.find(query, 1000)] == wanted
-    monkeypatch.setattr(search, "_FEW_PIECES", 0)
+    monkeypatch.setattr(candidates, "_FEW_PIECES", 0)
     for radius in (0.1, 30.0, 120.0):  # long enough for the nodes, which do not tell datasets
         query = CatalogQuery(shapes=(Circle(150.0, 2.0, radius),))
         wanted = [one.obs_id for one in store.find(query, 5000)]
