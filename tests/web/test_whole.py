@@ -8,6 +8,7 @@ import hashlib
 import re
 import socket
 import struct
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,18 @@ class _App:
         self.asked = 0
         self.left = 0
         self.most_waiting = 0
+        self._stands_still = threading.Event()
+        self._goes_on = threading.Event()
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """The turn of the loop that serves `/busy/…`, which was asked for, lasts as long."""
+        assert self._stands_still.wait(30)
+        try:
+            yield
+        finally:
+            self._stands_still.clear()
+            self._goes_on.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,7 +66,9 @@ class _App:
             self.left += 1
             return
         if how == "busy":
-            time.sleep(0.02)  # noqa: ASYNC251 - so long is the turn of the loop to be
+            self._stands_still.set()
+            assert self._goes_on.wait(30)
+            self._goes_on.clear()
         if how == "wrong":
             await send_pieces(scope, send, [], ["no bytes"], length=8)  # type: ignore[list-item]  # what the transport refuses
             return
@@ -201,15 +216,18 @@ class TestInOnePiece:
     @pytest.mark.parametrize("first", ["busy", "whole"])
     @pytest.mark.parametrize("is_last", [False, True])
     def test_the_next_requests_come_while_it_waits(
-        self, service: LiveService, first: str, is_last: bool
+        self, service: LiveService, app: _App, first: str, is_last: bool
     ) -> None:
         """Answers come in the order of the requests: the third is ready before the second."""
         for number in range(20):
             with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 client.sendall(request(f"/{first}/100"))
-                time.sleep(0.01 if first == "busy" else 0.00002 * number)
-                client.sendall(request("/slow/101?0.03") + request("/whole/102", closing=is_last))
+                with app.busy() if first == "busy" else contextlib.nullcontext():
+                    time.sleep(0.00002 * number)
+                    client.sendall(
+                        request("/slow/101?0.03") + request("/whole/102", closing=is_last)
+                    )
                 got = b""
                 while not got.endswith(body_of(102)):
                     chunk = client.recv(1 << 16)
@@ -227,13 +245,14 @@ class TestInOnePiece:
 
     def test_the_timer_of_idle_connections(self) -> None:
         """It does not run while the next answer is made."""
+        app = _App()
         with (
-            running(_App(), keep_alive_seconds=1) as service,
+            running(app, keep_alive_seconds=1) as service,
             socket.create_connection(("127.0.0.1", service.port), timeout=30) as client,
         ):
             client.sendall(request("/busy/100"))
-            time.sleep(0.01)
-            client.sendall(request("/slow/101?1.5"))
+            with app.busy():
+                client.sendall(request("/slow/101?1.5"))
             got = b""
             while not got.endswith(body_of(101)):
                 chunk = client.recv(1 << 16)
@@ -262,15 +281,13 @@ class TestInOnePiece:
         assert app.left == before + 1
         assert app.asked == asked + 1  # nobody is there to be answered
 
-    def test_one_that_cannot_be_sent(self, service: LiveService) -> None:
+    def test_one_that_cannot_be_sent(self, service: LiveService, app: _App) -> None:
         """Those that wait with it are."""
         clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(9)]
         clients[0].sendall(request("/busy/10"))
-        time.sleep(0.005)
-        for number, client in enumerate(clients[1:]):
-            client.sendall(
-                request("/wrong/1" if number == 3 else f"/whole/{number}", closing=False)
-            )
+        with app.busy():
+            for number, client in enumerate(clients[1:]):
+                client.sendall(request("/wrong/1" if number == 3 else f"/whole/{number}"))
         for number, client in enumerate(clients[1:]):
             if number == 3:
                 with contextlib.suppress(ConnectionResetError):
@@ -288,9 +305,9 @@ class TestInOnePiece:
         """However many clients ask in one turn of the loop."""
         clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(100)]
         clients[0].sendall(request("/busy/10"))
-        time.sleep(0.005)
-        for client in clients[1:]:
-            client.sendall(request("/whole/10"))
+        with app.busy():
+            for client in clients[1:]:
+                client.sendall(request("/whole/10"))
         for client in clients:
             got = b""
             while not got.endswith(b"\r\n\r\n" + body_of(10)):
