@@ -62,11 +62,15 @@ _SAME_POINT = 1e-15
 def parse_circle(text: str) -> Circle:
     """The circle of `lon lat radius`."""
     found = _THREE_NUMBERS(text)
-    if found is not None:
-        lon, lat, radius = map(float, found.groups())
-        if 0.0 <= lon <= 360.0 and -90.0 <= lat <= 90.0 and 0.0 < radius <= 180.0:
-            return Circle(lon, lat, radius)
-    return _circle(text, "CIRCLE", smallest=None)
+    circle = circle_of(*map(float, found.groups())) if found is not None else None
+    return circle or _circle(text, "CIRCLE", smallest=None)
+
+
+def circle_of(lon: float, lat: float, radius: float) -> Circle | None:
+    """The circle of these degrees; None where no parser would take them for one."""
+    if 0.0 <= lon <= 360.0 and -90.0 <= lat <= 90.0 and 0.0 < radius <= 180.0:
+        return Circle(lon, lat, radius)
+    return None
 
 
 def parse_polygon(text: str) -> Polygon:

@@ -75,7 +75,7 @@ def _distorted_ellipse(
     f, g = distortion.moved(x0, y0)
     x, y = x0 - f, y0 - g  # nearly the pixel of the centre; Newton's steps do the rest
     for _ in range(2):
-        f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy = distortion.expanded(x, y)
+        f, g, f_x, g_x, f_y, g_y, f_xx, g_xx, f_xy, g_xy, f_yy, g_yy = distortion.expanded(x, y)
         one, other = 1.0 + f_x, 1.0 + g_y
         area = one * other - f_y * g_x
         if not area > 0.0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from math import comb, cos, floor, inf, perm, radians, sin, sqrt
+from operator import itemgetter, mul
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
@@ -57,7 +58,10 @@ _NOWHERE = inf, inf, inf, inf
 class Distortion:
     """What moves the pixels of an image before it is a plane: a polynomial, p becomes p + f(p)."""
 
-    __slots__ = ("_origin", "_powers", "_terms", "bend", "distort", "reach", "slope", "twist")
+    __slots__ = (
+        "_derivatives", "_higher", "_of_x", "_of_y", "_origin", "_terms",
+        "bend", "distort", "reach", "slope", "twist",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -75,8 +79,18 @@ class Distortion:
         self.distort = distort
         """From pixels to points of the plane, both of shape (N, 2)."""
         self._origin = origin
-        self._powers = range(2, len(x_terms))
         used = np.argwhere((x_terms != 0.0) | (y_terms != 0.0)).tolist()
+        powers = {
+            (max(m - of_x, 0), max(n - of_y, 0)) for m, n in used for of_x, of_y in _DERIVATIVES
+        }
+        ordered = sorted(powers | {(0, 0), (1, 1)})
+        self._higher = range(2, max(max(pair) for pair in ordered) + 1)
+        self._of_x, self._of_y = (itemgetter(*one) for one in zip(*ordered, strict=True))
+        self._derivatives = np.array([
+            _derivative(terms, of_x, of_y, ordered)
+            for of_x, of_y in _DERIVATIVES for terms in (x_terms, y_terms)
+        ])  # fmt: skip
+        """Of f and of g in turn, by the products of powers, shape (12, N)."""
         self._terms = tuple((m, n, float(x_terms[m, n]), float(y_terms[m, n])) for m, n in used)
         # In the image and a pixel beyond each edge, nothing is greater than this polynomial.
         largest = np.hypot(x_terms, y_terms)
@@ -96,12 +110,7 @@ class Distortion:
 
     def moved(self, x: float, y: float) -> tuple[float, float]:
         """How far a pixel moves in x and in y."""
-        x -= self._origin[0]
-        y -= self._origin[1]
-        xs, ys = [1.0, x], [1.0, y]
-        for _ in self._powers:
-            xs.append(xs[-1] * x)
-            ys.append(ys[-1] * y)
+        xs, ys = self._powers(x, y)
         f = g = 0.0
         for m, n, a, b in self._terms:
             power = xs[m] * ys[n]
@@ -109,42 +118,42 @@ class Distortion:
             g += b * power
         return f, g
 
-    def expanded(self, x: float, y: float) -> tuple[float, ...]:
+    def expanded(self, x: float, y: float) -> list[float]:
         """How far a pixel moves in x (f) and in y (g), with all first and second derivatives.
 
-        In this order: f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy.
+        In this order: f, g, f_x, g_x, f_y, g_y, f_xx, g_xx, f_xy, g_xy, f_yy, g_yy.
         """
+        xs, ys = self._powers(x, y)
+        products = list(map(mul, self._of_x(xs), self._of_y(ys)))
+        derivatives: list[float] = self._derivatives.dot(products).tolist()
+        return derivatives
+
+    def _powers(self, x: float, y: float) -> tuple[list[float], list[float]]:
+        """Those of the place of a pixel, from the power 0 on."""
         x -= self._origin[0]
         y -= self._origin[1]
-        xs, ys = (
-            [0.0, 0.0, 1.0, x],
-            [0.0, 0.0, 1.0, y],
-        )  # powers from -2 on, so that none is missing
-        for _ in self._powers:
+        xs, ys = [1.0, x], [1.0, y]
+        for _ in self._higher:
             xs.append(xs[-1] * x)
             ys.append(ys[-1] * y)
-        f = g = f_x = f_y = g_x = g_y = f_xx = f_xy = f_yy = g_xx = g_xy = g_yy = 0.0
-        for m, n, a, b in self._terms:
-            x0, x1, y0, y1 = xs[m + 2], m * xs[m + 1], ys[n + 2], n * ys[n + 1]
-            step = x0 * y0
-            f += a * step
-            g += b * step
-            step = x1 * y0
-            f_x += a * step
-            g_x += b * step
-            step = x0 * y1
-            f_y += a * step
-            g_y += b * step
-            step = x1 * y1
-            f_xy += a * step
-            g_xy += b * step
-            step = m * (m - 1) * xs[m] * y0
-            f_xx += a * step
-            g_xx += b * step
-            step = n * (n - 1) * ys[n] * x0
-            f_yy += a * step
-            g_yy += b * step
-        return f, g, f_x, f_y, g_x, g_y, f_xx, f_xy, f_yy, g_xx, g_xy, g_yy
+        return xs, ys
+
+
+_DERIVATIVES: Final = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+"""How often to derive by x and by y."""
+
+
+def _derivative(
+    terms: Floats, of_x: int, of_y: int, powers: Sequence[tuple[int, int]]
+) -> list[float]:
+    """Coefficients, at these *powers* of x and y, of a derivative of the polynomial *terms*."""
+    size = len(terms)
+    return [
+        float(terms[m + of_x, n + of_y]) * perm(m + of_x, of_x) * perm(n + of_y, of_y)
+        if m + of_x < size and n + of_y < size
+        else 0.0
+        for m, n in powers
+    ]
 
 
 def _largest(coefficients: Floats, far: Sequence[float], order: int) -> float:
