@@ -27,6 +27,7 @@ from soda_service.cutout.request import CutoutRequest
 from soda_service.cutout.selection import parse_hdu_name
 from soda_service.errors import MultiValuedParamNotSupported, UsageError
 from soda_service.geometry.dali import (
+    circle_of,
     parse_box,
     parse_circle,
     parse_integer,
@@ -148,6 +149,28 @@ class LinksParams:
     identifiers: tuple[str, ...]
     media_type: str | None
     """The name for VOTable that was asked for, if any was, with its parameters."""
+
+
+def ordinary_cutout(encoded: bytes) -> CutoutParams | None:
+    """What `Params.cutout` makes of an identifier and a circle, spelt as nearly all clients do.
+
+    It takes a third of the time. None where there is anything else, or anything wrong.
+    """
+    identifier, _, numbers = encoded.partition(b"&CIRCLE=")
+    blank = _ORDINARY_BLANKS.get(numbers.translate(None, _OF_NUMBERS))
+    if (
+        blank is None
+        or len(numbers) > _ORDINARY_LENGTH
+        or identifier[:3] != b"ID="
+        or b"&" in identifier
+    ):
+        return None
+    try:
+        circle = circle_of(*map(float, numbers.split(blank)))
+    except (ValueError, TypeError):
+        return None  # no number, or not three of them
+    text = text_of(ID, identifier[3:], is_common=True)
+    return CutoutParams(CutoutRequest(text, circle), None) if circle and text else None
 
 
 class Params:
@@ -431,5 +454,11 @@ _PLACES: Final[dict[str, Callable[[str], Shape | Stamp | PixelSection]]] = {
     STAMP: parse_stamp,
     PIXELS: parse_pixels,
 }
+
+_OF_NUMBERS: Final = b"-.0123456789e"
+_ORDINARY_LENGTH: Final = 64
+"""Of three numbers; a longer one is for the parser to refuse."""
+_ORDINARY_BLANKS: Final = {b"++": b"+", b"%%": b"%20"}
+"""What is left of three numbers where those bytes are taken away, and what stands between them."""
 
 _BOOLEANS: Final = {"0": False, "1": True, "false": False, "true": True}

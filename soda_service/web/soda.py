@@ -16,10 +16,10 @@ from soda_service.storage.source import is_remote
 from soda_service.web.atonce import Answer
 from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY
+from soda_service.web.params import ordinary_cutout
 from soda_service.web.paramsource import params_at_once, parsed, read_params
 from soda_service.web.responses import (
     CONDITIONS,
-    content_disposition,
     http_date,
     is_unmodified,
     require_version,
@@ -63,14 +63,18 @@ class SyncEndpoint:
     def at_once(self, scope: Scope) -> Answer | None:
         """The answer to a GET, where its pixels lie in memory; see `atonce.Endpoint`."""
         services: Services = scope["state"]["services"]
-        params = params_at_once(scope)
-        if params is None or any(name in CONDITIONS for name, _ in scope["headers"]):
+        if not CONDITIONS.isdisjoint([name for name, _ in scope["headers"]]):
             return None
-        try:
-            asked = params.cutout()
-        except SodaServiceError as error:
-            scope[_PLANNED] = error
-            return None
+        asked = ordinary_cutout(scope["query_string"])
+        if asked is None:
+            params = params_at_once(scope)
+            if params is None:
+                return None
+            try:
+                asked = params.cutout()
+            except SodaServiceError as error:
+                scope[_PLANNED] = error
+                return None
         scope[_PLANNED] = _Planned(asked, NOT_QUICK)
         plan = services.cutter.plan_quickly(asked.request)
         scope[_PLANNED] = _Planned(asked, plan)
@@ -198,7 +202,7 @@ def _headers(plan: CutoutPlan, media_type: str | None) -> RawHeaders:
     return [
         *_version_headers(plan),
         (b"content-type", content_type.encode("ascii")),
-        (b"content-disposition", content_disposition("attachment", plan.filename)),
+        (b"content-disposition", b'attachment; filename="%b"' % plan.filename.encode("ascii")),
     ]
 
 

@@ -24,6 +24,7 @@ from soda_service.web.params import (
     SIA_PARAMETERS,
     SODA_PARAMETERS,
     Params,
+    ordinary_cutout,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,70 @@ def cutout(query: str | bytes) -> CutoutRequest:
     """What SODA makes of *query*."""
     encoded = query if isinstance(query, bytes) else query.encode()
     return Params(encoded).cutout().request
+
+
+NUMBERS = st.one_of(
+    st.floats(-1e3, 1e3).map(str),
+    st.integers(-400, 400).map(str),
+    st.sampled_from(["", "-0", "1e-05", "1E2", "1e400", ".5", "5.", "+5", "1_0", "nan", "-", "e"]),
+)  # fmt: skip
+BLANKS = st.sampled_from(["+", "%20", "%2B", " ", "++", "%", "%20%20", ",", ""])
+
+
+class TestTheOrdinaryCutout:
+    """An identifier and a circle, which are understood without the rest."""
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "ID=ivo%3A%2F%2Fx.example%2Fa%3Fb.fits&CIRCLE=10.5+-2.25+0.01",
+            "ID=ivo://x.example/a?b=c&CIRCLE=10%20-2%201e-05",
+            "ID=a+b&CIRCLE=360.0+90.0+180",
+        ],
+    )
+    def test_it_is(self, query: str) -> None:
+        found = ordinary_cutout(query.encode())
+        assert found is not None
+        assert found == Params(query.encode()).cutout()
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "",
+            "ID=a",
+            "CIRCLE=1+2+3",
+            "ID=a&CIRCLE=1+2+3&ID=a",
+            "ID=a&CIRCLE=1+2+3&POL=I",
+            "ID=a&RUNID=r&CIRCLE=1+2+3",
+            "ID=a&CIRCLE=1+2+3&CIRCLE=1+2+3",
+            "id=a&CIRCLE=1+2+3",
+            "ID=&CIRCLE=1+2+3",
+            "ID=%20&CIRCLE=1+2+3",
+            "ID=a&CIRCLE=1+2%203",
+            "ID=a&CIRCLE=1+2+0",
+            "ID=a&CIRCLE=1+91+1",
+            "ID=a&CIRCLE=1+2+",
+            "ID=a&CIRCLE=1_0+2+3",
+            "ID=a&CIRCLE=nan+2+3",
+            "ID=a&CIRCLE=1+2+inf",
+            "ID=a&CIRCLE=1e5+2+3",
+            f"ID=a&CIRCLE=1.{'0' * 70}+2+3",
+        ],
+    )
+    def test_it_is_not(self, query: str) -> None:
+        assert ordinary_cutout(query.encode()) is None
+
+    @settings(max_examples=1000)
+    @given(
+        st.tuples(NUMBERS, BLANKS, NUMBERS, BLANKS, NUMBERS),
+        st.sampled_from(["a", "%C3%A9", "%2B+"]),
+    )
+    def test_nothing_is_understood_otherwise(self, parts: tuple[str, ...], identifier: str) -> None:
+        """What is taken for ordinary is what the rest makes of it."""
+        query = f"ID={identifier}&CIRCLE={''.join(parts)}".encode()
+        found = ordinary_cutout(query)
+        if found is not None:
+            assert found == Params(query).cutout()
 
 
 class TestNamesAndValues:
