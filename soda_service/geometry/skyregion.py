@@ -19,7 +19,7 @@ from .arcs import TOUCH, Arcs, Outlines, arcsin, are_left, pieces, separations, 
 from .moc import Moc
 from .mocregion import MocRegion
 from .shapes import Circle, Polygon, Range
-from .vectors import enclosing_axis, unit_vector, unit_vectors
+from .vectors import dot, enclosing_axis, unit_vector, unit_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -355,12 +355,15 @@ def _range_cap(sky_range: Range, width: float) -> tuple[Vector, float]:
         ((0.0, 0.0, -1.0), radians(90.0 + sky_range.lat2)),
     ]
     if width <= 180.0:
-        # A cap below a hemisphere that is centred on the middle meridian and holds the corners
-        # holds the meridians, being convex, and the parallels, whose ends lie farthest off.
         lons = [sky_range.lon1] * 2 + [sky_range.lon2] * 2
         corners = unit_vectors(lons, [sky_range.lat1, sky_range.lat2] * 2)
+        middle = unit_vector(sky_range.lon1 + width / 2, 0.0)
+        caps.append((middle, max(pi / 2, float(separations(middle, corners).max()))))
+        # A cap below a hemisphere that is centred on the middle meridian and holds the corners
+        # holds the meridians, being convex, and the parallels, whose ends lie farthest off.
+        # Of half a turn the corners are on one great circle, and the cap may be on its other side.
         found = enclosing_axis(corners)
-        if found is not None:
+        if found is not None and dot(found[0], middle) > 0.0:
             caps.append((found[0], float(separations(found[0], corners).max())))
     axis, radius = min(caps, key=lambda cap: cap[1])
     return axis, min(radius, pi)

@@ -56,7 +56,8 @@ def circles(draw: st.DrawFn) -> Circle:
 def ranges(draw: st.DrawFn) -> Range:
     south, north = sorted((draw(latitudes), draw(latitudes)))
     west = draw(longitudes)
-    width = draw(st.one_of(st.floats(0.0, 359.0), st.floats(0.0, 3.0), st.just(360.0)))
+    widths = st.floats(0.0, 359.0), st.floats(0.0, 3.0), st.just(180.0), st.just(360.0)
+    width = draw(st.one_of(*widths))
     if width == 360.0:
         return Range(0.0, 360.0, south, north)
     return Range(west, (west + width) % 360.0, south, north)
@@ -184,6 +185,8 @@ SQUARE = parse_polygon("10 -5 20 -5 20 5 10 5")
         ("RANGE 10 20 80 90", "RANGE 200 210 85 90", True),
         ("RANGE 10 20 80 89.9", "RANGE 200 210 85 90", False),
         ("RANGE 359 1 -1 1", "CIRCLE 0 0 0.1", True),
+        ("RANGE 10 190 -85 10", "CIRCLE 100 0 1", True),  # half a turn
+        ("RANGE 10 190 -85 10", "CIRCLE 280 0 1", False),
         ("RANGE 359 1 -1 1", "POLYGON 1 0 2 1 2 -1", True),  # a corner on the meridian
         ("RANGE 359 1 -1 1", "POLYGON 1.001 0 2 1 2 -1", False),
         ("RANGE 0 360 -90 90", "CIRCLE 12 34 0.001", True),
