@@ -13,8 +13,9 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import archive
@@ -58,6 +59,10 @@ class Hold:
     without: float | None
     """The second without the time for which any core stood still; None where that is not known."""
     median_answer: float
+    disk_bytes: int
+    """That the loop's own thread fetched from a disk."""
+    pages: int
+    """That it touched and had to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +72,14 @@ class Server:
     port: int
     pid: int
 
-    def cutout_targets(self, fields: list[archive.Field], *, pixels: int) -> list[str]:
-        """Request targets of circles *pixels* wide at random places within each field."""
-        chance = random.Random(7)
+    def cutout_targets(
+        self, fields: list[archive.Field], *, pixels: int, seed: int = 7
+    ) -> list[str]:
+        """Request targets of circles *pixels* wide at random places within each field.
+
+        Another *seed* gives other places.
+        """
+        chance = random.Random(seed)
         radius = pixels / 2 * archive.SCALE
         targets = []
         for _ in range(20):
@@ -94,12 +104,12 @@ class Server:
         """Requests per second for random ones of *targets*."""
         return measure(self.port, self.pid, targets, seconds)
 
-    def stream(self, field: archive.Field, *, clients: int) -> Streamed:
-        """*clients* ask for nearly the whole field at once."""
+    def stream(self, field: archive.Field, *, clients: int, each_second: float = inf) -> Streamed:
+        """*clients* ask for nearly the whole field at once; see `stream`."""
         width = field.naxis * archive.SCALE * 0.98
         box = f"RANGE {field.lon - width} {field.lon + width} {field.lat - 5} {field.lat + 5}"
         target = f"/soda/sync?ID={quote(field.identifier)}&POS={quote(box)}"
-        return stream(self.port, self.pid, target, clients=clients)
+        return stream(self.port, self.pid, target, clients=clients, each_second=each_second)
 
     def longest_hold(self, targets: list[str]) -> Hold:
         """How long the event loop was held at most while it answered *targets* one by one."""
@@ -107,31 +117,36 @@ class Server:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         with standstill.watched() as machine:
             _get(connection, "/held")
+            before = _waits(self.pid)
             for target in targets:
                 start = time.perf_counter()
                 _get(connection, target)
                 taken.append(time.perf_counter() - start)
-            seen = _get(connection, "/held")
+            seen, after = _get(connection, "/held"), _waits(self.pid)
         connection.close()
-        return longest(seen, machine, sorted(taken)[len(taken) // 2])
+        return longest(seen, machine, sorted(taken)[len(taken) // 2], before, after)
 
     def hold_while_loading(self) -> Hold:
         """The same for a worker that has just begun, until it has loaded what it loads late."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         with standstill.watched() as machine:
             _get(connection, "/held")
+            before = _waits(self.pid)
             start = time.perf_counter()
             _get(connection, "/")  # shows a cutout, and so waits for all that one needs
             taken = time.perf_counter() - start
-            seen = _get(connection, "/held")
+            seen, after = _get(connection, "/held"), _waits(self.pid)
         connection.close()
-        return longest(seen, machine, taken)
+        return longest(seen, machine, taken, before, after)
 
 
-def stream(port: int, pid: int, target: str, *, clients: int) -> Streamed:
-    """*clients* ask for *target* at once and read as fast as they can."""
+def stream(port: int, pid: int, target: str, *, clients: int, each_second: float = inf) -> Streamed:
+    """*clients* ask for *target* at once and read it, no more than so many bytes a second."""
     sizes: list[int] = []
-    threads = [threading.Thread(target=_drain, args=(port, target, sizes)) for _ in range(clients)]
+    threads = [
+        threading.Thread(target=_drain, args=(port, target, sizes, each_second))
+        for _ in range(clients)
+    ]
     start = time.monotonic()
     for thread in threads:
         thread.start()
@@ -287,7 +302,13 @@ def _get(connection: HTTPConnection, target: str) -> bytes:
     return body
 
 
-def longest(seen: bytes, machine: standstill.Standstills, median_answer: float) -> Hold:
+def longest(
+    seen: bytes,
+    machine: standstill.Standstills,
+    median_answer: float,
+    before: _Waits,
+    after: _Waits,
+) -> Hold:
     """The longest holds of what `/held` has *seen*; *median_answer* in seconds."""
     whole = at_most = at_least = without = 0.0
     for line in seen.decode().splitlines():
@@ -302,16 +323,37 @@ def longest(seen: bytes, machine: standstill.Standstills, median_answer: float) 
         at_least=at_least * 1e3,
         without=without * 1e3 if machine.is_known else None,
         median_answer=median_answer * 1e3,
+        disk_bytes=after.disk_bytes - before.disk_bytes,
+        pages=after.pages - before.pages,
     )
 
 
-def _drain(port: int, target: str, sizes: list[int]) -> None:
+class _Waits(NamedTuple):
+    """What a thread has waited for since it began, as Linux counts it."""
+
+    disk_bytes: int
+    """That it fetched from a disk itself."""
+    pages: int
+    """That it touched and that had to be fetched (major faults)."""
+
+
+def _waits(pid: int) -> _Waits:
+    """Of the first thread of a process, which runs its event loop."""
+    task = Path(f"/proc/{pid}/task/{pid}")
+    counts = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
+    state = (task / "stat").read_text().rpartition(")")[2].split()
+    return _Waits(int(counts["read_bytes"]), int(state[9]))
+
+
+def _drain(port: int, target: str, sizes: list[int], each_second: float) -> None:
     connection = HTTPConnection("127.0.0.1", port, timeout=600)
     connection.request("GET", target)
     answer = connection.getresponse()
-    size, buffer = 0, bytearray(1 << 20)
+    size, buffer = 0, bytearray(1 << 20 if each_second == inf else 1 << 16)
+    start = time.monotonic()
     while got := answer.readinto(buffer):
         size += got
+        time.sleep(max(0.0, start + size / each_second - time.monotonic()))
     if answer.status == 200:
         sizes.append(size)
     connection.close()
