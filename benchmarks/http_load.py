@@ -29,6 +29,11 @@ CONNECTIONS = 4
 """Connections kept alive; the server has one worker, so more would only wait."""
 
 
+STORM = 0.005
+AFTERMATH = 0.1
+"""Seconds; see `Hold.calm`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """What one measurement saw."""
@@ -58,11 +63,14 @@ class Hold:
     at_least: float
     without: float | None
     """The second without the time for which any core stood still; None where that is not known."""
+    calm: float | None
+    """The second but for what happened up to `AFTERMATH` after a core had stood still for `STORM`:
+    then the work that has piled up is done, and may be found undone by another core that does."""
+    calm_share: float
+    """How much of the time that leaves."""
     median_answer: float
-    disk_bytes: int
-    """That the loop's own thread fetched from a disk."""
-    pages: int
-    """That it touched and had to wait for."""
+    waits: _Waits
+    """Of the loop's own thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,27 +125,27 @@ class Server:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         with standstill.watched() as machine:
             _get(connection, "/held")
-            before = _waits(self.pid)
+            before, began = _waits(self.pid), time.perf_counter()
             for target in targets:
                 start = time.perf_counter()
                 _get(connection, target)
                 taken.append(time.perf_counter() - start)
+            run = standstill.Interval(began, time.perf_counter())
             seen, after = _get(connection, "/held"), _waits(self.pid)
         connection.close()
-        return longest(seen, machine, sorted(taken)[len(taken) // 2], before, after)
+        return longest(seen, machine, run, sorted(taken)[len(taken) // 2], after.since(before))
 
     def hold_while_loading(self) -> Hold:
         """The same for a worker that has just begun, until it has loaded what it loads late."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         with standstill.watched() as machine:
             _get(connection, "/held")
-            before = _waits(self.pid)
-            start = time.perf_counter()
+            before, began = _waits(self.pid), time.perf_counter()
             _get(connection, "/")  # shows a cutout, and so waits for all that one needs
-            taken = time.perf_counter() - start
+            run = standstill.Interval(began, time.perf_counter())
             seen, after = _get(connection, "/held"), _waits(self.pid)
         connection.close()
-        return longest(seen, machine, taken, before, after)
+        return longest(seen, machine, run, run.end - run.start, after.since(before))
 
 
 def stream(port: int, pid: int, target: str, *, clients: int, each_second: float = inf) -> Streamed:
@@ -305,26 +313,33 @@ def _get(connection: HTTPConnection, target: str) -> bytes:
 def longest(
     seen: bytes,
     machine: standstill.Standstills,
+    run: standstill.Interval,
     median_answer: float,
-    before: _Waits,
-    after: _Waits,
+    waits: _Waits,
 ) -> Hold:
-    """The longest holds of what `/held` has *seen*; *median_answer* in seconds."""
-    whole = at_most = at_least = without = 0.0
+    """The longest holds of what `/held` has *seen* in a *run*; *median_answer* in seconds."""
+    storms = standstill.joined([
+        [one._replace(end=one.end + AFTERMATH) for one in machine.of_any
+         if one.end - one.start >= STORM]
+    ])  # fmt: skip
+    whole = at_most = at_least = without = calm = 0.0
     for line in seen.decode().splitlines():
         due, came, late, most, least = map(float, line.split())
         of_all = standstill.within(machine.of_all, due, came)
         whole, at_most = max(whole, late), max(at_most, most - of_all)
         at_least = max(at_least, least - of_all)
         without = max(without, most - standstill.within(machine.of_any, due, came))
+        if not standstill.within(storms, due, came):
+            calm = max(calm, most)
     return Hold(
         whole=whole * 1e3,
         at_most=at_most * 1e3,
         at_least=at_least * 1e3,
         without=without * 1e3 if machine.is_known else None,
+        calm=calm * 1e3 if machine.is_known else None,
+        calm_share=1.0 - standstill.within(storms, *run) / (run.end - run.start),
         median_answer=median_answer * 1e3,
-        disk_bytes=after.disk_bytes - before.disk_bytes,
-        pages=after.pages - before.pages,
+        waits=waits,
     )
 
 
@@ -335,6 +350,10 @@ class _Waits(NamedTuple):
     """That it fetched from a disk itself."""
     pages: int
     """That it touched and that had to be fetched (major faults)."""
+
+    def since(self, before: _Waits) -> _Waits:
+        """What has come since then."""
+        return _Waits(self.disk_bytes - before.disk_bytes, self.pages - before.pages)
 
 
 def _waits(pid: int) -> _Waits:

@@ -196,10 +196,11 @@ def _cold(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
 def _held(where: str, seen: http_load.Hold, bar: str) -> Row:
     """The bar is for what is ours at most; what a clock sees is the machine's in part."""
     without = "?" if seen.without is None else f"{seen.without:.1f}"
+    calm = "?" if seen.calm is None else f"{seen.calm:.1f}"
     spread = (
-        f"{without} where no core stood still, {seen.at_least:.1f} at least, "
-        f"{seen.whole:.1f} by the clock; {seen.disk_bytes} bytes and {seen.pages} pages that the "
-        "loop fetched itself"
+        f"{without} where no core stood still, {calm} in the {seen.calm_share:.0%} of the time "
+        f"that was calm, {seen.at_least:.1f} at least, {seen.whole:.1f} by the clock; the loop "
+        f"itself fetched {seen.waits.disk_bytes} bytes and waited for {seen.waits.pages} pages"
     )
     found = f"{seen.at_most:.1f} ms ({spread}); answers {seen.median_answer:.1f} ms"
     return f"event loop held at most, {where}", found, bar
