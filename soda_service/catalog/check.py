@@ -13,6 +13,7 @@ from soda_service.catalog.query import fold
 from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
 from soda_service.catalog.walk import is_below, root_of
+from soda_service.catalog.watch import Watch
 from soda_service.config import load_collections, resource_path, without_secrets
 from soda_service.errors import ConfigurationError, CorruptFileError, SodaServiceError
 from soda_service.fits.layout import scan_hdus
@@ -84,19 +85,23 @@ def check_catalog(
         report.problems += [(name, problem) for name, problem in unreached.values()]
         total = store.count()
         report.problems += _emptiness(total, settings)
-        for identifier in store.identifiers():
-            dataset = store.get(identifier)
-            lost = dataset is not None and _is_below_any(dataset.url, unreached)
-            if dataset is not None and not lost:  # else an ingest removed it meanwhile
-                found = [*_problems(dataset, settings, stores)]
-                report.problems += [(identifier, problem) for problem in found]
-                if not found and dataset.footprint is None:
-                    report.remarks.append((identifier, _NOWHERE))
-                if not fold(identifier).startswith(ours):
-                    foreign, example = foreign + 1, example or identifier
-            report.checked += 1
-            if progress is not None:
-                progress(report.checked, total, identifier)
+        asked = ""
+        with Watch(lambda: [asked]):
+            for identifier in store.identifiers():
+                dataset = store.get(identifier)
+                lost = dataset is not None and _is_below_any(dataset.url, unreached)
+                if dataset is not None and not lost:  # else an ingest removed it meanwhile
+                    asked = dataset.url
+                    found = [*_problems(dataset, settings, stores)]
+                    asked = ""
+                    report.problems += [(identifier, problem) for problem in found]
+                    if not found and dataset.footprint is None:
+                        report.remarks.append((identifier, _NOWHERE))
+                    if not fold(identifier).startswith(ours):
+                        foreign, example = foreign + 1, example or identifier
+                report.checked += 1
+                if progress is not None:
+                    progress(report.checked, total, identifier)
         for root, (name, _) in unreached.items():
             if count := store.holdings.count_below(root):
                 report.problems.append((name, f"its {count} datasets there were not looked at"))

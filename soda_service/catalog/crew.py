@@ -37,6 +37,9 @@ _QUEUED: Final = 3
 
 _TICK_SECONDS: Final = 0.25
 
+_END_SECONDS: Final = 5.0
+"""How long a process that was killed is waited for."""
+
 FILE_SECONDS: Final = 900.0
 """How long a file may take: long enough to inflate 100 GB."""
 
@@ -95,6 +98,11 @@ class Crew:
                 yield task, answer
             if not came:
                 yield None
+
+    @property
+    def at_work(self) -> list[str]:
+        """The files that are being read, as any thread may ask."""
+        return [task.path for worker in tuple(self._workers) for task in tuple(worker.queue)[:1]]
 
     def drop_ended(self) -> None:
         """Forget processes that ended while they had nothing to do, killed for memory say.
@@ -209,11 +217,15 @@ class _Worker:
         return answer
 
     def end(self) -> None:
-        """Stop the process, whatever it is doing."""
+        """Stop the process, whatever it is doing.
+
+        One that a disk holds, and does not let be killed, ends when the disk lets go of it.
+        """
         self.alive = False
         self.connection.close()
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
 
     def _ending(self) -> str:
         self.connection.close()

@@ -219,10 +219,10 @@ class Holdings:
     def remove_unseen(self, folder: str, scan: int, *, unread: Sequence[str] = ()) -> int:
         """Remove the datasets below *folder* that *scan* has not met; how many went.
 
-        What lies below a folder in *unread* stays: unreadable is not absent.
+        What is in *unread*, or lies below a folder in it, stays: unreadable is not absent.
         """
         table = schema.dataset
-        kept = [not_(and_(*_below(one))) for one in _outermost(unread)]
+        kept = [and_(table.c.path != one, not_(and_(*_below(one)))) for one in _outermost(unread)]
         below = and_(*_below(folder), table.c.scan < scan, *kept)
         removed = 0
         while True:

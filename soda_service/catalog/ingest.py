@@ -34,6 +34,7 @@ from soda_service.catalog.walk import (
     is_utf8,
     real_path,
 )
+from soda_service.catalog.watch import Watch
 from soda_service.catalog.worker import IndexFailure
 from soda_service.errors import SourceUnavailableError, UsageError
 from soda_service.storage.remoteplace import place_of
@@ -106,7 +107,8 @@ def ingest(
             allow_empty=allow_empty,
         )
         try:
-            run.run(paths, excluded=settings.cache_dir)
+            with Watch(run.asked):
+                run.run(paths, excluded=settings.cache_dir)
         except KeyboardInterrupt:
             run.stop()
             raise IngestInterrupted(tally.report) from None
@@ -172,6 +174,7 @@ class _Ingest:
     ) -> None:
         self._holdings = store.holdings
         self._crew = crew
+        self._walks: tuple[Walk, ...] = ()
         self._places = places
         self._stores = stores
         self._tally = tally
@@ -179,12 +182,17 @@ class _Ingest:
         self._empty_roots = EmptyRoots(store.holdings, places, tally, allow_empty=allow_empty)
         self._batches = Batches(store.holdings, self._scan, tally, self._look_at_object)
 
+    def asked(self) -> list[str]:
+        """The files and folders that are asked about now, as any thread may ask."""
+        return [*(walk.asked for walk in self._walks), *self._crew.at_work]
+
     def run(self, paths: Sequence[Path | str], *, excluded: Path) -> None:
         tally = self._tally
         walk = Walk(self._places, excluded=excluded, problem=tally.fail, stores=self._stores)
         folders, files = self._sorted(paths)
         self._empty_roots.suspect(folders)
         tally.total = self._count(folders, files, excluded)
+        self._walks = (walk,)
         with PutAside() as contested:
             self._index(self._to_index(self._all_files(walk, folders, files)), contested)
             while others := contested.others():
@@ -193,7 +201,7 @@ class _Ingest:
             again = (walk.look_at(path, place) for path, place in contested)
             tasks = self._to_index(found for found in again if found is not None)
             self._index(tasks, contested, deciding=True)
-        kept = self._empty_roots.keep(walk.unread)
+        kept = self._empty_roots.keep(walk.unread) + walk.unknown
         for folder in folders:
             tally.report.removed += self._holdings.remove_unseen(folder, self._scan, unread=kept)
 
@@ -227,6 +235,7 @@ class _Ingest:
     def _count(self, folders: list[str], files: list[str], excluded: Path) -> int | None:
         """How many files there are to be looked at, if that can be told soon."""
         walk = Walk(self._places, excluded=excluded, problem=_tell_nobody)
+        self._walks = (walk,)
         until = time.monotonic() + _COUNTING_SECONDS
         total = len(files)
         for folder in folders:

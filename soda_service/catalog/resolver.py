@@ -21,7 +21,7 @@ from soda_service.errors import (
     SourceUnavailableError,
     UnknownDatasetError,
 )
-from soda_service.storage.networkfile import is_on_network
+from soda_service.storage.disks import disk_of, mounts_now
 from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from soda_service.catalog.reindex import Reindexer
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
+    from soda_service.storage.disks import Disk
     from soda_service.storage.stores import RemoteStores
 
 _CATALOG_SECONDS: Final = 0.5
@@ -67,10 +68,12 @@ class _Entry:
     stored: StoredDataset
     catalog_version: int
     """That of the catalog when the entry was last compared with it."""
-    may_be_peeked: bool
-    """Whether its file may be looked at on an event loop."""
     peeked_version: int = -1
-    """The same as `catalog_version` where that is so, else of no catalog."""
+    """The same where its file may be looked at on an event loop, else of no catalog."""
+    _disk: Disk | None = None
+    """On which its file lies; None for an object in a store."""
+    _mounts: int = -1
+    """What was mounted when that was found out."""
 
     def __post_init__(self) -> None:
         self.compared_with(self.catalog_version)
@@ -78,8 +81,18 @@ class _Entry:
     def compared_with(self, version: int) -> None:
         """Remember that the entry is that of *version* of the catalog."""
         self.catalog_version = version
-        if self.may_be_peeked:
-            self.peeked_version = version
+        # What another machine answers for may hold up whoever asks.
+        may_be_peeked = is_remote(self.stored.dataset.url) or self.disk.is_local
+        self.peeked_version = version if may_be_peeked else -1
+
+    @property
+    def disk(self) -> Disk:
+        """The disk on which its file lies, as things are mounted now."""
+        mounts = mounts_now()
+        if self._disk is None or self._mounts != mounts:
+            self._disk = disk_of(self.stored.dataset.url)
+            self._mounts = mounts
+        return self._disk
 
     @property
     def memory(self) -> int:
@@ -154,11 +167,12 @@ class Resolver:
             entry = self._load(identifier, folded)
         dataset = entry.stored.dataset
         in_doubt = folded in self._doubted
-        version = self._version_of(folded, dataset)
+        version = self._version_of(folded, entry)
         if version is None:
             # It may have moved, and the catalog know it already.
-            dataset = self._load(identifier, folded).stored.dataset
-            version = self._version_of(folded, dataset)
+            entry = self._load(identifier, folded)
+            dataset = entry.stored.dataset
+            version = self._version_of(folded, entry)
         if version is None:
             self._forget(folded)
             self._refuse_missing_root(dataset.url)
@@ -195,7 +209,7 @@ class Resolver:
                     if folded in self._doubted:
                         return True
                     continue
-                version = _version_of(dataset.url)
+                version = _version_of(dataset.url, entry.disk)
             except SodaServiceError:
                 continue  # `resolve` will say so, soon
             if version is not None and version != dataset.version:
@@ -257,9 +271,7 @@ class Resolver:
         if stored is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier, hint=self._hint(identifier))
-        # What another machine answers for may hold up whoever asks.
-        may_be_peeked = not is_on_network(stored.dataset.url)
-        return self._keep(folded, _Entry(stored, version, may_be_peeked))
+        return self._keep(folded, _Entry(stored, version))
 
     def _hint(self, identifier: str) -> str:
         """What to say to whoever meant a dataset, but lost the encoding of its name on the way."""
@@ -296,7 +308,7 @@ class Resolver:
             # Another request, or another process, may have done it while this one waited.
             entry = self._load(identifier, folded)
             current = entry.stored.dataset
-            version = self._version_of(folded, current)
+            version = self._version_of(folded, entry)
             if version is not None and version.is_of_same_content(current.version):
                 self._trust(folded)
                 return current
@@ -316,14 +328,14 @@ class Resolver:
             if fresh.stored.dataset.version != dataset.version:
                 # A catalog that may only be read keeps the old row; this process need not.
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
-                entry = _Entry(stored, fresh.catalog_version, fresh.may_be_peeked)
-                fresh = self._keep(folded, entry)
+                fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
             return fresh.stored.dataset
 
-    def _version_of(self, folded: str, dataset: Dataset) -> FileVersion | None:
+    def _version_of(self, folded: str, entry: _Entry) -> FileVersion | None:
         """That of its file now, None where there is none; of an object only where in doubt."""
+        dataset = entry.stored.dataset
         if not is_remote(dataset.url):
-            return _version_of(dataset.url)
+            return _version_of(dataset.url, entry.disk)
         if folded not in self._doubted or self._stores is None:
             return dataset.version
         return self._stores.version_of_known(dataset.url)
@@ -418,17 +430,19 @@ class FixedResolver:
 
 
 def _has_something(folder: str) -> bool:
+    """Raises DiskHangsError."""
     try:
-        with os.scandir(folder) as entries:
+        with disk_of(folder).touched(folder), os.scandir(folder) as entries:
             return next(entries, None) is not None
     except OSError:
         return False
 
 
-def _version_of(path: str) -> FileVersion | None:
+def _version_of(path: str, disk: Disk) -> FileVersion | None:
     """The file as it is now, None where there is none; raises SourceUnavailableError."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call itself
+        with disk.touched(path):
+            status = os.stat(path)  # noqa: PTH116 - a Path costs as much as the call itself
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -9,6 +9,7 @@ What lies in a store is found by lists of it, which tell the versions of its obj
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -40,6 +41,9 @@ _LISTED_AT_ONCE: Final = 1_000
 
 _COUNTED_AT_ONCE: Final = 1_000
 """Files counted between two looks at the clock."""
+
+_ABSENT: Final = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+"""Errors that say that there is no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +228,10 @@ class Walk:
         self._patterns: dict[tuple[str, ...], re.Pattern[str]] = {}
         self.unread: list[str] = []
         """Folders that could not be listed."""
+        self.asked = ""
+        """The file or folder that a disk is asked about now; for `Watch`."""
+        self.unknown: list[str] = []
+        """Files of which a disk did not say what they are now."""
         self.vanished: set[str] = set()
         """Objects that were looked at and are not there."""
 
@@ -273,13 +281,26 @@ class Walk:
                     waiting.pop()
                 elif entry.name.startswith("."):
                     continue
-                elif not _is_folder(entry):
+                elif not self._is_folder(entry, place):
                     if self._pattern(place.config).fullmatch(entry.name):
                         yield entry.path, place
                 elif entry.is_symlink():
                     linked.append(entry.path)
                 else:
                     waiting.append(self._opened(entry.path, given, entered))
+
+    def _is_folder(self, entry: os.DirEntry[str], place: Place) -> bool:
+        """Whether *entry* is a folder or leads to one; links that go round in a circle do not."""
+        self.asked = entry.path
+        try:
+            return entry.is_dir()
+        except OSError as error:
+            is_named = self._pattern(place.config).fullmatch(entry.name)  # and looked at as a file
+            if error.errno not in _ABSENT and not is_named:
+                self._not_read(entry.path, error)
+            return False
+        finally:
+            self.asked = ""
 
     def _opened(
         self, folder: str, given: str, entered: dict[int, set[int]]
@@ -291,24 +312,31 @@ class Walk:
         return place, self._entries(folder)
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        self.asked = folder
         try:
             with os.scandir(folder) as entries:
                 # Few folders are larger, so that few are open at a time however deep they lie.
                 listed = list(islice(entries, _LISTED_AT_ONCE))
                 if len(listed) == _LISTED_AT_ONCE:
+                    self.asked = ""
                     yield from chain(listed, entries)
                     return
         except OSError as error:
             self._not_read(folder, error)
             return
+        finally:
+            self.asked = ""
         yield from listed
 
     def _enter(self, folder: str, entered: dict[int, set[int]]) -> bool:
+        self.asked = folder
         try:
             status = Path(folder).stat()
         except OSError as error:
             self._not_read(folder, error)
             return False
+        finally:
+            self.asked = ""
         known = entered.setdefault(status.st_dev, set())
         if status.st_ino in known:
             return False
@@ -322,11 +350,16 @@ class Walk:
         if not is_utf8(path):
             self._problem(path.encode(errors="replace").decode(), "its name is not UTF-8")
             return None
+        self.asked = path
         try:
             status = Path(path).stat()
         except OSError as error:
             self._problem(path, error.strerror or str(error))
+            if error.errno not in _ABSENT:
+                self.unknown.append(path)
             return None
+        finally:
+            self.asked = ""
         if not stat.S_ISREG(status.st_mode):
             self._problem(path, "not a regular file")
             return None
@@ -379,14 +412,6 @@ def includes(config: CollectionConfig, path: str) -> bool:
 def _compiled(config: CollectionConfig) -> re.Pattern[str]:
     alternatives = "|".join(fnmatch.translate(one) for one in config.include) or "(?!)"
     return re.compile(alternatives, re.IGNORECASE)
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether *entry* is a folder or leads to one; links that go round in a circle do not."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def _has_nothing(folder: str) -> bool:

@@ -246,12 +246,17 @@ class Cutter:
 
     @contextmanager
     def _noticing_changes(self, dataset: Dataset) -> Iterator[None]:
-        """Has an object looked at that turned out not to be the one of the catalog any more."""
+        """Has a file opened anew that cannot be read, and an object looked at that is another."""
         try:
             yield
         except ObjectChangedError:
             self._files.discard(dataset.url, dataset.version)
             self._resolver.doubt(dataset)
+            raise
+        except SourceUnavailableError:
+            if not is_remote(dataset.url):
+                # What is open may be of a disk that is gone, and is mounted anew by now.
+                self._files.discard(dataset.url, dataset.version)
             raise
 
 

@@ -17,6 +17,7 @@ from soda_service.pixels.seekindex import SeekIndex
 from soda_service.pixels.tiled import TiledReader
 from soda_service.pixels.tiledimage import TiledImage
 from soda_service.storage.local import LocalSource
+from soda_service.storage.source import open_source
 
 if TYPE_CHECKING:
     from soda_service.fits.layout import HduLayout
@@ -127,7 +128,7 @@ class TiledImages:
     def _made(self, key: Key, image: TiledImage) -> SeekIndex | None:
         path, version, _ = key
         try:
-            with LocalSource.open(path) as source:
+            with open_source(path) as source:
                 if source.version != version:
                     return None
                 return TiledReader(image, source).seek_index(lambda: self._is_closed)

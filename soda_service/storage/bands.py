@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import numpy as np
 
+from soda_service.errors import SourceUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from contextlib import AbstractContextManager
@@ -123,6 +125,8 @@ class CopiedBands:
         self._bands = _bands(pieces)
         self._next = next(self._bands, None)
         self._following = next(self._bands, None)
+        self._error: SourceUnavailableError | None = None
+        """What kept a band from being made; whoever opened the file is told."""
         self._cold = 0
         """Of the next bands, how many are not looked for in memory."""
 
@@ -131,12 +135,17 @@ class CopiedBands:
 
     def __next__(self) -> Buffer:
         """See `Bands`; raises what opening and `RunSource.read_runs` raise."""
-        pieces = self._next
-        if pieces is None:
+        if self._next is None:
             raise StopIteration
         if self._source is None:
             self._source = self._opened.__enter__()
-        source = self._source
+        try:
+            return self._read(self._source, self._next)
+        except SourceUnavailableError as error:
+            self._error = error
+            raise
+
+    def _read(self, source: RunSource, pieces: list[Piece]) -> Buffer:
         band: Buffer | None = self._from_memory(BAND_BYTES, in_thread=True)
         if band is None:
             pieces, rest = _split(pieces, BAND_BYTES, between_runs=True)
@@ -187,8 +196,9 @@ class CopiedBands:
         """See `Bands`."""
         self._next = self._following = None
         source, self._source = self._source, None
+        error, self._error = self._error, None
         if source is not None:
-            self._opened.__exit__(None, None, None)
+            self._opened.__exit__(None if error is None else type(error), error, None)
 
     def _go_on(self, rest: list[Piece]) -> None:
         """Next comes the *rest* of this band, if there is one, or another band."""

@@ -37,6 +37,8 @@ _SLOTS: Final = 64
 _STRIDE: Final = 16 * 1024 * 1024
 """Bytes for which room is made at one time; the budget may be missed by as many."""
 _REMEMBERED: Final = 1000
+_TURN_SECONDS: Final = 0.05
+"""Between two looks whether somebody else has made a copy."""
 
 
 class InflatedCache:
@@ -117,7 +119,7 @@ class InflatedCache:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             copy = _open_if_there(path)
             if copy is None:
-                with _locked(self._slot(key)):
+                with self._turn(key, source):
                     # Somebody else may have made it while this one waited.
                     copy = _open_if_there(path) or self._make_copy(source, path)
             # The access time says how recently it was wanted; the other one stays, as it is
@@ -189,6 +191,18 @@ class InflatedCache:
 
     def _slot(self, name: str) -> Path:
         return self._folder / f"lock-{int(name[:8], 16) % _SLOTS:02d}"
+
+    @contextmanager
+    def _turn(self, key: str, source: RunSource) -> Iterator[None]:
+        """The right to make a copy, as soon as nobody else makes one in its slot."""
+        while True:
+            with _locked(self._slot(key), wait=False) as held:
+                if held:
+                    yield
+                    return
+            # A disk that hangs has hold of the other one, and is seen to hang by this one too.
+            source.check_unchanged()
+            time.sleep(_TURN_SECONDS)
 
     def _remember(self, key: str, error: CorruptFileError) -> None:
         """So that a file that cannot be inflated is not tried again at each request."""

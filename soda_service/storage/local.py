@@ -28,6 +28,7 @@ from soda_service.errors import (
     SourceUnavailableError,
 )
 from soda_service.storage.closing import Closable
+from soda_service.storage.disks import disk_of
 from soda_service.storage.mapping import FileMapping
 from soda_service.storage.runs import LONG_RUN
 from soda_service.storage.source import FileVersion
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from soda_service.storage.disks import Disk, Touch
     from soda_service.storage.runs import RunGrid
     from soda_service.storage.source import Piece, Write
 
@@ -49,6 +51,8 @@ _COLD_GAP: Final = 128 * 1024
 """Bytes between two runs that a disk reads faster than it begins anew."""
 _SPAN: Final = 2 * 1024 * 1024
 """Most bytes that are read at once for the sake of the runs in them."""
+_READ_AT_ONCE: Final = 8 * 1024 * 1024
+"""Most bytes in one call: a disk that is only slow is to be seen to give some."""
 _ASKED_AT_ONCE: Final = 16 * 1024 * 1024
 """Most bytes about whose pages the kernel is asked in one call, which takes microseconds."""
 _MOST_RUNS: Final = 1024
@@ -60,23 +64,25 @@ _MOST_BUFFERS: Final = 1024
 class LocalSource(Closable):
     """A file on a disk of this machine, opened once; safe to use from several threads.
 
-    It must not be closed while a thread reads; `OpenFiles` sees to that.
+    It must not be closed while a thread reads; `OpenFiles` sees to that. Whatever may block
+    raises DiskHangsError where the disk is known to hang.
     """
 
     gulp_bytes: Final = 0
     """A disk gives many small pieces as soon as a large one."""
 
-    def __init__(self, descriptor: int, path: str) -> None:
-        """Takes the open *descriptor* over."""
+    def __init__(self, descriptor: int, path: str, disk: Disk) -> None:
+        """Takes the open *descriptor* over, of a file on *disk*; may block."""
         self._descriptor = descriptor
+        self._disk = disk
         self._mapped: FileMapping | None = None
         self.path = path
         status = os.fstat(descriptor)
         self.version = FileVersion(status.st_size, status.st_mtime_ns)
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """The file at *url*, an absolute path or a file URL.
+    def open(cls, url: str, disk: Disk | None = None) -> Self:
+        """The file at *url*, an absolute path or a file URL, on *disk* if that is known.
 
         Raises FileNotFoundError, which names no path, when nothing is there: who knows the
         identifier makes an UnknownDatasetError of it. Raises SourceUnavailableError when it
@@ -84,6 +90,12 @@ class LocalSource(Closable):
         kind of URL.
         """
         path = local_path(url)
+        disk = disk_of(path) if disk is None else disk
+        with disk.touched(path):
+            return cls._opened(path, disk)
+
+    @classmethod
+    def _opened(cls, path: str, disk: Disk) -> Self:
         try:
             # A pipe would otherwise wait for its writer; for a file the flag means nothing.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -96,7 +108,7 @@ class LocalSource(Closable):
             os.close(descriptor)
             # To try again does not help: somebody has put something else in its place.
             raise CorruptFileError("cannot be opened: not a file", path=path)
-        return cls(descriptor, path)
+        return cls(descriptor, path, disk)
 
     def fileno(self) -> int:
         """The descriptor, valid until `close`."""
@@ -108,30 +120,39 @@ class LocalSource(Closable):
         Raises CorruptFileError when the file ends before them, SourceUnavailableError when
         they cannot be read.
         """
-        self._check_inside(start, length)
-        try:
-            whole = os.pread(self._descriptor, length, start)
-        except OSError as error:
-            raise self._unreadable(error) from None
-        if len(whole) == length:
-            return whole
-        # One call gives at most 2 GiB, and may give less.
-        buffer = bytearray(length)
-        self.read_into(start, memoryview(buffer))
-        return bytes(buffer)
+        with self._touched() as touch:
+            self._check_inside(start, length)
+            if length <= _READ_AT_ONCE:
+                try:
+                    whole = os.pread(self._descriptor, length, start)
+                except OSError as error:
+                    raise self._unreadable(error) from None
+                if len(whole) == length:
+                    return whole
+            # One call may give less.
+            buffer = bytearray(length)
+            self._fill(start, memoryview(buffer), touch)
+            return bytes(buffer)
 
     def read_into(self, start: int, buffer: memoryview) -> None:
         """Fills *buffer* with the bytes from *start*; raises what `read` raises."""
+        with self._touched() as touch:
+            self._fill(start, buffer, touch)
+
+    def _fill(self, start: int, buffer: memoryview, touch: Touch) -> None:
         self._check_inside(start, len(buffer))
         done = 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._descriptor, [buffer[done:]], start + done)
+                count = os.preadv(
+                    self._descriptor, [buffer[done : done + _READ_AT_ONCE]], start + done
+                )
             except OSError as error:
                 raise self._unreadable(error) from None
             if count == 0:
                 raise self._ends_before(start + len(buffer))
             done += count
+            touch.goes_on()
 
     def read_runs(self, grid: RunGrid) -> memoryview:
         """The runs of *grid*, one after another; may block.
@@ -139,6 +160,10 @@ class LocalSource(Closable):
         Raises what `read` raises, and SourceUnavailableError where the file has changed
         since it was opened.
         """
+        with self._touched() as touch:
+            return self._runs(grid, touch)
+
+    def _runs(self, grid: RunGrid, touch: Touch) -> memoryview:
         self._check_inside(grid.start, grid.end - grid.start)
         # Not cleared first, as a bytearray would be.
         runs = np.empty(grid.size, np.uint8)
@@ -146,14 +171,14 @@ class LocalSource(Closable):
         if grid.length < LONG_RUN and self.copy_resident(grid, target, in_thread=True):
             return target
         if not grid.counts:
-            self.read_into(grid.start, target)
+            self._fill(grid.start, target, touch)
         elif grid.length >= LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
             for number, start in enumerate(grid.starts().tolist()):
                 at = number * grid.length
-                self.read_into(start, target[at : at + grid.length])
+                self._fill(start, target[at : at + grid.length], touch)
         else:
-            self._read_spans(grid, runs)
-        self.check_unchanged()
+            self._read_spans(grid, runs, touch)
+        self._refuse_changed()
         return target
 
     def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
@@ -232,7 +257,7 @@ class LocalSource(Closable):
             self._mapped = None
             raise SourceUnavailableError("the file is lost while it is read", path=self.path)
         if taken:
-            self.check_unchanged()
+            self._refuse_changed()
         return taken
 
     def prefetch(self, spans: Iterable[tuple[int, int]]) -> None:
@@ -253,6 +278,10 @@ class LocalSource(Closable):
 
     def check_unchanged(self) -> None:
         """Raises SourceUnavailableError where the file has changed since it was opened."""
+        with self._touched():
+            self._refuse_changed()
+
+    def _refuse_changed(self) -> None:
         if not self._is_unchanged():
             raise SourceUnavailableError("the file changes while it is read", path=self.path)
 
@@ -265,6 +294,10 @@ class LocalSource(Closable):
 
     def __repr__(self) -> str:
         return f"<LocalSource of {self.version.size} bytes>"
+
+    def _touched(self) -> Touch:
+        """The block within which the disk is asked; who is lost over this file is lost alone."""
+        return self._disk.touched(self.path, self)
 
     def _map(self) -> FileMapping:
         """Maps the file. Threads that do so together have one mapping each, and the last stays."""
@@ -281,7 +314,7 @@ class LocalSource(Closable):
         version = self.version
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
 
-    def _read_spans(self, grid: RunGrid, runs: NDArray[np.uint8]) -> None:
+    def _read_spans(self, grid: RunGrid, runs: NDArray[np.uint8], touch: Touch) -> None:
         """Fills *runs* by reading over the gaps that are cheaper to read than to leave out."""
         starts, length = grid.starts(), grid.length
         target = runs.data
@@ -296,11 +329,11 @@ class LocalSource(Closable):
                 here = slice(begin * length, end * length)
                 size = int(starts[end - 1]) + length - first
                 if size == (end - begin) * length:
-                    self.read_into(first, target[here])
+                    self._fill(first, target[here], touch)
                 else:
                     if span is None:
                         span = np.empty(_SPAN, np.uint8)
-                    self.read_into(first, span.data[:size])
+                    self._fill(first, span.data[:size], touch)
                     # Row i of this view is what begins at byte i of the span.
                     rows: NDArray[np.uint8] = np.ndarray(
                         (size - length + 1, length), np.uint8, span, 0, (1, 1)

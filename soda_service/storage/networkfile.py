@@ -1,4 +1,4 @@
-"""Files on file systems that another machine, or another program, answers for.
+"""Files on disks that another machine, or another program, answers for.
 
 A question about such a file may take as long as that one likes: seconds, or for ever where a
 server has gone. So nothing about it is asked on an event loop, not even its entry.
@@ -6,11 +6,7 @@ server has gone. So nothing about it is asked on an event loop, not even its ent
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from soda_service.storage.local import LocalSource
 
@@ -19,16 +15,6 @@ if TYPE_CHECKING:
 
     from soda_service.storage.runs import RunGrid
     from soda_service.storage.source import Piece, Write
-
-_MOUNTS: Final = Path("/proc/self/mountinfo")
-_KNOWN_SECONDS: Final = 10.0
-"""How long a list of what is mounted is believed."""
-_TYPES: Final = frozenset(
-    (
-        "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "gpfs", "lustre", "nfs", "nfs4",
-        "orangefs", "pvfs2", "smb3", "smbfs",
-    )
-)  # fmt: skip
 
 
 class NetworkFile(LocalSource):
@@ -45,48 +31,8 @@ class NetworkFile(LocalSource):
         """0, for the same reason."""
         return 0
 
-
-class _Mounted:
-    """Which devices are network file systems; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._devices: frozenset[int] = frozenset()
-        self._read_at = float("-inf")
-
-    def has(self, device: int) -> bool:
-        with self._lock:
-            if time.monotonic() - self._read_at > _KNOWN_SECONDS:
-                self._devices = frozenset(_network_devices())
-                self._read_at = time.monotonic()
-            return device in self._devices
-
-
-def is_on_network(path: str) -> bool:
-    """Whether *path* is on a network file system, or a program's (FUSE); may block.
-
-    False where nothing is there and where the system does not tell.
-    """
-    try:
-        return _mounted.has(os.stat(path).st_dev)  # noqa: PTH116 - strings are what there is
-    except (OSError, ValueError):
-        return False
-
-
-def _network_devices() -> list[int]:
-    """Their numbers, out of the list that the kernel keeps; see proc(5)."""
-    try:
-        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        mount, _, what = line.partition(" - ")
-        kind = what.partition(" ")[0]
-        if kind in _TYPES or kind.startswith("fuse."):
-            major, _, minor = mount.split()[2].partition(":")
-            found.append(os.makedev(int(major), int(minor)))
-    return found
-
-
-_mounted = _Mounted()
+    def close(self) -> None:
+        """Let go of the descriptor, which its server may have to be told: nobody waits for it."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._disk.close_later(descriptor)

@@ -139,8 +139,10 @@ def open_source(
     if stores is not None and is_remote(url):
         return stores.open_known(url, version)
     # The implementations need this module.
+    from soda_service.storage.disks import disk_of
     from soda_service.storage.local import LocalSource, local_path
-    from soda_service.storage.networkfile import NetworkFile, is_on_network
+    from soda_service.storage.networkfile import NetworkFile
 
-    kind = NetworkFile if is_on_network(local_path(url)) else LocalSource
-    return kind.open(url)
+    disk = disk_of(local_path(url))
+    kind = LocalSource if disk.is_local else NetworkFile
+    return kind.open(url, disk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -38,7 +39,7 @@ _CHUNKS_BYTES: Final = 384 * 1024
 """Of a longer one, about so much is made at once."""
 
 _PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9._+-]+").fullmatch
-_ETAG: Final = re.compile(r'(?:W/)?"[^"]*"')
+_ETAG: Final = re.compile(r'(?<![^\s,])(?:W/)?"[^"]*"')
 
 
 _PIECE_BYTES: Final = 96 * 1024
@@ -120,7 +121,7 @@ async def send_bands(
     """
     ahead = _Ahead(bands, threads, scope.get("extensions", {}).get(STRAIGHT))
     try:
-        first = threads.call(next, bands, None)
+        first = ahead.first()
         band: Band | None = await (first if stop is None else unless_gone(receive, first, stop))
         headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -195,6 +196,15 @@ class _Ahead:
         self._write = write
         self._at_hand: Band | None = None
         self._making: asyncio.Future[Band | None] | None = None
+
+    async def first(self) -> Band | None:
+        """The first band, made in a thread; raises what `Threads.call` raises."""
+        self._making = self._threads.begin(next, self._bands, None)
+        try:
+            return await self._threads.unless_lost(self._making)
+        finally:
+            if self._making.done():
+                self._making = None
 
     def put(self, band: Band | None) -> None:
         """Have *band* be the next."""
@@ -380,9 +390,13 @@ def http_date(modified_ns: int) -> bytes:
 
 
 def parse_http_date(value: bytes) -> int | None:
-    """Seconds since 1970, or None where *value* is not a date."""
+    """Seconds since 1970, or None where *value* is not one date (RFC 9110 §5.6.7)."""
+    if value.count(b":") != 2:
+        return None  # several of them, or none
     try:
-        return int(parsedate_to_datetime(value.decode("latin-1")).timestamp())
+        date = parsedate_to_datetime(value.decode("latin-1"))
+        # What asctime gives has no zone, and means UTC.
+        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.remotes import catalog_stores
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 _LONG_WAITING: Final = 25
 """Calls that may wait for each thread of the long work."""
+
+_CLOSE_SECONDS: Final = 10.0
+"""How long files are closed at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +73,10 @@ class Services:
         """Let go of threads and files."""
         self.threads.close()
         self.long_work.close()
-        self.cutter.close()
+        # What learns beside the requests may be lost in a disk that hangs.
+        closing = Thread(target=self.cutter.close, name="closer", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
         self.stores.close()
         self.coverages.close()
         self.resolver.close()

@@ -11,6 +11,7 @@ from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SodaServiceError, SourceUnavailableError
 from soda_service.geometry.shapes import Circle
 from soda_service.geometry.vectors import middle_of
+from soda_service.storage.disks import DiskHangsError
 from soda_service.storage.source import is_remote
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _showpiece(services: Services, collection: CollectionSummary) -> Showpiece |
                 request = CutoutRequest(identifier=identifier, shape=circle)
                 if services.cutter.plan(request) is not None:
                     return Showpiece(collection, identifier, circle)
+        except DiskHangsError:
+            return None
         except SourceUnavailableError as error:
             if is_remote(error.path) or time.monotonic() - began > _PATIENCE_SECONDS:
                 return None

@@ -133,15 +133,17 @@ def test_the_loop_reads_nothing_from_the_disk(
 ) -> None:
     """Neither for what is answered at once when it is warm, nor for what is sent in bands."""
     # First of another file: the code, too, may have to come from the disk.
-    live.get("/soda/sync", ID=f"ivo://archive.example/images?{kind}_warm.fits", **WANTED[name])
+    live.get(
+        "/soda/sync", None, ID=f"ivo://archive.example/images?{kind}_warm.fits", **WANTED[name]
+    )
     wanted = {"ID": f"ivo://archive.example/images?{kind}_{name}.fits", **WANTED[name]}
     forget(folder / "images" / f"{kind}_{name}.fits")
     before, of_all = Waits.of(app.thread), _read_by_all()
-    cold = live.get("/soda/sync", **wanted)
+    cold = live.get("/soda/sync", None, **wanted)
     assert Waits.of(app.thread) == before
     assert _read_by_all() > of_all  # somebody has
     assert cold.status_code == 200
-    assert live.get("/soda/sync", **wanted).content == cold.content
+    assert live.get("/soda/sync", None, **wanted).content == cold.content
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,7 +1,7 @@
 """Files that are changed, cut off, replaced or taken away while an answer is being sent.
 
-What a disk does that hangs or gives EIO cannot be had here without root's help (a device mapper,
-FUSE); the errors of a read itself are in `tests/storage`.
+A disk that hangs, gives errors or goes away is in `test_hanging_disk`; the errors of a read
+itself are in `tests/storage`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import httpx2
 import numpy as np
 import pytest
 from astropy.io import fits
-from support.service import running
+from support.service import SMALL_BUFFER, running
 
 from soda_service.app import create_app
 from soda_service.catalog.ingest import ingest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from support.service import LiveService
 
 SIDE = 2400
-"""23 MB: more than sockets hold."""
+"""23 MB: more than the sockets hold, which are told to hold little."""
 PIXELS = np.arange(SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
 PATHS = ["/soda/sync", "/files/disk/image.fits"]
 DID = "ivo://archive.example/disk?image.fits"
@@ -57,7 +57,7 @@ def _live(image: Path, tmp_path: Path) -> Iterator[LiveService]:
         log_requests=False,
     )
     assert ingest([image.parent], settings, CollectionsFile(), workers=1).added == 1
-    with running(create_app(settings)) as live:
+    with running(create_app(settings), buffer_bytes=SMALL_BUFFER) as live:
         yield live
 
 
@@ -66,10 +66,10 @@ def _url(live: LiveService, path: str) -> str:
     return live.url(path, **wanted)
 
 
-def _received(url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
+def _received(live: LiveService, path: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
     """What came of an answer that had begun before the *deed*, and whether it was all of it."""
     got = bytearray()
-    with httpx2.Client(timeout=60) as client, client.stream("GET", url) as answer:
+    with live.client.stream("GET", _url(live, path)) as answer:
         assert answer.status_code == 200
         pieces = answer.iter_bytes()
         got += next(pieces)
@@ -88,7 +88,7 @@ def test_a_file_that_is_cut_off_breaks_the_answer(
     live: LiveService, image: Path, path: str
 ) -> None:
     whole = live.client.get(_url(live, path)).content
-    got, complete = _received(_url(live, path), lambda: os.truncate(image, 10_000_000))
+    got, complete = _received(live, path, lambda: os.truncate(image, 10_000_000))
     assert not complete
     assert whole.startswith(got)
     assert live.client.get(_url(live, path)).status_code == 500
@@ -105,7 +105,7 @@ def test_a_file_that_is_written_to_breaks_the_answer(
             file.write(bytes(4_000_000))
 
     whole = live.client.get(_url(live, path)).content
-    got, complete = _received(_url(live, path), write)
+    got, complete = _received(live, path, write)
     assert not complete
     assert whole.startswith(got)
     after = live.client.get(_url(live, path))
@@ -130,7 +130,7 @@ def test_one_that_is_replaced_or_removed_is_sent_to_its_end(
         else:
             image.unlink()
 
-    got, complete = _received(_url(live, path), act)
+    got, complete = _received(live, path, act)
     assert complete
     assert got == whole
     after = live.client.get(_url(live, path))

@@ -26,6 +26,7 @@ from soda_service.storage.source import FileVersion, open_source
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from soda_service.storage.disks import Touch
     from soda_service.storage.source import Write
 
 SIZE = 3_000_000
@@ -410,10 +411,10 @@ class _ColdSource(LocalSource):
         del grid, target, in_thread
         return False
 
-    def read_into(self, start: int, buffer: memoryview) -> None:
+    def _fill(self, start: int, buffer: memoryview, touch: Touch) -> None:
         self.reads += 1
         self.bytes_read += len(buffer)
-        super().read_into(start, buffer)
+        super()._fill(start, buffer, touch)
 
 
 def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:

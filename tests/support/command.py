@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+_PROGRAM = ("-m", "soda_service")
 _READY = "soda-service ready at "
 
 
@@ -43,11 +44,17 @@ def run_command(
 
 @contextmanager
 def served(
-    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = _PROGRAM,
 ) -> Iterator[Served]:
-    """A command that serves, on a free port, started in *folder* and ended with the block."""
+    """A command that serves, on a free port, started in *folder* and ended with the block.
+
+    *program* is what Python is told to run it.
+    """
     with subprocess.Popen(
-        [sys.executable, "-m", "soda_service", *arguments, "--port", "0"],
+        [sys.executable, *program, *arguments, "--port", "0"],
         cwd=folder,
         env={**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

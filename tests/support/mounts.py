@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from soda_service.storage import networkfile
+from soda_service.storage import disks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,13 +13,12 @@ if TYPE_CHECKING:
 
 
 def pretend_network(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str = "nfs4") -> None:
-    """Let *folder*, and all of its file system, seem to be of this *kind*."""
-    device = folder.stat().st_dev
+    """Let *folder* seem to be the place where something of this *kind* is mounted."""
     mounts = folder / "mountinfo"
+    place = str(folder.resolve()).replace("\\", "\\134").replace(" ", "\\040")
     mounts.write_text(
-        "21 29 0:19 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
-        f"36 29 {os.major(device)}:{os.minor(device)} / /archive rw,noatime shared:1 master:2 -"
-        f" {kind} server:/export rw,vers=4.2\n"
+        "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "21 20 0:19 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
+        f"36 20 0:40 / {place} rw,noatime shared:1 master:2 - {kind} server:/export rw,vers=4.2\n"
     )
-    monkeypatch.setattr(networkfile, "_MOUNTS", mounts)
-    monkeypatch.setattr(networkfile, "_mounted", networkfile._Mounted())
+    monkeypatch.setattr(disks, "_mounted", disks.Mounted(mounts))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from soda_service.errors import SourceUnavailableError
+from soda_service.storage.disks import Disk, DiskHangsError
 from soda_service.web.log import request_id
-from soda_service.web.threads import Threads
+from soda_service.web.threads import STALL_SECONDS, Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 async def _with_full_queue(threads: Threads) -> None:
@@ -64,18 +70,145 @@ def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.Monke
 
 def test_an_idle_minute_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burst after it is waited for."""
-    monkeypatch.setattr("soda_service.web.threads.STALL_SECONDS", 0.05)
+    now = 1000.0
+    monkeypatch.setattr("soda_service.web.threads.time", SimpleNamespace(monotonic=lambda: now))
     threads = Threads(2)
 
     async def ask() -> list[int]:
+        nonlocal now
         await threads.call(len, "abc")
-        await asyncio.sleep(0.1)
+        now += 10 * STALL_SECONDS
         return await asyncio.gather(*(threads.call(len, "abcd") for _ in range(40)))
 
     try:
         assert asyncio.run(ask()) == [4] * 40
     finally:
         threads.close()
+
+
+class _Hanging:
+    """A disk that gives no answer until it is let go of, and what somebody wants of it."""
+
+    def __init__(self) -> None:
+        self.disk = Disk(is_local=False)
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+        self.closed = threading.Event()
+
+    def open(self) -> tuple[str, _Hanging]:
+        with self.disk.touched("/net/file"):
+            self.asked.set()
+            assert self.answers.wait(60)
+        return "opened", self
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.fixture(name="hanging")
+def _hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Hanging]:
+    monkeypatch.setattr("soda_service.storage.disks.SILENT_SECONDS", 0.02)
+    monkeypatch.setattr("soda_service.storage.disks.HANGS_SECONDS", 0.1)
+    monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 0.01)
+    hanging = _Hanging()
+    yield hanging
+    hanging.answers.set()
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    """Until it holds, which nothing tells."""
+    while not condition():  # noqa: ASYNC110 - of other threads
+        await asyncio.sleep(0.01)
+
+
+def test_one_that_is_lost_is_replaced_until_it_comes_back(hanging: _Hanging) -> None:
+    threads = Threads(1)
+
+    async def ask() -> None:
+        lost = threads.submit(hanging.open)
+        assert await threads.call(len, "abc") == 3  # by another one
+        assert not lost.done()  # it is waited for by whoever asked
+        hanging.answers.set()
+        assert await lost == ("opened", hanging)
+        await _until(lambda: len(threads._threads) == 1)
+        assert await threads.call(len, "abcd") == 4
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        threads.close()
+
+
+def test_what_comes_too_late_is_closed(hanging: _Hanging) -> None:
+    """Whoever had asked for it was told that the disk does not answer."""
+    threads = Threads(1)
+
+    async def ask() -> None:
+        with pytest.raises(DiskHangsError) as caught:
+            await threads.call(hanging.open)
+        assert caught.value.path == "/net/file"
+        assert not hanging.closed.is_set()
+        hanging.answers.set()
+        await _until(hanging.closed.is_set)
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        threads.close()
+
+
+def test_the_end_does_not_wait_for_who_is_lost(
+    hanging: _Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for who is at work, and nothing that waited is begun."""
+    monkeypatch.setattr("soda_service.web.threads._MOST_SPARE", 0)
+    threads = Threads(2)
+    begun = threading.Event()
+    done: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        threading.Event().wait(0.1)
+        done.append("work")
+
+    async def ask() -> None:
+        lost = threads.submit(hanging.open)
+        await _until(lambda: hanging.disk.lost)
+        at_work = threads.submit(work)
+        await _until(begun.is_set)
+        never = [threads.submit(done.append, "never") for _ in range(3)]
+        threads.close()
+        assert done == ["work"]
+        assert all(one.cancelled() for one in never)
+        assert not lost.done()
+        await at_work
+
+    asyncio.run(asyncio.wait_for(ask(), 60))
+    assert not hanging.answers.is_set()
+
+
+def test_calls_that_were_cancelled_are_not_begun() -> None:
+    threads = Threads(1)
+    release = threading.Event()
+    done: list[str] = []
+
+    async def ask() -> None:
+        first = threads.submit(release.wait, 60)
+        waiting = asyncio.ensure_future(threads.call(done.append, "waiting"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        release.set()
+        assert await first
+        await threads.call(done.append, "last")
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        release.set()
+        threads.close()
+    assert done == ["last"]
 
 
 def test_calls_carry_the_request_id() -> None:
