@@ -23,6 +23,8 @@ SOLID_MODULES: Final = ("erfa", "pydoc")
 LATE: Final = (
     # The first dataset that is met; it brings the coordinates and units that rarer headers need.
     "astropy.wcs",
+    # The first file that is opened, whichever disk it is on.
+    "soda_service.storage.networkfile",
     # The first tile in RICE, and in GZIP; each of these functions loads a module of its own.
     "imagecodecs:rcomp_decode",
     "imagecodecs:gzip_decode",

@@ -28,6 +28,7 @@ from astropy.table import Table
 from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
+from support.turn import until
 
 from soda_service.catalog.tally import IngestReport
 from soda_service.cli import main
@@ -203,6 +204,26 @@ class TestServe:
         assert "a.example" not in capabilities
 
 
+_HELD = """
+import signal
+from soda_service.catalog.ingest import _Ingest
+from soda_service.cli import main
+
+outcomes = []
+take = _Ingest._take
+
+def held(self, *outcome):
+    take(self, *outcome)
+    outcomes.append(outcome)
+    if len(outcomes) == 350:
+        signal.pause()
+
+_Ingest._take = held
+main()
+"""
+"""The command line, whose ingest stops in the middle of a batch, and waits for a signal."""
+
+
 class TestIngest:
     """What a person is told of an ingest."""
 
@@ -248,17 +269,17 @@ class TestIngest:
         """The signal goes to the whole group of processes, as a terminal sends it."""
         (tmp_path / "data").mkdir()
         content = FAMILIES["tan"]()
-        for number in range(3000):
+        for number in range(1000):
             (tmp_path / "data" / f"n{number}.fits").write_bytes(content)
         with subprocess.Popen(
-            [sys.executable, "-m", "soda_service", "ingest", "data", "--workers", "2"],
+            [sys.executable, "-c", _HELD, "ingest", "data", "--workers", "2"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         ) as process:
-            assert _datasets(tmp_path, at_least=100) >= 100
+            assert _datasets(tmp_path, at_least=250) >= 250
             os.killpg(process.pid, signal.SIGINT)
             out, errors = process.communicate(timeout=60)
         assert process.returncode == 130
@@ -266,7 +287,7 @@ class TestIngest:
         assert "Traceback" not in errors
         said = re.search(r"stopped: (\d+) added, .*run it again for the rest", errors)
         assert said is not None, errors
-        assert _datasets(tmp_path, at_least=0) == int(said[1]) < 3000
+        assert _datasets(tmp_path, at_least=0) == int(said[1]) < 1000
 
     def test_the_bar_stays_as_long_as_it_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """However long the names of the files are, and before their number is known."""
@@ -275,11 +296,11 @@ class TestIngest:
         monkeypatch.setattr("rich.console.Console", lambda **_: terminal())
         with progress("Reading headers") as advance:
             advance(0, None, "/a/x")
-            time.sleep(0.15)
+            until(lambda: "Reading headers" in screen.getvalue())
             advance(40, 10_000, "/data/a [red]very long name of a file 0123456789.fits")
-            time.sleep(0.15)
+            until(lambda: "[red]very" in screen.getvalue())
             advance(9_999, 10_000, "/data/b.fits")
-            time.sleep(0.15)
+            until(lambda: "b.fits" in screen.getvalue())
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
         lines = [line for line in re.split(r"[\r\n]+", plain) if line.strip()]
         assert len({len(re.findall("[━╸╺]", line)) for line in lines}) == 1

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,23 +39,21 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def _worker(folder: Path) -> Iterator[httpx2.Client]:
     """A client of `support.latemodules`, which serves the catalog in *folder*."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "support.latemodules", str(port)]
+    # Nobody else gets the port: it is listened on before the worker is there.
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "support.latemodules", str(listener.fileno())]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     with (
         (folder / "log").open("w") as log,
-        subprocess.Popen(command, cwd=folder, env=environment, stderr=log) as process,
+        listener,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=log, pass_fds=[listener.fileno()]
+        ) as process,
         httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         try:
-            for _ in range(600):
-                try:
-                    assert client.get("/health").is_success
-                    break
-                except httpx2.TransportError:
-                    time.sleep(0.1)
+            assert client.get("/health").is_success  # which waits until it is there
             yield client
         finally:
             process.terminate()

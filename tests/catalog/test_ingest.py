@@ -607,26 +607,35 @@ def test_a_file_that_kills_its_reader_is_named_and_the_rest_goes_on(
 def test_a_file_that_takes_too_long_is_given_up(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    archive.add("tan", name="endless.fits")
-    archive.add("tan", name="quick.fits")
-    patch = tmp_path / "patch"
+    endless = archive.add("tan", name="endless.fits")
+    quick = archive.add("tan", name="quick.fits")
+    patch, begun = tmp_path / "patch", tmp_path / "begun"
     patch.mkdir()
     (patch / "sitecustomize.py").write_text(
         "import time\n"
+        "from pathlib import Path\n"
         "import soda_service.catalog.headersource as source\n"
         "class Endless(source.HeaderSource):\n"
         "    def __init__(self, path, **options):\n"
         "        if path.endswith('endless.fits'):\n"
+        f"            Path({str(begun)!r}).touch()\n"
         "            time.sleep(3600)\n"
         "        super().__init__(path, **options)\n"
         "source.HeaderSource = Endless\n"
     )
     monkeypatch.syspath_prepend(str(patch))
-    monkeypatch.setattr(crew, "FILE_SECONDS", 5.0)
-    report = archive.ingest()
+
+    class Clock:
+        """Leaps when the endless file is being read: the other one has all its time."""
+
+        def monotonic(self) -> float:
+            return time.monotonic() + (crew.FILE_SECONDS if begun.exists() else 0.0)
+
+    monkeypatch.setattr(crew, "time", Clock())
+    report = archive.ingest(endless, quick)
     ((path, reason),) = report.failed
-    assert path.endswith("endless.fits")
-    assert "took over" in reason
+    assert path == str(endless)
+    assert f"took over {crew.FILE_SECONDS:.0f} s" in reason
     assert set(archive.rows()) == {"quick.fits"}
 
 

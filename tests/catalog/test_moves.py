@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from support.images import primary, sky_cards
+from support.leaping import StandingTime
 from support.service import running
 
 from soda_service.app import create_app
@@ -363,14 +364,16 @@ def test_links_between_datasets_follow_a_move(archive: Archive) -> None:
 # ------------------------------------------------------------ while the service answers
 
 
-def test_a_resolver_finds_what_the_catalog_knows_to_have_moved(named: Archive) -> None:
+def test_a_resolver_finds_what_the_catalog_knows_to_have_moved(
+    named: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver_module, "time", StandingTime())  # no other look will be due
     path = add(named, "a.fits", "A")
     named.ingest()
     resolver = Resolver(named.store, named.settings)
     before = resolver.resolve(did("A"))
     path.rename(named.folder / "b.fits")
     named.ingest()
-    resolver._looked_at = time.monotonic()  # the next look at the catalog is not due
     after = resolver.resolve(did("A"))
     assert after.url != before.url
     assert after.publisher_did == before.publisher_did
@@ -382,6 +385,8 @@ def test_a_place_taken_by_another_dataset_is_read_once(
     one, other = add(named, "a.fits", "A"), add(named, "b.fits", "B")
     named.ingest()
     resolver = Resolver(named.store, named.settings)
+    clock = StandingTime()
+    monkeypatch.setattr(resolver_module, "time", clock)
     for name in "AB":
         resolver.resolve(did(name))
     swap(one, other)
@@ -400,7 +405,7 @@ def test_a_place_taken_by_another_dataset_is_read_once(
                 resolver.resolve(did(name))
     assert reads == 2
     named.ingest()
-    time.sleep(resolver_module._CATALOG_SECONDS + 0.1)
+    clock.now += resolver_module._CATALOG_SECONDS + 0.1
     assert resolver.resolve(did("A")).url == str(other)
     assert resolver.resolve(did("B")).url == str(one)
     resolver.close()
@@ -419,16 +424,15 @@ def test_no_request_gets_the_pixels_of_another(named: Archive, live: LiveService
     stop = threading.Event()
     wrong: list[str] = []
     statuses: set[int] = set()
-    served = 0
+    served = {"A": 0, "B": 0}
 
     def ask(name: str, value: int) -> None:
-        nonlocal served
         with httpx2.Client(timeout=60, trust_env=False) as client:
             while not stop.is_set():
                 answer = client.get(live.url("/soda/sync", ID=did(name), CIRCLE=CIRCLE))
                 statuses.add(answer.status_code)
                 if answer.status_code == 200:
-                    served += 1
+                    served[name] += 1
                     pixels = fits.getdata(io.BytesIO(answer.content))
                     if not (pixels == value).all():
                         wrong.append(name)
@@ -443,14 +447,17 @@ def test_no_request_gets_the_pixels_of_another(named: Archive, live: LiveService
         time.sleep(0.3)
         named.ingest()
         time.sleep(0.8)
-    seen = served
-    time.sleep(0.5)
+    # And once the catalog knows, both are served again.
+    seen = dict(served)
+    end = time.monotonic() + 60
+    while not all(served[name] > seen[name] for name in "AB") and time.monotonic() < end:
+        time.sleep(0.02)
     stop.set()
     for client in clients:
         client.join(60)
     assert wrong == []
     assert statuses <= {200, 404, 503}
-    assert served > seen  # and once the catalog knows, they are all served again
+    assert all(served[name] > seen[name] for name in "AB")
 
 
 def test_a_move_as_a_client_sees_it(named: Archive, live: LiveService) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from support.images import FAMILIES, primary, sky_cards
+from support.leaping import LeapingTime, StandingTime
 from support.mounts import pretend_network
 
 from soda_service.catalog import crew, reindex, resolver as resolver_module
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.archive import Archive
+
+
+@pytest.fixture(autouse=True)
+def catalog_clock(monkeypatch: pytest.MonkeyPatch) -> StandingTime:
+    """By which resolvers know when the catalog is to be looked at again."""
+    clock = StandingTime()
+    monkeypatch.setattr(resolver_module, "time", clock)
+    return clock
 
 
 @pytest.fixture
@@ -258,7 +267,8 @@ def test_a_changed_file_that_takes_too_long_holds_up_nobody_for_long(
     (archive.folder / "fk5.fits").write_bytes(FAMILIES["fk4"]())
     patch = tmp_path / "patch"
     monkeypatch.syspath_prepend(_hostile(patch, "time.sleep(3600)"))
-    monkeypatch.setattr(reindex, "SECONDS", 8.0)
+    clock = LeapingTime()
+    monkeypatch.setattr(crew, "time", clock)
     monkeypatch.setattr(resolver_module, "_WAIT_SECONDS", 1.0)
     outcome: list[Exception] = []
 
@@ -278,17 +288,20 @@ def test_a_changed_file_that_takes_too_long_holds_up_nobody_for_long(
         resolver.resolve(DID)
     assert resolver.resolve(other).version.size == (archive.folder / "fk5.fits").stat().st_size
     assert first.is_alive()
+    clock.ahead += reindex.SECONDS
     first.join(60)
-    assert ["took over 8 s" in str(error) for error in outcome] == [True]
+    assert [f"took over {reindex.SECONDS:.0f} s" in str(error) for error in outcome] == [True]
 
 
-def test_what_another_process_writes_is_noticed(resolver: Resolver, archive: Archive) -> None:
+def test_what_another_process_writes_is_noticed(
+    resolver: Resolver, archive: Archive, catalog_clock: StandingTime
+) -> None:
     kept, removed = resolver.resolve(DID), resolver.resolve(DID.replace("tan", "fk5"))
     archive.configure("archive", root="archive", constants={"target_name": "M 31"})
     (archive.folder / "fk5.fits").unlink()
     shutil.copy(archive.folder / "tan.fits", archive.folder / "new.fits")
     archive.ingest()
-    time.sleep(resolver_module._CATALOG_SECONDS + 0.1)
+    catalog_clock.now += resolver_module._CATALOG_SECONDS + 0.1
     assert resolver.peek(DID) is None
     fresh = resolver.resolve(DID)
     assert fresh.obscore.target_name == "M 31"
@@ -300,12 +313,12 @@ def test_what_another_process_writes_is_noticed(resolver: Resolver, archive: Arc
 
 
 def test_writes_that_do_not_concern_a_dataset_leave_it(
-    resolver: Resolver, archive: Archive
+    resolver: Resolver, archive: Archive, catalog_clock: StandingTime
 ) -> None:
     dataset = resolver.resolve(DID)
     archive.add("fk4")
     archive.ingest()
-    time.sleep(resolver_module._CATALOG_SECONDS + 0.1)
+    catalog_clock.now += resolver_module._CATALOG_SECONDS + 0.1
     assert resolver.resolve(DID) is dataset
 
 
@@ -385,6 +398,7 @@ def test_a_process_with_nothing_to_do_is_ended(
     while reader._idle and time.monotonic() < end:
         time.sleep(0.02)
     assert not reader._idle
+    monkeypatch.setattr(reindex, "IDLE_SECONDS", 1000.0)
     _change(archive, "fk5")  # and the next one is started as before
     resolver.resolve(DID)
     assert reader._idle

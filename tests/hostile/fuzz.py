@@ -49,6 +49,7 @@ INPUT_SECONDS: Final = 10
 MEMORY: Final = 1_000_000_000
 """Bytes by which no single input may raise the highest memory of the process."""
 _ADDRESS_SPACE: Final = 6_000_000_000
+_HIGHEST: Final = re.compile(rb"VmHWM:\s+([0-9]+) kB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -626,7 +627,7 @@ def try_itself(raw: bytes) -> bool:
             time.sleep(INPUT_SECONDS + 1)
         case b"m":
             # The process may have taken more than it has now, before this.
-            bytearray(MEMORY + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            bytearray(MEMORY + _highest_memory())
         case b"d":
             os.kill(os.getpid(), signal.SIGSEGV)
         case _:
@@ -685,7 +686,7 @@ def work(target: Target, *, seed: int, count: int, seconds: float, noted: Path) 
 
 def judged(target: Target, raw: bytes) -> tuple[str, bool]:
     """What is wrong with what became of an input, empty if nothing; whether it was understood."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _highest_memory()
     signal.alarm(INPUT_SECONDS)
     try:
         understood = target.try_one(raw)
@@ -696,8 +697,18 @@ def judged(target: Target, raw: bytes) -> tuple[str, bool]:
         return f"{type(error).__name__}: {str(error)[:120]!r} {where}", False
     finally:
         signal.alarm(0)
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    more = _highest_memory() - before
     return (f"took {more} bytes" if more > MEMORY else ""), understood
+
+
+def _highest_memory() -> int:
+    """Bytes that this process has had at most.
+
+    `getrusage` tells those of the process that started it, where that one had more.
+    """
+    found = _HIGHEST.search(Path("/proc/self/status").read_bytes())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def _place(trace: object) -> str:

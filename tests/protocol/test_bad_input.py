@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from astropy.io import fits
 from support.command import run_command, served
 from support.documents import assert_valid_votable
 from support.images import DAMAGED_FAMILIES, FAMILIES, file_name, primary, sky_cards
+from support.service import most_on_its_way
 from support.tables import rows_of, status_of
 from support.wire import Answer, Wire
 
@@ -216,16 +218,21 @@ def test_a_file_that_is_replaced_while_many_read_it(fragile: Fragile) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         readers = [pool.submit(read) for _ in range(4)]
-        for value in range(2, 30):
+        end = time.monotonic() + 60
+        for value in count(2):
             fragile.write(name, image(value))
-            time.sleep(0.01)
+            # Where that is too fast for anybody to be served in between, ever more slowly.
+            time.sleep(0.01 * max(1, value - 28))
+            is_seen = 200 in statuses or any(reader.done() for reader in readers)
+            if value >= 29 and (is_seen or time.monotonic() > end):
+                break
         stop.set()
         for reader in readers:
-            reader.result(30)
+            reader.result(60)
     assert 200 in statuses
     assert set(statuses) <= {200, 503}
     (hdu,) = fits.HDUList.fromstring(fragile.cut(name).content)
-    assert set(hdu.data.flat) == {29.0}
+    assert set(hdu.data.flat) == {float(value)}
 
 
 def test_a_file_that_is_deleted(fragile: Fragile) -> None:
@@ -470,7 +477,8 @@ def test_a_body_of_100_megabytes(wire: Wire, path: str, framing: str) -> None:
                 connection.setblocking(False)
                 sent += len(piece)
             connection.settimeout(20)
-        assert sent < total / 4
+        # The limit, and what the kernel takes in advance.
+        assert sent < min(total, 2_000_000 + most_on_its_way())
         answer = wire.answer(connection, method="POST")
     assert answer.status == 413
     _assert_form(answer, path)
@@ -729,16 +737,16 @@ HEADS = {
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_head_without_end(wire: Wire, kind: str) -> None:
-    """Cut off after a megabyte or two: else one connection could fill the memory."""
+    """Cut off after some megabytes: else one connection could fill the memory."""
     start, more = HEADS[kind]
-    sent = 0
-    with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as connection:
+    sent, most = 0, 6_000_000 + most_on_its_way()
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=60) as connection:
         connection.sendall(start)
         with contextlib.suppress(ConnectionError):
-            while sent < 100_000_000:
+            while sent < 2 * most:
                 connection.sendall(more)
                 sent += len(more)
-    assert sent < 20_000_000
+    assert sent < most
 
 
 def test_many_clients_at_once_each_get_their_own(wire: Wire) -> None:

@@ -11,21 +11,19 @@ import pytest
 from astropy.io import fits
 from support.images import sky_cards
 from support.service import running
+from support.turn import until
 
 from soda_service.app import create_app
 from soda_service.catalog.ingest import ingest
 from soda_service.config import CollectionsFile, Settings
 from soda_service.cutout import cutter
-from soda_service.storage.bands import BAND_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from support.service import LiveService
 
 SIDE = 3000
-BANDS = SIDE * SIDE * 4 // BAND_BYTES
-"""Bands of each image of the file, about."""
 
 
 class Watched:
@@ -35,22 +33,27 @@ class Watched:
         self.bands = 0
         self.has_begun = threading.Event()
         self.may_go_on = threading.Event()
+        self.was_told = threading.Event()
         self.has_ended = threading.Event()
+        self._until = cutter._until
 
-    def over(self, bands: Iterator[Any]) -> Iterator[Any]:
-        """The same bands; after the third, reading waits until the client has gone."""
+    def until(self, stopped: Callable[[], bool], bands: Iterator[Any]) -> Iterator[Any]:
+        """What `cutter._until` gives; at the third band, reading waits until it is told to stop."""
         try:
-            for band in bands:
-                self.bands += 1
-                if self.bands == 3:
-                    self.has_begun.set()
-                    assert self.may_go_on.wait(60)
-                if self.bands > 3:
-                    # The news that the client has gone needs some milliseconds.
-                    self.has_ended.wait(0.02)
-                yield band
+            yield from self._until(stopped, self._waiting(stopped, bands))
         finally:
-            self.has_ended.set()
+            if self.was_told.is_set():
+                self.has_ended.set()
+
+    def _waiting(self, stopped: Callable[[], bool], bands: Iterator[Any]) -> Iterator[Any]:
+        for band in bands:
+            self.bands += 1
+            if self.bands == 3:
+                self.has_begun.set()
+                assert self.may_go_on.wait(60)
+                until(stopped)
+                self.was_told.set()
+            yield band
 
 
 @pytest.fixture(scope="module", name="service")
@@ -87,20 +90,20 @@ def _service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveSer
 def test_it_ends_when_the_client_goes(
     service: tuple[LiveService, str], monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
 ) -> None:
-    """Long before all pixels have been read; nothing stays on the disk set aside."""
+    """With the band that is read just then; nothing stays on the disk set aside."""
     live, did = service
     watched = Watched()
-    read = cutter._data
-    monkeypatch.setattr(cutter, "_data", lambda *args: watched.over(read(*args)))
+    monkeypatch.setattr(cutter, "_until", watched.until)
     url = live.url("/soda/sync", ID=did, PIXELS="[1:2999,1:2999]", **asked)
     target = url.removeprefix(live.base)
-    with socket.create_connection(("127.0.0.1", live.port)) as connection:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=60) as connection:
         request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         connection.sendall(request.encode("ascii"))
         assert watched.has_begun.wait(60), "no pixel was read"
     watched.may_go_on.set()
+    assert watched.was_told.wait(60)
     assert watched.has_ended.wait(60)
-    assert watched.bands < BANDS / 2
+    assert watched.bands == 3
     monkeypatch.undo()
     # The service goes on, and has its threads and its disk again.
     small = live.get("/soda/sync", ID=did, PIXELS="[1:9,1:9]", COMPRESS="gz")

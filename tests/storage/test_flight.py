@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from support.rangeserver import Fault, RangeServer, range_server
+from support.rangeserver import MODIFIED_NS, Fault, RangeServer, range_server
 
 from soda_service.errors import SourceUnavailableError
 from soda_service.storage.blockcache import BLOCK_BYTES, BlockCache
@@ -18,6 +19,7 @@ from soda_service.storage.flight import SMALL_REQUEST, FlyingBytes, HeldBytes
 from soda_service.storage.remote import run_bands
 from soda_service.storage.remoteplace import RemoteLimits, RemoteRoot
 from soda_service.storage.runs import RunGrid
+from soda_service.storage.source import FileVersion
 from soda_service.storage.stores import RemoteStores
 
 if TYPE_CHECKING:
@@ -92,8 +94,10 @@ def _server() -> Iterator[RangeServer]:
 
 LIMITS = RemoteLimits(
     piece_bytes=8 * BLOCK_BYTES, flight_bytes=16 * BLOCK_BYTES, held_bytes=8 * 1024**2,
-    timeout_seconds=0.4, retries=0, rest_seconds=0.0,
+    timeout_seconds=60.0, retries=0, rest_seconds=0.0,
 )  # fmt: skip
+HASTY = replace(LIMITS, timeout_seconds=0.4)
+"""For a server that is silent: nothing that is read may hang on them."""
 GRID = RunGrid(3000, 20_000, (400,), (22_000,), 4)
 
 
@@ -139,15 +143,17 @@ class TestReading:
     @pytest.mark.parametrize("fault", [Fault.CUT, Fault.SHORT, Fault.SILENT, Fault.OTHER_TAG])
     def test_what_fails_gives_its_room_back(self, server: RangeServer, fault: Fault) -> None:
         """That of the requests beside it, too, which come or do not."""
-        with RemoteStores([RemoteRoot(url=server.url("/"))], limits=LIMITS) as stores:
-            source = stores.open(server.url("/image"))
+        limits = HASTY if fault is Fault.SILENT else LIMITS
+        with RemoteStores([RemoteRoot(url=server.url("/"))], limits=limits) as stores:
+            version = FileVersion(len(CONTENT), MODIFIED_NS, server.tag("/image"))
+            source = stores.open(server.url("/image"), version)
             server.always = fault
             for grid in (GRID, RunGrid(0, 4_000_000)):
                 with pytest.raises(SourceUnavailableError):
                     list(source.bands(grid, BAND, most_runs=1000))
             way = source._way
             ended = threading.Event()
-            for _ in range(200):
+            for _ in range(1200):
                 if not way.flying.size:
                     break
                 ended.wait(0.05)

@@ -1,11 +1,13 @@
 """A worker that also tells what it has loaded since it was ready; run as a program.
 
-Its argument is the port. Nothing is planned at the start, so that requests alone load modules.
+Its argument is the descriptor of the socket that it listens on. Nothing is planned at the start,
+so that requests alone load modules.
 """
 
 from __future__ import annotations
 
 import gc
+import socket
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -47,7 +49,9 @@ async def _loaded(_request: Request) -> JSONResponse:
 def main() -> None:
     """Serve."""
     vars(soda_service.app)["warm_up"] = lambda _services: None
-    uvicorn.Server(uvicorn_config(load_settings(port=int(sys.argv[1])), __name__ + ":worker")).run()
+    listener = socket.socket(fileno=int(sys.argv[1]))
+    config = uvicorn_config(load_settings(), __name__ + ":worker")
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

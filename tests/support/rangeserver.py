@@ -67,6 +67,12 @@ class Fault(Enum):
 _REFUSALS = {Fault.BUSY: 503, Fault.THROTTLED: 429, Fault.FORBIDDEN: 403, Fault.MISSING: 404}
 
 
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A request that came."""
@@ -99,6 +105,8 @@ class RangeServer:
     """Whether answers have ETag and Last-Modified."""
     delay: float = 0.0
     """Seconds before each answer."""
+    gate: threading.Event = field(default_factory=_set_event)
+    """Answers begin while it is set, as it is at first."""
     asked: list[Asked] = field(default_factory=list)
     most_at_once: int = 0
     """Most requests being answered at one time."""
@@ -148,6 +156,7 @@ def range_server(**contents: bytes) -> Iterator[RangeServer]:
             yield state
         finally:
             state._over.set()
+            state.gate.set()
             server.shutdown()
             thread.join(10)
 
@@ -187,6 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if state.delay:
                 time.sleep(state.delay)
+            state.gate.wait()
             self._send(fault)
         except OSError:
             self.close_connection = True
@@ -299,6 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body[at : at + 1])
                 self.wfile.flush()
                 if self.server_state._over.wait(0.1):
+                    self.close_connection = True  # or a client would wait for the rest
                     break
         else:
             self.wfile.write(body)

@@ -21,6 +21,7 @@ from soda_service.cutout.plan import NOT_QUICK, CutoutPlan, Quickness
 from soda_service.errors import CorruptFileError, SourceUnavailableError
 from soda_service.storage.bands import MadeBands
 from soda_service.storage.source import FileVersion
+from soda_service.web.connection import LimitedHttp
 from soda_service.web.services import Services
 
 from .catalogs import AUTHORITY, make_dataset, make_settings, make_store
@@ -189,9 +190,18 @@ def write_archive(folder: Path) -> Archive:
 
 @contextmanager
 def serving(
-    archive: Archive, folder: Path, *, is_empty: bool = False, **changes: object
+    archive: Archive,
+    folder: Path,
+    *,
+    is_empty: bool = False,
+    protocol: type[LimitedHttp] = LimitedHttp,
+    buffer_bytes: int | None = None,
+    **changes: object,
 ) -> Iterator[ScriptedService]:
-    """The service over *archive* with its catalog in *folder* and *changes* to the settings."""
+    """The service over *archive* with its catalog in *folder* and *changes* to the settings.
+
+    For *protocol* and *buffer_bytes* see `running`.
+    """
     settings = make_settings(folder, **{"log_requests": False, **changes})
     make_store(settings, *(() if is_empty else archive.datasets)).close()
     cutters: list[ScriptedCutter] = []
@@ -206,7 +216,7 @@ def serving(
     bugs = [Route(path, _Bug()) for path in ("/bug", "/soda/bug", "/sia/bug")]
     bugs.append(Route("/late-bug", _LateBug()))
     app = create_app(settings, routes=bugs, make_services=make_services)
-    with running(app) as live:
+    with running(app, protocol=protocol, buffer_bytes=buffer_bytes) as live:
         yield ScriptedService(live=live, cutter=cutters[0], settings=settings)
 
 

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 _START_SECONDS = 30.0
+
+SMALL_BUFFER = 64 * 1024
+"""Bytes that a socket may be told to hold; the kernel makes it twice as many, which is no more
+than some hundred kilobytes on any machine. Left alone it holds tens of megabytes on some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +81,22 @@ class LiveService:
 
 
 @contextmanager
-def running(app: ASGIApp, *, keep_alive_seconds: int = 5) -> Iterator[LiveService]:
-    """*app* behind a real socket, ended with the block."""
+def running(
+    app: ASGIApp,
+    *,
+    keep_alive_seconds: int = 60,
+    protocol: type[LimitedHttp] = LimitedHttp,
+    buffer_bytes: int | None = None,
+) -> Iterator[LiveService]:
+    """*app* behind a real socket, ended with the block.
+
+    Of what it sends and of what it is sent the kernel holds about *buffer_bytes* in its sockets,
+    and so it does at the other end, of `LiveService.client` and of what `connect` gives.
+    """
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=LimitedHttp,
+        http=protocol,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -93,19 +108,55 @@ def running(app: ASGIApp, *, keep_alive_seconds: int = 5) -> Iterator[LiveServic
     )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
+    options = _options(buffer_bytes)
+    for option in options:
+        listener.setsockopt(*option)  # what it accepts has it, too
     port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
         _wait_until_started(server, thread)
         base = f"http://127.0.0.1:{port}"
-        with httpx2.Client(timeout=60, trust_env=False) as client:
+        transport = httpx2.HTTPTransport(socket_options=options)
+        with httpx2.Client(timeout=60, trust_env=False, transport=transport) as client:
             yield LiveService(base=base, client=client)
     finally:
         server.should_exit = True
         thread.join(30)
         listener.close()
     assert not thread.is_alive(), "the server did not stop"
+
+
+def connect(port: int, *, buffer_bytes: int | None = None, timeout: float = 60) -> socket.socket:
+    """A connection to *port* of the loopback; for *buffer_bytes* see `running`."""
+    client = socket.socket()
+    try:
+        for option in _options(buffer_bytes):
+            client.setsockopt(*option)
+        client.settimeout(timeout)
+        client.connect(("127.0.0.1", port))
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def most_on_its_way() -> int:
+    """Bytes that the kernel holds at most of what goes one way over a connection of its own.
+
+    Sent and not yet taken, where no socket is told to hold less.
+    """
+    most = 0
+    for name in ("tcp_wmem", "tcp_rmem"):
+        most += int(Path("/proc/sys/net/ipv4", name).read_text().split()[2])
+    return most
+
+
+def _options(buffer_bytes: int | None) -> list[tuple[int, int, int]]:
+    if buffer_bytes is None:
+        return []
+    both = (socket.SO_SNDBUF, socket.SO_RCVBUF)
+    return [(socket.SOL_SOCKET, option, buffer_bytes) for option in both]
 
 
 def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.scripted import Archive, ScriptedService, serving, write_archive
 
+from soda_service.web.connection import LimitedHttp
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
@@ -41,9 +43,22 @@ def _serve(
     """Starts a service with settings of its own."""
 
     @contextmanager
-    def serve(*, is_empty: bool = False, **changes: object) -> Iterator[LiveService]:
+    def serve(
+        *,
+        is_empty: bool = False,
+        protocol: type[LimitedHttp] = LimitedHttp,
+        buffer_bytes: int | None = None,
+        **changes: object,
+    ) -> Iterator[LiveService]:
         folder = tmp_path_factory.mktemp("catalog")
-        with serving(archive, folder, is_empty=is_empty, **changes) as service:
+        with serving(
+            archive,
+            folder,
+            is_empty=is_empty,
+            protocol=protocol,
+            buffer_bytes=buffer_bytes,
+            **changes,
+        ) as service:
             yield service.live
 
     return serve

@@ -11,8 +11,10 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import pytest
+from support.clock import Clock
 from support.scripted import ETAG, PLAIN, SMALL
-from support.service import running
+from support.service import SMALL_BUFFER, connect, running
+from support.turn import Turn, until
 
 from soda_service.web.atonce import AT_ONCE, Answer, AtOnce
 from soda_service.web.connection import MAX_PIPELINED
@@ -67,8 +69,12 @@ def request(target: str, *headers: str, method: str = "GET") -> bytes:
 class _Client:
     """A connection that takes answers apart by their lengths."""
 
-    def __init__(self, live: LiveService) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", live.port), timeout=30)
+    def __init__(
+        self, live: LiveService, clock: Clock | None = None, *, buffer_bytes: int | None = None
+    ) -> None:
+        """What is said by a *clock* has been understood then; for *buffer_bytes* see `running`."""
+        self._socket = connect(live.port, buffer_bytes=buffer_bytes)
+        self._clock = clock
         self._rest = b""
 
     def __enter__(self) -> Self:
@@ -78,7 +84,10 @@ class _Client:
         self._socket.close()
 
     def say(self, *requests: bytes) -> None:
-        self._socket.sendall(b"".join(requests))
+        if self._clock is None:
+            self._socket.sendall(b"".join(requests))
+        else:
+            self._clock.say(self._socket, *requests)
 
     def say_no_more(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)
@@ -244,11 +253,17 @@ class TestTheService:
 
 
 class _App:
-    """Answers `/now/N` at once and all else in the usual way, `/slow/N` after 1.5 s."""
+    """Answers `/now/N` at once and all else in the usual way, `/slow/N` when it is told to."""
 
     def __init__(self) -> None:
         self.most_waiting = 0
         """Requests of one connection."""
+        self.slow = 0
+        """Answers that have been waited for."""
+        self.goes_on = asyncio.Event()
+        """Set when the slow ones are to be made; by the event loop."""
+        self.turn = Turn()
+        """That of the event loop that serves `/busy/N`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -259,9 +274,12 @@ class _App:
             await send({"type": "lifespan.shutdown.complete"})
             return
         if scope["path"].startswith("/slow"):
-            await asyncio.sleep(1.5)
+            self.slow += 1
+            await self.goes_on.wait()
         if scope["path"].startswith("/busy"):
-            time.sleep(0.05)  # noqa: ASYNC251 - so long is the turn of the loop to be
+            self.turn.stand_still()
+        if scope["path"].startswith("/goes-on"):
+            self.goes_on.set()
         owner = scope["extensions"][STRAIGHT].args[0].transport.get_protocol()
         self.most_waiting = max(self.most_waiting, len(owner.pipeline))
         body = b"usual " + scope["path"].encode("ascii")
@@ -288,35 +306,78 @@ def _app() -> _App:
 
 @pytest.fixture(name="immediate", scope="module")
 def _immediate(app: _App) -> Iterator[LiveService]:
-    with running(app, keep_alive_seconds=1) as live:
+    with running(app, buffer_bytes=SMALL_BUFFER) as live:
         yield live
 
 
-class TestConnections:
-    """What the server takes for answered, and when."""
+KEEP_ALIVE_SECONDS = 3
 
-    def test_the_timer_of_idle_connections(self, immediate: LiveService) -> None:
-        """It does not run while the next answer is made."""
-        with _Client(immediate) as client:
+
+class TestTimers:
+    """Of connections that are idle; time goes by as the tests have it."""
+
+    @pytest.fixture(name="clock")
+    def _clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture(name="app")
+    def _app(self) -> _App:
+        return _App()
+
+    @pytest.fixture(name="timed")
+    def _timed(self, app: _App, clock: Clock) -> Iterator[LiveService]:
+        protocol = clock.protocol
+        with running(app, keep_alive_seconds=KEEP_ALIVE_SECONDS, protocol=protocol) as live:
+            yield live
+
+    def test_while_the_next_answer_is_made(
+        self, timed: LiveService, app: _App, clock: Clock
+    ) -> None:
+        """It does not run."""
+        with _Client(timed, clock) as client, _Client(timed, clock) as other:
             client.say(request("/now/1"), request("/slow/2"), request("/now/3"))
-            assert [said(client.answer()) for _ in range(3)] == [
-                b"now /now/1", b"usual /slow/2", b"usual /now/3",
-            ]  # fmt: skip
+            assert said(client.answer()) == b"now /now/1"
+            until(lambda: app.slow == 1)
+            clock.move(2 * KEEP_ALIVE_SECONDS)
+            other.say(request("/goes-on/0"))
+            assert [said(client.answer()) for _ in range(2)] == [b"usual /slow/2", b"usual /now/3"]
+            clock.move(KEEP_ALIVE_SECONDS - 1)
             client.say(request("/now/4"))
             assert said(client.answer()) == b"now /now/4"
 
-    def test_the_timers_of_many(self, immediate: LiveService) -> None:
+    def test_those_of_many(self, timed: LiveService, app: _App, clock: Clock) -> None:
         """So many answers that some leave while what came with their requests is understood."""
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(_Client(immediate)) for _ in range(40)]
-            clients[0].say(request("/busy/0"))
-            time.sleep(0.01)
-            for client in clients[1:]:
-                client.say(request("/now/1"), request("/slow/2"))
-            for client in clients[1:]:
+            first, *clients, last = [stack.enter_context(_Client(timed)) for _ in range(41)]
+            first.say(request("/busy/0"))
+            with app.turn.held():
+                for client in clients:
+                    client.say(request("/now/1"), request("/slow/2"))
+            for client in clients:
                 assert said(client.answer()) == b"now /now/1"
-            for client in clients[1:]:
+            until(lambda: app.slow == len(clients))
+            clock.move(2 * KEEP_ALIVE_SECONDS)
+            last.say(request("/goes-on/0"))
+            for client in clients:
                 assert said(client.answer()) == b"usual /slow/2"
+
+    def test_an_idle_connection_ends(self, timed: LiveService, clock: Clock) -> None:
+        with _Client(timed, clock) as client:
+            client.say(request("/now/1"))
+            client.answer()
+            clock.move(KEEP_ALIVE_SECONDS)
+            assert client.is_over()
+
+    def test_the_clock_of_the_wall(self, app: _App) -> None:
+        """The server's own event loop does the same."""
+        with running(app, keep_alive_seconds=1) as live, _Client(live) as client:
+            client.say(request("/now/1"))
+            client.answer()
+            assert client.is_over()
+
+
+class TestConnections:
+    """What the server takes for answered."""
 
     def test_many_requests_before_an_answer_is_read(
         self, immediate: LiveService, app: _App
@@ -344,12 +405,6 @@ class TestConnections:
         assert heads[-1].startswith(b"HTTP/1.1 429 ")
         assert len(heads) > MAX_PIPELINED
 
-    def test_an_idle_connection_ends(self, immediate: LiveService) -> None:
-        with _Client(immediate) as client:
-            client.say(request("/now/1"))
-            client.answer()
-            assert client.is_over()
-
     def test_what_is_no_http_behind_it(self, immediate: LiveService) -> None:
         """It is answered after what came before it."""
         with _Client(immediate) as client:
@@ -368,7 +423,7 @@ class TestConnections:
 
     def test_a_client_that_has_not_taken_its_last(self, immediate: LiveService) -> None:
         """What the kernel has no room for is not made: the rest waits, and goes the usual way."""
-        with _Client(immediate) as client:
+        with _Client(immediate, buffer_bytes=SMALL_BUFFER) as client:
             for number in range(60):
                 client.say(request(f"/now/{number}"))
                 time.sleep(0.002)
@@ -384,18 +439,21 @@ class TestConnections:
             client.say(head, b"GET /x H")
             assert said(client.answer()) == b"now /now/1"
             client.say(head)
-            time.sleep(0.01)
-            client.say(b"GET /x H", request("/now/2"))
             assert said(client.answer()) == b"now /now/1"
+            client.say(b"GET /x H", request("/now/2"))
             assert said(client.answer()) == b"now /now/2"
 
     def test_a_request_in_pieces(self, immediate: LiveService) -> None:
-        whole = request("/now/1") + request("/now/2")
+        """The first ends in the middle of one."""
+        first, second = request("/now/1"), request("/now/2")
+        whole = first + second
+        assert len(first) % 7
         with _Client(immediate) as client:
             for at in range(0, len(whole), 7):
                 client.say(whole[at : at + 7])
                 time.sleep(0.001)
-            assert said(client.answer()) == b"now /now/1"
+                if at < len(first) < at + 7:
+                    assert said(client.answer()) == b"now /now/1"
             assert said(client.answer()) == b"now /now/2"
 
 

@@ -8,12 +8,13 @@ import hashlib
 import re
 import socket
 import struct
-import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from support.service import running
+from support.clock import Clock
+from support.service import SMALL_BUFFER, connect, running
+from support.turn import Turn, until
 
 from soda_service.web.connection import LimitedHttp
 from soda_service.web.responses import send_pieces, send_whole
@@ -37,18 +38,9 @@ class _App:
         self.asked = 0
         self.left = 0
         self.most_waiting = 0
-        self._stands_still = threading.Event()
-        self._goes_on = threading.Event()
-
-    @contextlib.contextmanager
-    def busy(self) -> Iterator[None]:
-        """The turn of the loop that serves `/busy/…`, which was asked for, lasts as long."""
-        assert self._stands_still.wait(30)
-        try:
-            yield
-        finally:
-            self._stands_still.clear()
-            self._goes_on.set()
+        self.turn = Turn()
+        """That of the event loop that serves `/busy/…`."""
+        self._goes_on = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,17 +50,12 @@ class _App:
         self.asked += 1
         waiting = [len(one._waiting) for one in LimitedHttp._outboxes.values()]
         self.most_waiting = max(self.most_waiting, *waiting)
-        if how == "slow":
-            await asyncio.sleep(float(scope["query_string"]))
+        await self._wait(how, scope)
         if how == "waits":
             while (await receive())["type"] != "http.disconnect":
                 pass
             self.left += 1
             return
-        if how == "busy":
-            self._stands_still.set()
-            assert self._goes_on.wait(30)
-            self._goes_on.clear()
         if how == "wrong":
             await send_pieces(scope, send, [], ["no bytes"], length=8)  # type: ignore[list-item]  # what the transport refuses
             return
@@ -83,6 +70,17 @@ class _App:
         if how in ("shutdown", "cut_off"):
             transport = scope["extensions"][STRAIGHT].args[0].transport
             getattr(transport.get_protocol(), how)()
+
+    async def _wait(self, how: str, scope: Scope) -> None:
+        """What comes before the answer."""
+        if how == "slow":
+            await asyncio.sleep(float(scope["query_string"]))
+        if how == "held":
+            await self._goes_on.wait()
+        if how == "goes-on":
+            self._goes_on.set()
+        if how == "busy":
+            self.turn.stand_still()
 
 
 def body_of(size: int) -> bytes:
@@ -223,7 +221,7 @@ class TestInOnePiece:
             with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 client.sendall(request(f"/{first}/100"))
-                with app.busy() if first == "busy" else contextlib.nullcontext():
+                with app.turn.held() if first == "busy" else contextlib.nullcontext():
                     time.sleep(0.00002 * number)
                     client.sendall(
                         request("/slow/101?0.03") + request("/whole/102", closing=is_last)
@@ -245,14 +243,17 @@ class TestInOnePiece:
 
     def test_the_timer_of_idle_connections(self) -> None:
         """It does not run while the next answer is made."""
-        app = _App()
+        app, clock = _App(), Clock()
         with (
-            running(app, keep_alive_seconds=1) as service,
+            running(app, keep_alive_seconds=3, protocol=clock.protocol) as service,
             socket.create_connection(("127.0.0.1", service.port), timeout=30) as client,
         ):
             client.sendall(request("/busy/100"))
-            with app.busy():
-                client.sendall(request("/slow/101?1.5"))
+            with app.turn.held():
+                client.sendall(request("/held/101"))
+            until(lambda: app.asked == 2)
+            clock.move(10)
+            service.get("/goes-on/1")
             got = b""
             while not got.endswith(body_of(101)):
                 chunk = client.recv(1 << 16)
@@ -266,26 +267,23 @@ class TestInOnePiece:
             client.sendall(request(f"/{how}/1000"))
             assert bodies(rest_of(client)) == [body_of(1000)]
 
-    def test_a_client_that_goes_away_with_more_in_its_pipeline(
-        self, service: LiveService, app: _App
-    ) -> None:
+    def test_a_client_that_goes_away_with_more_in_its_pipeline(self) -> None:
         """The request that is answered hears of it, though another one came last."""
-        before, asked = app.left, app.asked
-        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
-            client.sendall(request("/waits/1") + request("/whole/2"))
-            time.sleep(0.2)
-        for _ in range(200):
-            if app.left > before:
-                break
-            time.sleep(0.05)
-        assert app.left == before + 1
-        assert app.asked == asked + 1  # nobody is there to be answered
+        app = _App()
+        with running(app) as service:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+                client.sendall(request("/waits/1") + request("/whole/2"))
+                until(lambda: app.asked)
+            until(lambda: app.left)
+            assert service.get("/whole/7").content == body_of(7)
+            assert app.left == 1
+            assert app.asked == 2  # nobody was there for the other answer
 
     def test_one_that_cannot_be_sent(self, service: LiveService, app: _App) -> None:
         """Those that wait with it are."""
         clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(9)]
         clients[0].sendall(request("/busy/10"))
-        with app.busy():
+        with app.turn.held():
             for number, client in enumerate(clients[1:]):
                 client.sendall(request("/wrong/1" if number == 3 else f"/whole/{number}"))
         for number, client in enumerate(clients[1:]):
@@ -305,23 +303,31 @@ class TestInOnePiece:
         """However many clients ask in one turn of the loop."""
         clients = [socket.create_connection(("127.0.0.1", service.port), 30) for _ in range(100)]
         clients[0].sendall(request("/busy/10"))
-        with app.busy():
+        with app.turn.held():
             for client in clients[1:]:
                 client.sendall(request("/whole/10"))
         for client in clients:
             got = b""
             while not got.endswith(b"\r\n\r\n" + body_of(10)):
-                got += client.recv(1 << 16)
+                chunk = client.recv(1 << 16)
+                assert chunk
+                got += chunk
             client.close()
         assert 2 <= app.most_waiting < OUTBOX_ANSWERS
 
-    def test_a_client_that_does_not_read(self, service: LiveService, app: _App) -> None:
+    def test_a_client_that_does_not_read(self) -> None:
         """What it asks for is made as it takes it."""
-        before = app.asked
-        with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+        app = _App()
+        with (
+            running(app, buffer_bytes=SMALL_BUFFER) as service,
+            connect(service.port, buffer_bytes=SMALL_BUFFER) as client,
+        ):
             client.sendall(b"".join(request("/whole/4000000") for _ in range(50)))
-            time.sleep(1)
-            assert app.asked - before < 20
+            until(lambda: app.asked)
+            for _ in range(30):
+                assert service.get("/whole/7").content == body_of(7)
+                time.sleep(0.01)
+            assert app.asked - 30 < 5
 
     def test_a_request_that_is_followed_by_nonsense(self, service: LiveService) -> None:
         """The answer comes before the refusal, and the refusal before the end."""
