@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import sys
+import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -63,6 +67,7 @@ def application() -> Starlette:
     """
     settings = load_settings()
     configure_logging(settings)
+    _end_with_parent()
     sys.setswitchinterval(_SWITCH_SECONDS)
     begin_loading()
     return create_app(settings)
@@ -111,6 +116,22 @@ def create_app(
     # A redirect from `…/` would name the host that the request claims; such a path is unknown.
     app.router.redirect_slashes = False
     return app
+
+
+def _end_with_parent() -> None:
+    """Have a worker end when whoever started it is gone: killed, say, and with it the port's owner.
+
+    Otherwise it would go on serving, and nobody would replace or stop it.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _within(middleware: Sequence[Middleware], app: ASGIApp) -> ASGIApp:

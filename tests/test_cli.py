@@ -28,6 +28,7 @@ from astropy.table import Table
 from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
+from support.service import SMALL_BUFFER, connect
 from support.turn import until
 
 from soda_service.catalog.tally import IngestReport
@@ -183,6 +184,37 @@ class TestServe:
             assert service.process.wait(30) == 0
         assert not any("Traceback" in line for line in service.log), "".join(service.log)
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_an_answer_that_is_not_taken_is_a_line_of_the_log(
+        self, tmp_path: Path, number: int
+    ) -> None:
+        """The server waits for it as long as it does, and then says that it broke off."""
+        (tmp_path / "data").mkdir()
+        large = np.zeros((3000, 3000), np.float64)
+        fits.PrimaryHDU(large).writeto(tmp_path / "data" / "large.fits")
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+        with served("serve", folder=tmp_path, program=("-c", _HASTY)) as service:
+            port = int(service.base.rsplit(":", 1)[1].strip("/"))
+            with connect(port, buffer_bytes=SMALL_BUFFER) as client:
+                client.sendall(b"GET /files/data/large.fits HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(1)
+                service.process.send_signal(number)
+                assert service.process.wait(60) == 0
+        log = "".join(service.log)
+        assert "Traceback" not in log, log
+        assert "an answer broke off" in log
+        assert "the service stops" in log
+
+    def test_workers_end_with_the_process_that_keeps_them(self, tmp_path: Path) -> None:
+        """Killed, it cannot tell them; they would keep the port, and nobody would replace them."""
+        with served("serve", "--workers", "2", folder=tmp_path) as service:
+            keeper = service.process.pid
+            workers = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+            assert len(workers) >= 2
+            service.process.kill()
+            service.process.wait(60)
+            until(lambda: not any(map(_is_running, workers)))
+
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_the_file_named_wins_over_the_one_in_the_environment(
         self, tmp_path: Path, workers: str
@@ -202,6 +234,24 @@ class TestServe:
         assert "Other" not in page
         assert service.base in capabilities
         assert "a.example" not in capabilities
+
+
+_HASTY = """
+import soda_service.server
+from soda_service.cli import main
+
+soda_service.server._LAST_ANSWERS_SECONDS = 1
+main()
+"""
+"""The command line, whose server waits for its last answers for a second."""
+
+
+def _is_running(number: str) -> bool:
+    try:
+        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # which has ended, though nobody has asked how
 
 
 _HELD = """

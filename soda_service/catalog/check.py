@@ -79,21 +79,21 @@ def check_catalog(
         (), limits=remote_limits(settings), find_roots=lambda: catalog_roots(store)
     )
     try:
-        roots = _roots(settings, collections, store)
-        report.problems += _missing_roots(roots, store)
-        unreached = dict(_unreached_roots(roots, collections, stores))
-        report.problems += [(name, problem) for name, problem in unreached.values()]
-        total = store.count()
-        report.problems += _emptiness(total, settings)
-        asked = ""
-        with Watch(lambda: [asked]):
+        asked = [""]
+        with Watch(lambda: asked):
+            roots = _roots(settings, collections, store)
+            report.problems += _missing_roots(roots, store, asked)
+            unreached = dict(_unreached_roots(roots, collections, stores))
+            report.problems += [(name, problem) for name, problem in unreached.values()]
+            total = store.count()
+            report.problems += _emptiness(total, settings)
             for identifier in store.identifiers():
                 dataset = store.get(identifier)
                 lost = dataset is not None and _is_below_any(dataset.url, unreached)
                 if dataset is not None and not lost:  # else an ingest removed it meanwhile
-                    asked = dataset.url
+                    asked[0] = dataset.url
                     found = [*_problems(dataset, settings, stores)]
-                    asked = ""
+                    asked[0] = ""
                     report.problems += [(identifier, problem) for problem in found]
                     if not found and dataset.footprint is None:
                         report.remarks.append((identifier, _NOWHERE))
@@ -142,13 +142,15 @@ def _roots(
 
 
 def _missing_roots(
-    roots: dict[tuple[str, str], bool], store: CatalogStore
+    roots: dict[tuple[str, str], bool], store: CatalogStore, asked: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """The roots of collections that are not there, but should be."""
+    """The roots of collections that are not there, but should be; *asked* has the one looked at."""
     for (root, name), matters in roots.items():
         if is_remote(root):
             continue
+        asked[0] = root
         lack = _lack(Path(root))
+        asked[0] = ""
         if lack and (matters or store.holdings.has_below(root)):
             yield f"collection {name}", f"its root {lack}"
 

@@ -175,6 +175,8 @@ class _Ingest:
         self._holdings = store.holdings
         self._crew = crew
         self._walks: tuple[Walk, ...] = ()
+        self._given = ""
+        """The path given that is asked about now."""
         self._places = places
         self._stores = stores
         self._tally = tally
@@ -184,7 +186,7 @@ class _Ingest:
 
     def asked(self) -> list[str]:
         """The files and folders that are asked about now, as any thread may ask."""
-        return [*(walk.asked for walk in self._walks), *self._crew.at_work]
+        return [self._given, *(walk.asked for walk in self._walks), *self._crew.at_work]
 
     def run(self, paths: Sequence[Path | str], *, excluded: Path) -> None:
         tally = self._tally
@@ -245,10 +247,17 @@ class _Ingest:
             total += count
         return total
 
+    def _located(self, path: Path | str) -> str:
+        self._given = str(path)
+        try:
+            return _located(path)
+        finally:
+            self._given = ""
+
     def _sorted(self, paths: Sequence[Path | str]) -> tuple[list[str], list[str]]:
         """The folders, those within others left out, and the files among *paths*."""
-        located = list(dict.fromkeys(_located(path) for path in paths))
-        as_folders = {_located(path) for path in paths if str(path).endswith("/")}
+        located = list(dict.fromkeys(map(self._located, paths)))
+        as_folders = {self._located(path) for path in paths if str(path).endswith("/")}
         folders = [
             path
             for path in located

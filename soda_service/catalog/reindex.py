@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy.exc import OperationalError
 
@@ -22,15 +22,22 @@ from soda_service.catalog.rows import dataset_of
 from soda_service.catalog.walk import is_below
 from soda_service.catalog.worker import IndexFailure
 from soda_service.errors import CorruptFileError, SourceUnavailableError, UnknownDatasetError
+from soda_service.storage import disks
+from soda_service.storage.disks import DiskHangsError, disk_of
 from soda_service.storage.remoteplace import place_of
 from soda_service.storage.source import is_remote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from soda_service.catalog.dataset import Dataset
     from soda_service.catalog.indexer import Place
     from soda_service.catalog.rows import DatasetRows
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
+    from soda_service.storage.disks import Touch
+
+    _Outcome = tuple[IndexTask, DatasetRows | IndexFailure] | None
 
 SECONDS: Final = 60.0
 """How long a file may take while a client waits; `ingest` has more patience."""
@@ -56,6 +63,13 @@ class _Reader:
     idle_since: float = 0.0
 
 
+class _Rest(NamedTuple):
+    """Why a file could not be read, and until when nobody tries again."""
+
+    end: float
+    reason: str
+
+
 class Reindexer:
     """Indexes changed files anew. Safe to use from several threads; to be closed."""
 
@@ -64,26 +78,39 @@ class Reindexer:
         self._settings = settings
         self._lock = threading.Lock()
         self._idle: list[_Reader] = []
+        self._resting: dict[str, _Rest] = {}
+        """By their URLs, files that could not be read."""
         self._timer: threading.Timer | None = None
         self._is_closed = False
 
     def reindexed(self, dataset: Dataset) -> Dataset:
         """The dataset that the file of *dataset* holds now; stored, where the catalog lets itself.
 
-        Raises UnknownDatasetError, SourceUnavailableError or CorruptFileError, the last also
-        where reading the file took too long or ended the process that did it.
+        Raises UnknownDatasetError; CorruptFileError, also where reading the file ended the process
+        that did it; SourceUnavailableError where that took too long, its disk does not answer, or
+        it did not let itself be read a moment ago. Such a file is left alone for as long as it
+        took, so that those of others have their turns.
         """
         place = _place_of(dataset, self._store, self._settings)
-        rows = self._read(
-            IndexTask(
-                path=dataset.url, place=place, known_id=None, earlier_local_part=dataset.local_part
+        self._refuse_resting(dataset.url)
+        began = time.monotonic()
+        try:
+            rows = self._read(
+                IndexTask(
+                    path=dataset.url,
+                    place=place,
+                    known_id=None,
+                    earlier_local_part=dataset.local_part,
+                )
             )
-        )
-        if isinstance(rows, IndexFailure):
-            if rows.vanished:
-                raise UnknownDatasetError(dataset.publisher_did, "its file is gone")
-            kind = CorruptFileError if rows.lasting else SourceUnavailableError
-            raise kind(rows.reason, path=dataset.url)
+            if isinstance(rows, IndexFailure):
+                if rows.vanished:
+                    raise UnknownDatasetError(dataset.publisher_did, "its file is gone")
+                kind = CorruptFileError if rows.lasting else SourceUnavailableError
+                raise kind(rows.reason, path=dataset.url)
+        except SourceUnavailableError as error:
+            self._let_rest(dataset.url, began, str(error))
+            raise
         try:
             self._store.holdings.write([rows], patience=_PATIENCE)
         except OperationalError as error:
@@ -100,6 +127,18 @@ class Reindexer:
         for reader in ended:
             reader.crew.close()
 
+    def _refuse_resting(self, url: str) -> None:
+        with self._lock:
+            rest = self._resting.get(url)
+        if rest is not None and time.monotonic() < rest.end:
+            raise SourceUnavailableError(rest.reason, path=url)
+
+    def _let_rest(self, url: str, began: float, reason: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._resting = {url: one for url, one in self._resting.items() if now < one.end}
+            self._resting[url] = _Rest(now + (now - began), reason)
+
     def _read(self, task: IndexTask) -> DatasetRows | IndexFailure:
         with self._lock:
             reader = self._idle.pop() if self._idle else None
@@ -107,7 +146,7 @@ class Reindexer:
             reader = _Reader(Crew(1, file_seconds=SECONDS))
         try:
             reader.crew.drop_ended()
-            (rows,) = [done[1] for done in reader.crew.index([task]) if done is not None]
+            rows = _answer_of(reader.crew, task)
         except BaseException:
             reader.crew.close()
             raise
@@ -141,6 +180,35 @@ class Reindexer:
                 self._wait()
         for reader in ended:
             reader.crew.close()
+
+
+def _answer_of(crew: Crew, task: IndexTask) -> DatasetRows | IndexFailure:
+    """What came of *task*. Raises DiskHangsError where its disk does not answer."""
+    if is_remote(task.path):  # stores have time-outs
+        return _first(crew.index([task]))
+    with disk_of(task.path).touched(task.path) as touch:
+        return _first(_while_it_works(crew, task, touch))
+
+
+def _while_it_works(crew: Crew, task: IndexTask, touch: Touch) -> Iterator[_Outcome]:
+    """What the crew gives. Who waits for a process is as lost in the disk as that one is.
+
+    A process that takes no time of a processor waits for one answer; with each it goes on.
+    """
+    worked = 0
+    for done in crew.index([task]):
+        yield done
+        before, worked = worked, crew.worked
+        if worked != before:
+            touch.goes_on()
+        elif time.monotonic() - touch.since > disks.HANGS_SECONDS:
+            crew.close()  # in here: it may take some seconds, too
+            raise DiskHangsError(task.path)
+
+
+def _first(outcomes: Iterable[_Outcome]) -> DatasetRows | IndexFailure:
+    (rows,) = [done[1] for done in outcomes if done is not None]
+    return rows
 
 
 def _top_of(url: str) -> str:

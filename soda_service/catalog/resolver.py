@@ -68,22 +68,21 @@ class _Entry:
     stored: StoredDataset
     catalog_version: int
     """That of the catalog when the entry was last compared with it."""
-    peeked_version: int = -1
-    """The same where its file may be looked at on an event loop, else of no catalog."""
+    checked: int = -1
+    """The resolver's count of changes when that was done, and the disk looked for."""
+    peeked: int = -1
+    """The same where its file may be looked at on an event loop, else -1."""
     _disk: Disk | None = None
     """On which its file lies; None for an object in a store."""
     _mounts: int = -1
     """What was mounted when that was found out."""
 
-    def __post_init__(self) -> None:
-        self.compared_with(self.catalog_version)
-
-    def compared_with(self, version: int) -> None:
-        """Remember that the entry is that of *version* of the catalog."""
-        self.catalog_version = version
+    def check(self, changes: int) -> None:
+        """Find out whether the file may be looked at on an event loop, as of so many *changes*."""
+        self.checked = changes
         # What another machine answers for may hold up whoever asks.
-        may_be_peeked = is_remote(self.stored.dataset.url) or self.disk.is_local
-        self.peeked_version = version if may_be_peeked else -1
+        is_quick = is_remote(self.stored.dataset.url) or self.disk.is_local
+        self.peeked = changes if is_quick else -1
 
     @property
     def disk(self) -> Disk:
@@ -145,6 +144,9 @@ class Resolver:
         self._indexed = threading.Condition()
         self._broken: OrderedDict[str, _Broken] = OrderedDict()
         self._catalog_version = -1
+        self._mounts = -1
+        self._changes = 0
+        """Of the catalog, and of what is mounted, that were seen."""
         self._looked_at = float("-inf")
 
     def close(self) -> None:
@@ -228,7 +230,7 @@ class Resolver:
                 self._entries.move_to_end(folded)
         if (
             entry is None
-            or entry.peeked_version != self._catalog_version
+            or entry.peeked != self._changes
             or time.monotonic() - self._looked_at > _CATALOG_SECONDS
         ):
             return None
@@ -245,7 +247,11 @@ class Resolver:
     def _look_at_catalog(self) -> None:
         now = time.monotonic()
         if now - self._looked_at > _CATALOG_SECONDS:
-            self._catalog_version = self._store.data_version()
+            seen = self._store.data_version(), mounts_now()
+            with self._lock:
+                if seen != (self._catalog_version, self._mounts):
+                    self._catalog_version, self._mounts = seen
+                    self._changes += 1
             self._looked_at = now
 
     def _cached(self, folded: str) -> _Entry | None:
@@ -257,21 +263,25 @@ class Resolver:
 
     def _still_stored(self, folded: str, entry: _Entry) -> bool:
         """Whether the catalog still has what was read; asked once for each version of it."""
-        version = self._catalog_version
-        if entry.catalog_version == version:
+        with self._lock:
+            changes, version = self._changes, self._catalog_version
+        if entry.checked == changes:
             return True
-        if self._store.revision_of(folded) != entry.stored.revision:
-            return False
-        entry.compared_with(version)
+        if entry.catalog_version != version:
+            if self._store.revision_of(folded) != entry.stored.revision:
+                return False
+            entry.catalog_version = version
+        entry.check(changes)
         return True
 
     def _load(self, identifier: str, folded: str) -> _Entry:
-        version = self._catalog_version
+        with self._lock:
+            changes, version = self._changes, self._catalog_version
         stored = self._store.get_stored(folded)
         if stored is None:
             self._forget(folded)
             raise UnknownDatasetError(identifier, hint=self._hint(identifier))
-        return self._keep(folded, _Entry(stored, version))
+        return self._keep(folded, _Entry(stored, version), changes)
 
     def _hint(self, identifier: str) -> str:
         """What to say to whoever meant a dataset, but lost the encoding of its name on the way."""
@@ -280,7 +290,8 @@ class Resolver:
             return ""
         return f"its identifier is {meant[:200]!r}, and in a URL each % of it is %25"
 
-    def _keep(self, folded: str, entry: _Entry) -> _Entry:
+    def _keep(self, folded: str, entry: _Entry, changes: int) -> _Entry:
+        entry.check(changes)
         with self._lock:
             self._drop(folded)
             self._entries[folded] = entry
@@ -328,7 +339,8 @@ class Resolver:
             if fresh.stored.dataset.version != dataset.version:
                 # A catalog that may only be read keeps the old row; this process need not.
                 stored = StoredDataset(dataset=dataset, revision=fresh.stored.revision)
-                fresh = self._keep(folded, _Entry(stored, fresh.catalog_version))
+                entry = _Entry(stored, fresh.catalog_version)
+                fresh = self._keep(folded, entry, fresh.checked)
             return fresh.stored.dataset
 
     def _version_of(self, folded: str, entry: _Entry) -> FileVersion | None:

@@ -1,4 +1,7 @@
-"""Names the file that keeps a command waiting: of a disk that hangs a bar only stands still."""
+"""Names what keeps a command waiting: of a disk that hangs a bar only stands still.
+
+Of a large file that is inflated, and of a slow store, it does so too.
+"""
 
 from __future__ import annotations
 
@@ -42,4 +45,4 @@ class Watch:
             seen = {path: seen.get(path, 0) + 1 for path in self._asked() if path}
             for path, looks in seen.items():
                 if looks == _PATIENCE:
-                    _logger.warning("still waiting for %s: does its disk answer?", path)
+                    _logger.warning("still waiting for %s", path)

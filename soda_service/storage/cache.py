@@ -1,8 +1,9 @@
 """Inflated copies of compressed files, on disk within a budget.
 
 One folder may be shared by any number of processes: the copy of a file is made by whoever
-holds the lock of its slot, under a temporary name, and renamed when it is complete. A copy
-that is evicted while somebody reads it lives on until the reader closes it.
+has locked the unfinished one, which has a temporary name, and is renamed when it is complete.
+So nobody waits for the copy of another file. A copy that is evicted while somebody reads it
+lives on until the reader closes it.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 
 _COPY: Final = ".inflated"
 _UNFINISHED: Final = ".part"
-_SLOTS: Final = 64
-"""Lock files; two files of one slot wait for each other."""
 _STRIDE: Final = 16 * 1024 * 1024
 """Bytes for which room is made at one time; the budget may be missed by as many."""
 _REMEMBERED: Final = 1000
 _TURN_SECONDS: Final = 0.05
-"""Between two looks whether somebody else has made a copy."""
+"""Between the first two looks whether somebody else has made a copy; twice as long each time."""
+_LONGEST_TURN_SECONDS: Final = 0.8
+"""Between two looks, however long it takes."""
 
 
 class InflatedCache:
@@ -104,9 +105,8 @@ class InflatedCache:
 
     def _clean(self) -> None:
         for path in self._folder.glob(f"*{_UNFINISHED}"):
-            with _locked(self._slot(path.name), wait=False) as held:
-                if held:
-                    path.unlink(missing_ok=True)
+            with _locked(path):
+                pass
 
     def _open_copy(self, source: RunSource) -> LocalSource:
         key = _key(source)
@@ -119,9 +119,9 @@ class InflatedCache:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             copy = _open_if_there(path)
             if copy is None:
-                with self._turn(key, source):
+                with self._turn(path, source) as descriptor:
                     # Somebody else may have made it while this one waited.
-                    copy = _open_if_there(path) or self._make_copy(source, path)
+                    copy = _open_if_there(path) or self._make_copy(source, path, descriptor)
             # The access time says how recently it was wanted; the other one stays, as it is
             # part of the copy's version.
             os.utime(copy.fileno(), ns=(time.time_ns(), copy.version.modified_ns))
@@ -134,19 +134,18 @@ class InflatedCache:
             ) from None
         return copy
 
-    def _make_copy(self, source: RunSource, path: Path) -> LocalSource:
+    def _make_copy(self, source: RunSource, path: Path, descriptor: int) -> LocalSource:
+        """Fills the unfinished copy, locked and open as *descriptor*, and gives it its name."""
+        os.ftruncate(descriptor, 0)  # of what a killed process has left
+        for piece in self._bounded(source):
+            _write(descriptor, piece)
+        # A machine that fails must not leave a complete name for incomplete bytes.
+        os.fsync(descriptor)
+        source.check_unchanged()
         unfinished = path.with_suffix(_UNFINISHED)
-        try:
-            with unfinished.open("wb", buffering=0) as file:
-                for piece in self._bounded(source):
-                    _write(file.fileno(), piece)
-                # A machine that fails must not leave a complete name for incomplete bytes.
-                os.fsync(file.fileno())
-            source.check_unchanged()
-            unfinished.rename(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
+        if not _is_at(unfinished, descriptor):  # whoever empties the folder took it away
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        unfinished.rename(path)
         return LocalSource.open(str(path.absolute()))
 
     def _bounded(self, source: RunSource) -> Iterator[bytes]:
@@ -189,20 +188,25 @@ class InflatedCache:
             finally:
                 total -= size
 
-    def _slot(self, name: str) -> Path:
-        return self._folder / f"lock-{int(name[:8], 16) % _SLOTS:02d}"
-
     @contextmanager
-    def _turn(self, key: str, source: RunSource) -> Iterator[None]:
-        """The right to make a copy, as soon as nobody else makes one in its slot."""
+    def _turn(self, path: Path, source: RunSource) -> Iterator[int]:
+        """The right to make the copy *path*, as soon as nobody else makes it.
+
+        Gives the descriptor of the unfinished one, which is empty or has anything in it.
+        """
+        pause = _TURN_SECONDS
         while True:
-            with _locked(self._slot(key), wait=False) as held:
-                if held:
-                    yield
+            with _locked(path.with_suffix(_UNFINISHED)) as descriptor:
+                if descriptor is not None:
+                    yield descriptor
                     return
-            # A disk that hangs has hold of the other one, and is seen to hang by this one too.
-            source.check_unchanged()
-            time.sleep(_TURN_SECONDS)
+            # A disk that hangs has hold of the other one, and is to be seen to hang by this one.
+            if isinstance(source, LocalSource):
+                source.ask_disk()
+            else:
+                source.check_unchanged()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_TURN_SECONDS)
 
     def _remember(self, key: str, error: CorruptFileError) -> None:
         """So that a file that cannot be inflated is not tried again at each request."""
@@ -242,18 +246,36 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 @contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Holds the lock file *path*, against threads of this process too.
+def _locked(path: Path) -> Iterator[int | None]:
+    """Locks the unfinished copy *path*, which is made where it is missing.
 
-    Gives whether it is held; it always is where *wait* is true.
+    Gives its descriptor, or None where somebody else has it, another thread of this process
+    perhaps. What is still there under that name at the end of the block is removed.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True
+        if not _is_at(path, descriptor):
+            # Between the two calls it has been renamed, or removed: that lock is worth nothing.
+            yield None
+            return
+        try:
+            yield descriptor
+        finally:
+            # As long as it is locked: afterwards it may be somebody else's.
+            if _is_at(path, descriptor):
+                path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether *path* names the file that is open as *descriptor*."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

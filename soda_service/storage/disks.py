@@ -36,9 +36,16 @@ MOST_LOST: Final = 8
 """Threads that may be lost in one disk before it is tried now and then only."""
 
 _MOST_TRIED: Final = 2 * MOST_LOST
-"""That may be lost with those who tried."""
+"""That are lost with those who tried, before trials become rare."""
+
+_MOST_AT_ALL: Final = 48
+"""That may be lost in one disk: fewer than can be replaced."""
+
+_MOST_OVER_ONE: Final = 2
+"""That may be lost over one file."""
 
 _TRIAL_SECONDS: Final = 10.0
+_RARE_TRIAL_SECONDS: Final = 60.0
 """Between two trials of a disk that gives no answer."""
 
 _MOST_LINKS: Final = 40
@@ -46,10 +53,10 @@ _MOST_LINKS: Final = 40
 
 _LOCAL: Final = frozenset(
     (
-        "bcachefs", "btrfs", "cramfs", "devtmpfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs",
-        "hfsplus", "hugetlbfs", "iso9660", "jfs", "jffs2", "minix", "msdos", "nilfs2", "ntfs",
-        "ntfs3", "overlay", "proc", "ramfs", "reiserfs", "rootfs", "squashfs", "sysfs", "tmpfs",
-        "ubifs", "udf", "vfat", "xfs", "zfs",
+        "aufs", "bcachefs", "btrfs", "cramfs", "devtmpfs", "ecryptfs", "erofs", "exfat", "ext2",
+        "ext3", "ext4", "f2fs", "hfsplus", "hugetlbfs", "iso9660", "jfs", "jffs2", "minix",
+        "msdos", "nilfs2", "ntfs", "ntfs3", "overlay", "proc", "ramfs", "reiserfs", "rootfs",
+        "squashfs", "sysfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs",
     )
 )  # fmt: skip
 """File systems of this machine's own disks and memory. All others ask somebody."""
@@ -92,8 +99,9 @@ class Disk:
             self._leaving.append(descriptor)
             if self._is_closing:
                 return
-            self._is_closing = True
-        threading.Thread(target=self._close_all, name="disk-closer", daemon=True).start()
+            with suppress(RuntimeError):  # no thread is to be had now; the next one closes it
+                threading.Thread(target=self._close_all, name="disk-closer", daemon=True).start()
+                self._is_closing = True
 
     @property
     def lost(self) -> int:
@@ -111,11 +119,12 @@ class Disk:
             touch.since = now
             self._inside.add(touch)
 
-    def leave(self, touch: Touch) -> None:
+    def leave(self, touch: Touch, *, has_answered: bool) -> None:
         """For `Touch`."""
         with self._lock:
             self._inside.discard(touch)
-            self._answered = time.monotonic()
+            if has_answered:
+                self._answered = time.monotonic()
 
     def answers(self, now: float) -> None:
         """For `Touch`: an answer has come at this time."""
@@ -123,15 +132,17 @@ class Disk:
 
     def _lets_in(self, key: Hashable, now: float) -> bool:
         lost = self._lost(now)
-        if not lost:
-            return True
-        if len(lost) >= _MOST_TRIED or any(
-            one.key == key and now - one.since > HANGS_SECONDS for one in lost
-        ):
+        over_it = [now - one.since for one in lost if one.key == key]
+        if len(over_it) >= _MOST_OVER_ONE or max(over_it, default=0.0) > HANGS_SECONDS:
             return False
-        if len(lost) < MOST_LOST or now - self._answered < SILENT_SECONDS:
+        if len(lost) < MOST_LOST:
             return True
-        if now - self._tried < _TRIAL_SECONDS:
+        if len(lost) >= _MOST_AT_ALL:
+            return False
+        if now - self._answered < SILENT_SECONDS:
+            return True
+        pause = _TRIAL_SECONDS if len(lost) < _MOST_TRIED else _RARE_TRIAL_SECONDS
+        if now - self._tried < pause:
             return False
         self._tried = now
         return True
@@ -175,14 +186,16 @@ class Touch:
         _touches[thread] = self
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         thread = threading.get_ident()
+        has_answered = kind is None or not issubclass(kind, DiskHangsError)
         if self._outer is None:
             del _touches[thread]
         else:
-            self._outer.goes_on()
+            if has_answered:
+                self._outer.goes_on()
             _touches[thread] = self._outer
-        self._disk.leave(self)
+        self._disk.leave(self, has_answered=has_answered)
 
 
 _touches: Final[dict[int, Touch]] = {}
@@ -218,16 +231,17 @@ class Mounted:
         self._lock = threading.Lock()
         self._descriptor = -1
         self._poll = select.poll()
-        self._mounts: dict[str, _Mount] = {}
-        self._disks: dict[tuple[str, _Mount], Disk] = {}
+        self._mounts = _Mounts([])
+        self._disks: dict[_Mount, Disk] = {}
         self._unknown = Disk(is_local=True)
         """For all, where the system does not tell."""
         self._count = 0
+        self._is_old = True
 
     def now(self) -> int:
         """See `mounts_now`."""
         with self._lock:
-            if self._descriptor < 0 or self._poll.poll(0):
+            if self._is_old or self._poll.poll(0):
                 self._read()
             return self._count
 
@@ -239,85 +253,128 @@ class Mounted:
     def disk_of(self, path: str) -> Disk:
         """See the function of the module."""
         self.now()
-        mounts = self._mounts
-        if not mounts:
+        mount = self._mounts.holding(path)
+        if mount is None:
             return self._unknown
-        place = _mount_point(path, mounts)
-        mount = mounts.get(place, _Mount("", ""))
         with self._lock:
-            disk = self._disks.get((place, mount))
+            disk = self._disks.get(mount)
             if disk is None:
-                disk = self._disks[place, mount] = Disk(is_local=mount.kind in _LOCAL)
+                disk = self._disks[mount] = Disk(is_local=mount.kind in _LOCAL)
             return disk
 
     def _read(self) -> None:
-        """Under the lock."""
+        """Under the lock; what was known stays where the list cannot be read now."""
+        self._is_old = True
         try:
             if self._descriptor < 0:
                 self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
                 # The kernel's list says so when it changes; it is always there to be read.
                 self._poll.register(self._descriptor, select.POLLPRI | select.POLLERR)
-            with os.fdopen(os.dup(self._descriptor), "rb") as file:
-                file.seek(0)
-                self._mounts = dict(_parsed(file))
-        except OSError:
-            self._mounts = {}
+            lines = _contents(self._descriptor).splitlines()
+        except OSError as error:
+            # Where there is no such list, there never is one.
+            self._is_old = not isinstance(error, FileNotFoundError)
+            return
+        self._mounts = _Mounts(lines)
+        self._is_old = False
         self._count += 1
-        held = {(place, mount) for place, mount in self._mounts.items()}
-        self._disks = {key: disk for key, disk in self._disks.items() if key in held}
+        held = self._mounts.all()
+        self._disks = {mount: disk for mount, disk in self._disks.items() if mount in held}
 
 
-def _parsed(lines: Iterable[bytes]) -> Iterable[tuple[str, _Mount]]:
-    """Where each is mounted, the uppermost last; see proc_pid_mountinfo(5)."""
-    for line in lines:
-        mount, _, what = line.partition(b" - ")
-        fields = mount.split()
-        place = os.fsdecode(_ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), fields[4]))
-        yield place, _Mount(os.fsdecode(fields[0]), os.fsdecode(what.split()[0]))
+def _contents(descriptor: int) -> bytes:
+    pieces = []
+    size = 0
+    while piece := os.pread(descriptor, 65536, size):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+class _Mounts:
+    """The list of the kernel at one time; see proc_pid_mountinfo(5)."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._on: dict[tuple[str, str], _Mount] = {}
+        """By the number of the mount on which one stands, and its place."""
+        self._root: _Mount | None = None
+        listed = [one for one in map(_parsed, lines) if one is not None]
+        numbers = {mount.number for _, _, mount in listed}
+        for parent, place, mount in listed:
+            if place == "/" and (parent not in numbers or parent == mount.number):
+                self._root = mount
+            else:
+                self._on[parent, place] = mount
+
+    def all(self) -> set[_Mount]:
+        """Every mount."""
+        return {*self._on.values(), *([self._root] if self._root else [])}
+
+    def holding(self, path: str) -> _Mount | None:
+        """The mount on which *path* lies; None where the list does not tell.
+
+        Links are followed as the kernel would, as long as they lie on disks of this machine:
+        others are not even asked what is a link.
+        """
+        here, mount = "/", self._at("/")
+        rest = deque(path.split("/"))
+        links = 0
+        while rest and mount is not None:
+            name = rest.popleft()
+            if name in {"", "."}:
+                continue
+            if name == "..":
+                here = os.path.dirname(here)  # noqa: PTH120 - strings are what there is
+                mount = self._at(here)
+                continue
+            here = f"{here.rstrip('/')}/{name}"
+            upper = self._upper(mount, here)
+            if upper is not mount or mount.kind not in _LOCAL or links > _MOST_LINKS:
+                mount = upper
+                continue
+            try:
+                target = os.readlink(here)  # noqa: PTH115 - the same
+            except (OSError, ValueError):
+                continue  # no link, or nothing
+            links += 1
+            rest.extendleft(reversed(target.split("/")))
+            here = "/" if target.startswith("/") else os.path.dirname(here)  # noqa: PTH120 - the same
+            mount = self._at(here)
+        return mount
+
+    def _at(self, place: str) -> _Mount | None:
+        """The mount that holds *place*, a path without links."""
+        if self._root is None:
+            return None
+        mount, here = self._upper(self._root, "/"), ""
+        for name in place.split("/"):
+            if name:
+                here = f"{here}/{name}"
+                mount = self._upper(mount, here)
+        return mount
+
+    def _upper(self, mount: _Mount, place: str) -> _Mount:
+        """What is mounted at *place* of this mount, and on that, if anything is; else itself."""
+        for _ in range(len(self._on)):
+            upper = self._on.get((mount.number, place))
+            if upper is None:
+                break
+            mount = upper
+        return mount
+
+
+def _parsed(line: bytes) -> tuple[str, str, _Mount] | None:
+    """The number of what it is mounted on, where, and the mount; None for what is no such line."""
+    mount, _, what = line.partition(b" - ")
+    try:
+        number, parent, _, _, place, *_ = mount.split()
+        kind = what.split()[0]
+    except (ValueError, IndexError):
+        return None
+    name = _ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), place)
+    return os.fsdecode(parent), os.fsdecode(name), _Mount(os.fsdecode(number), os.fsdecode(kind))
 
 
 _ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
-
-
-def _mount_point(path: str, mounts: dict[str, _Mount]) -> str:
-    """Where the disk is mounted on which *path* lies.
-
-    Links are followed as the kernel would, as long as they lie on disks of this machine: others
-    are not even asked what is a link.
-    """
-    here, mount = "/", "/"
-    rest = deque(path.split("/"))
-    links = 0
-    while rest:
-        name = rest.popleft()
-        if name in {"", "."}:
-            continue
-        if name == "..":
-            here = os.path.dirname(here)  # noqa: PTH120 - strings are what there is
-            mount = _above(here, mounts)
-            continue
-        here = f"{here.rstrip('/')}/{name}"
-        if here in mounts:
-            mount = here
-            continue
-        known = mounts.get(mount)
-        if known is None or known.kind not in _LOCAL or links > _MOST_LINKS:
-            continue
-        try:
-            target = os.readlink(here)  # noqa: PTH115 - the same
-        except (OSError, ValueError):
-            continue  # no link, or nothing
-        links += 1
-        rest.extendleft(reversed(target.split("/")))
-        here = "/" if target.startswith("/") else os.path.dirname(here)  # noqa: PTH120 - the same
-        mount = _above(here, mounts)
-    return mount
-
-
-def _above(place: str, mounts: dict[str, _Mount]) -> str:
-    while place not in mounts and place != "/":
-        place = os.path.dirname(place)  # noqa: PTH120 - strings are what there is
-    return place
-
 
 _mounted = Mounted()

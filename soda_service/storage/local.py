@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from functools import lru_cache
 from math import prod
+from mmap import PAGESIZE
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -51,8 +53,6 @@ _COLD_GAP: Final = 128 * 1024
 """Bytes between two runs that a disk reads faster than it begins anew."""
 _SPAN: Final = 2 * 1024 * 1024
 """Most bytes that are read at once for the sake of the runs in them."""
-_READ_AT_ONCE: Final = 8 * 1024 * 1024
-"""Most bytes in one call: a disk that is only slow is to be seen to give some."""
 _ASKED_AT_ONCE: Final = 16 * 1024 * 1024
 """Most bytes about whose pages the kernel is asked in one call, which takes microseconds."""
 _MOST_RUNS: Final = 1024
@@ -70,6 +70,8 @@ class LocalSource(Closable):
 
     gulp_bytes: Final = 0
     """A disk gives many small pieces as soon as a large one."""
+    _read_at_once: ClassVar[int] = 8 * 1024 * 1024
+    """Most bytes in one call: a disk that is only slow is to be seen to give some."""
 
     def __init__(self, descriptor: int, path: str, disk: Disk) -> None:
         """Takes the open *descriptor* over, of a file on *disk*; may block."""
@@ -122,7 +124,7 @@ class LocalSource(Closable):
         """
         with self._touched() as touch:
             self._check_inside(start, length)
-            if length <= _READ_AT_ONCE:
+            if length <= self._read_at_once:
                 try:
                     whole = os.pread(self._descriptor, length, start)
                 except OSError as error:
@@ -145,7 +147,7 @@ class LocalSource(Closable):
         while done < len(buffer):
             try:
                 count = os.preadv(
-                    self._descriptor, [buffer[done : done + _READ_AT_ONCE]], start + done
+                    self._descriptor, [buffer[done : done + self._read_at_once]], start + done
                 )
             except OSError as error:
                 raise self._unreadable(error) from None
@@ -279,6 +281,22 @@ class LocalSource(Closable):
     def check_unchanged(self) -> None:
         """Raises SourceUnavailableError where the file has changed since it was opened."""
         with self._touched():
+            self._refuse_changed()
+
+    def ask_disk(self) -> None:
+        """Have the disk, and not the memory, give a byte of the file; may block.
+
+        For who waits for somebody else that reads the file: he is held up as that one is.
+        Raises what `check_unchanged` and `read` raise.
+        """
+        last = max(0, self.version.size - 1) // PAGESIZE * PAGESIZE
+        with self._disk.touched(self.path):
+            with suppress(OSError):  # of a disk that knows no such thing
+                os.posix_fadvise(self._descriptor, last, 0, os.POSIX_FADV_DONTNEED)
+            try:
+                os.pread(self._descriptor, 1, last)
+            except OSError as error:
+                raise self._unreadable(error) from None
             self._refuse_changed()
 
     def _refuse_changed(self) -> None:

@@ -6,7 +6,7 @@ server has gone. So nothing about it is asked on an event loop, not even its ent
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from soda_service.storage.local import LocalSource
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 class NetworkFile(LocalSource):
     """A file that is read in threads only; as any source otherwise."""
+
+    _read_at_once: ClassVar[int] = 1024 * 1024
+    """Less than of a disk of this machine: 100 kB a second are slow, but an answer."""
 
     def copy_resident(
         self, _grid: RunGrid, _target: memoryview, *, in_thread: bool = False

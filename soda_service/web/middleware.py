@@ -6,6 +6,7 @@ none of them touches a body.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from soda_service.discovery.faults import log as log_fault
-from soda_service.errors import SodaServiceError
+from soda_service.errors import SodaServiceError, SourceUnavailableError
 from soda_service.web.bodies import ClientGoneError
 from soda_service.web.errors import DATASET_KEY, error_response
 from soda_service.web.log import RUN_ID_KEY, ToldError, request_id
@@ -198,6 +199,16 @@ class Failures:
             await self._app(scope, receive, note)
         except ClientGoneError:
             return
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            # The server stops, and has waited for this answer as long as it does.
+            stops = SourceUnavailableError("the service stops")
+            if not started:
+                await error_response(stops, scope)(scope, receive, send)
+                return
+            log_fault(stops, scope.get(DATASET_KEY, ""), what="an answer broke off")
+            raise ToldError from None
         except Exception as error:
             if scope["type"] != "http":
                 raise

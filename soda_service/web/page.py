@@ -12,7 +12,7 @@ from soda_service import __version__
 from soda_service.discovery.urls import Service
 from soda_service.web.coverage import DOCUMENTS
 from soda_service.web.responses import send_whole
-from soda_service.web.showcase import showpieces
+from soda_service.web.showcase import showpieces_soon
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,8 @@ class PageEndpoint:
         del receive
         services: Services = scope["state"]["services"]
         urls = services.urls.of(scope)
-        text = await services.threads.call(_page, services, urls)
+        shown = await showpieces_soon(services)
+        text = await services.threads.call(_page, services, urls, shown)
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),
             (b"content-security-policy", _POLICY),
@@ -51,10 +52,9 @@ class PageEndpoint:
         await send_whole(scope, send, headers, text.encode("utf-8", "replace"))
 
 
-def _page(services: Services, urls: SiteUrls) -> str:
+def _page(services: Services, urls: SiteUrls, shown: Sequence[Showpiece]) -> str:
     settings = services.settings
     collections = services.store.collections()
-    shown = showpieces(services)
     return _filled(
         "page.html",
         title=settings.title,

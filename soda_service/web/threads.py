@@ -27,6 +27,9 @@ STALL_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.5
 """Between two looks at the threads, as long as any is at work."""
 
+_PAUSE_SECONDS: Final = 3.0
+"""More than that between two looks is a pause of the process."""
+
 _MOST_SPARE: Final = 64
 """Threads that take the places of others which are lost in disks that do not answer."""
 
@@ -62,6 +65,8 @@ class Threads:
         self._begun = time.monotonic()
         """When a call was begun last."""
         self._is_looking = False
+        self._looked = 0.0
+        """When that was last."""
 
     async def call(
         self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
@@ -77,6 +82,7 @@ class Threads:
             return await self.unless_lost(made)
         finally:
             made.cancel()  # which does nothing to one that has ended
+            del made  # else an error that it ended in would hold itself, by this frame
 
     def begin(
         self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
@@ -94,20 +100,23 @@ class Threads:
         Raises DiskHangsError where a disk gives it no answer for `HANGS_SECONDS`; it goes on.
         """
         call = self._calls.get(made)
-        if call is not None:
-            call.waiter = asyncio.get_running_loop().create_future()
-            try:
-                await call.waiter
-            finally:
-                call.waiter = None
-        return await made
+        try:
+            if call is not None:
+                call.waiter = asyncio.get_running_loop().create_future()
+                try:
+                    await call.waiter
+                finally:
+                    call.waiter = None
+            return await made
+        finally:
+            del made, call  # as above
 
     def submit(
         self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
     ) -> asyncio.Future[_Result]:
         """The same without a limit, for what belongs to a request that is being answered.
 
-        *function* must not raise StopIteration: no future can carry it.
+        Raises SourceUnavailableError where the system gives no thread to do it.
         """
         if self._is_closed:
             raise RuntimeError("the threads have ended")
@@ -119,6 +128,7 @@ class Threads:
         call = self._calls[future] = _Call(work, future, loop)
         if not self._is_looking:
             self._is_looking = True
+            self._looked = time.monotonic()
             loop.call_later(_LOOK_SECONDS, self._look, loop)
         with self._lock:
             self._queue.put(call)
@@ -126,6 +136,9 @@ class Threads:
                 self._idle -= 1  # one of them takes it
             elif len(self._threads) < self._wanted:
                 self._start_one()
+            if not self._threads:
+                future.cancel()
+                raise SourceUnavailableError("the system gives no more threads")
         return future
 
     def close(self) -> None:
@@ -143,6 +156,7 @@ class Threads:
                         continue
                     with suppress(RuntimeError):  # its loop has ended
                         call.future.cancel()
+                        call.end_wait()
             threads = list(self._threads)
             self._send_away(len(threads) - self._leaving)
         end = time.monotonic() + _CLOSE_SECONDS
@@ -155,12 +169,8 @@ class Threads:
         # A thread that hangs must not keep the process from ending, as those of Python's pools do.
         name = f"soda-service_{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
-        try:
+        with suppress(RuntimeError):  # the system gives no more
             thread.start()
-        except RuntimeError:  # the system gives no more
-            if not self._threads:
-                raise
-        else:
             self._threads.add(thread)
 
     def _send_away(self, count: int) -> None:
@@ -193,14 +203,10 @@ class Threads:
             return
         self._begun = time.monotonic()
         call.thread = threading.get_ident()
-        try:
-            result = call.work()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, who waits is told
-            call.thread = None
-            self._tell(call, None, error)
-        else:
-            call.thread = None
-            self._tell(call, result, None)
+        result, error = _outcome(call.work)
+        call.thread = None
+        self._tell(call, result, error)
+        del call, error  # this frame is behind those that the error's traceback holds
 
     def _tell(self, call: _Call, result: object, error: BaseException | None) -> None:
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
@@ -208,7 +214,7 @@ class Threads:
 
     def _settle(self, call: _Call, result: object, error: BaseException | None) -> None:
         """On the event loop: a call has ended."""
-        del self._calls[call.future]
+        self._calls.pop(call.future, None)
         if call.future.done():
             if result is not None and not self._is_closed:
                 _ = self.submit(_let_go, result)
@@ -216,12 +222,14 @@ class Threads:
             call.future.set_exception(error)
         else:
             call.future.set_result(result)
-        if call.waiter is not None and not call.waiter.done():
-            call.waiter.set_result(None)
+        call.end_wait()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """On the event loop, now and then: who is lost, and who waits for that in vain."""
         now = time.monotonic()
+        # After a pause of the process, or of the machine, nobody had the time to answer.
+        was_paused = now - self._looked > _PAUSE_SECONDS
+        self._looked = now
         lost = 0
         for call in self._calls.values():
             touch = touch_of(call.thread) if call.thread is not None else None
@@ -230,7 +238,9 @@ class Threads:
             waited = now - touch.since
             lost += waited > disks.SILENT_SECONDS
             waiter = call.waiter
-            if waited > disks.HANGS_SECONDS and waiter is not None and not waiter.done():
+            if waiter is None or waiter.done() or was_paused:
+                continue
+            if waited > disks.HANGS_SECONDS:
                 waiter.set_exception(DiskHangsError(touch.path))
         with self._lock:
             self._wanted = self._count + min(lost, _MOST_SPARE)
@@ -260,6 +270,23 @@ class _Call:
         """The number of that which does it now."""
         self.waiter: asyncio.Future[None] | None = None
         """Who would rather be told that it takes too long."""
+
+    def end_wait(self) -> None:
+        """Have the waiter, if there is one, look at the future."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
+    """What *work* gives, or the error that it ends in, whose traceback holds no more than it."""
+    try:
+        return work(), None
+    except StopIteration as stop:  # which no future can carry
+        error = RuntimeError("a call raised StopIteration")
+        error.__cause__ = stop
+        return None, error
+    except BaseException as error:  # noqa: BLE001 - whatever it is, who waits is told
+        return None, error
 
 
 def _is_lost(thread: threading.Thread) -> bool:

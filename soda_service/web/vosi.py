@@ -9,13 +9,16 @@ from soda_service.discovery import vosi
 from soda_service.errors import SodaServiceError
 from soda_service.web.querystrings import cutout_parameters
 from soda_service.web.responses import http_date, send_whole
-from soda_service.web.showcase import showpieces
+from soda_service.web.showcase import showpieces_soon
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from starlette.types import Receive, Scope, Send
 
     from soda_service.discovery.urls import Service
     from soda_service.web.services import Services
+    from soda_service.web.showcase import Showpiece
     from soda_service.web.urls import SiteUrls
 
 _SYNC_CAPABILITY: Final = "ivo://ivoa.net/std/SODA#sync-1.0"
@@ -76,7 +79,8 @@ class ExamplesEndpoint:
         del receive
         services: Services = scope["state"]["services"]
         urls = services.urls.of(scope)
-        body = await services.threads.call(_examples, services, urls)
+        shown = await showpieces_soon(services)
+        body = await services.threads.call(_examples, services, urls, shown)
         headers = [(b"content-type", vosi.EXAMPLES_MEDIA_TYPE.encode("ascii"))]
         await send_whole(scope, send, headers, body)
 
@@ -91,7 +95,7 @@ class HealthEndpoint:
         await send_whole(scope, send, headers, b"ok\n")
 
 
-def _examples(services: Services, urls: SiteUrls) -> bytes:
+def _examples(services: Services, urls: SiteUrls, shown: Sequence[Showpiece]) -> bytes:
     examples = [
         vosi.Example(
             id=f"cutout-{number}",
@@ -104,6 +108,6 @@ def _examples(services: Services, urls: SiteUrls) -> bytes:
             parameters=cutout_parameters(one.identifier, circle=one.circle, detail=None),
             url=urls.sync(one.identifier, circle=one.circle),
         )
-        for number, one in enumerate(showpieces(services), start=1)
+        for number, one in enumerate(shown, start=1)
     ]
     return vosi.examples(examples, urls=urls, settings=services.settings)

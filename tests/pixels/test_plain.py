@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from soda_service.fits.layout import HduLayout
+    from soda_service.storage.disks import Touch
     from soda_service.storage.runs import RunGrid
 
 MIB = 1024 * 1024
@@ -35,10 +36,10 @@ class _CountingSource(LocalSource):
         del grid, target, in_thread
         return False
 
-    def read_into(self, start: int, buffer: memoryview) -> None:
+    def _fill(self, start: int, buffer: memoryview, touch: Touch) -> None:
         self.reads += 1
         self.bytes_read += len(buffer)
-        super().read_into(start, buffer)
+        super()._fill(start, buffer, touch)
 
 
 def _sparse(path: Path, naxis: tuple[int, ...], bitpix: int = -32) -> HduLayout:

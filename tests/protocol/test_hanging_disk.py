@@ -34,11 +34,14 @@ from soda_service.catalog.check import CheckReport, check_catalog
 from soda_service.catalog.ingest import ingest
 from soda_service.catalog.tally import IngestReport
 from soda_service.config import CollectionsFile, Settings
+from soda_service.errors import SourceUnavailableError
 from soda_service.storage import disks
 from soda_service.storage.disks import MOST_LOST
 from soda_service.storage.local import LocalSource
 from soda_service.storage.mapping import FileMapping
+from soda_service.storage.networkfile import NetworkFile
 from soda_service.storage.runs import RunGrid
+from soda_service.storage.source import open_source
 from soda_service.web import responses, threads as pools
 
 if TYPE_CHECKING:
@@ -117,7 +120,7 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 
 def _workers() -> int:
-    """Threads of the services in this process."""
+    """Threads of all services in this process, those of other tests among them."""
     return sum(one.name.startswith("soda-service_") for one in threading.enumerate())
 
 
@@ -151,8 +154,13 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both collections and their catalog; nothing of `ill` is mounted."""
     require_faulty_disk()
     folder = tmp_path_factory.mktemp("archive")
+    _make_collections(folder, files=FILES)
+    return folder
+
+
+def _make_collections(folder: Path, files: int) -> None:
     (folder / "well").mkdir()
-    for number in range(FILES):
+    for number in range(files):
         _write(folder / "well" / f"{number}.fits", SMALL)
     _write(folder / "well" / "large.fits", LARGE)
     _write(folder / "well" / "packed.fits.gz", SMALL)
@@ -160,8 +168,7 @@ def _archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FaultyDisk.mounted(folder / "behind", folder / "ill"):
         both = [folder / "well", folder / "ill"]
         report = ingest(both, _settings(folder), CollectionsFile(), workers=1)
-    assert report.added == 2 * (FILES + 2)
-    return folder
+    assert report.added == 2 * (files + 2)
 
 
 @pytest.fixture(name="impatient")
@@ -195,6 +202,7 @@ def test_others_are_served_while_a_disk_hangs(
     archive: Path, impatient: None, attribute_seconds: float
 ) -> None:
     """Who wants what is on it is told to come back, and soon; when it goes on, so does all."""
+    others = _workers()
     with _running(archive, attribute_seconds) as site:
         for collection in ("well", "ill"):
             for _ in range(2):
@@ -216,7 +224,7 @@ def test_others_are_served_while_a_disk_hangs(
         assert "/ill" not in refused.text
         site.until(site.file("ill", 0), 503)
         assert {one.status_code for one in asking.answers()} == {503}
-        assert _workers() <= 2 * THREADS + 3 * MOST_LOST
+        assert _workers() - others <= 2 * THREADS + 3 * MOST_LOST
         site.until(site.cutout("well", 0), 200)
         site.until(f"{site.base}/", 200)
         site.disk.heal()
@@ -225,7 +233,7 @@ def test_others_are_served_while_a_disk_hangs(
             with fits.open(io.BytesIO(content)) as hdus:
                 np.testing.assert_array_equal(hdus[0].data, _pixels(SMALL)[:20, :20])
         # Those that took the places of the lost ones leave.
-        _wait(lambda: _workers() <= 2 * THREADS)
+        _wait(lambda: _workers() - others <= 2 * THREADS)
 
 
 def test_searches_and_links_go_on_while_a_disk_hangs(site: _Site) -> None:
@@ -250,6 +258,51 @@ def test_whoever_waits_for_the_same_compressed_file_is_told_too(site: _Site) -> 
     assert {one.status_code for one in asking.answers()} == {503}
     site.disk.heal()
     site.until(url, 200)
+
+
+def test_who_waits_asks_the_disk_and_not_the_memory(archive: Path) -> None:
+    """For who reads a file that is partly in memory may hang all the same."""
+    with FaultyDisk.mounted(archive / "behind", archive / "ill") as disk:
+        path = str(archive / "ill" / "packed.fits.gz")
+        with open_source(path) as source:
+            assert isinstance(source, NetworkFile)
+            content = source.read(0, source.version.size)
+            disk.hang("read")
+            assert source.read(0, len(content)) == content
+            asking = threading.Thread(target=source.ask_disk)
+            asking.start()
+            assert disk.wait_until_hanging() == ["read /packed.fits.gz"]
+            assert asking.is_alive()
+            disk.heal()
+            asking.join(_SECONDS)
+            assert not asking.is_alive()
+            disk.fail("read", error=errno.EIO)
+            with pytest.raises(SourceUnavailableError, match=os.strerror(errno.EIO)):
+                source.ask_disk()
+
+
+def test_changed_files_that_cannot_be_read_hold_up_nobody(tmp_path: Path, impatient: None) -> None:
+    """A process reads their headers, and hangs; when the disk goes on they are as they are now."""
+    require_faulty_disk()
+    _make_collections(tmp_path, files=THREADS + 2)
+    with _running(tmp_path) as site:
+        for collection in ("well", "behind"):
+            for number in range(THREADS + 1):
+                (tmp_path / collection / f"{number}.fits").unlink()
+                _write(tmp_path / collection / f"{number}.fits", 2 * SMALL)
+        site.disk.hang("read")
+        asking = _Asking([site.cutout("ill", number) for number in range(THREADS + 1)])
+        site.disk.wait_until_hanging()
+        for number in range(THREADS + 2):
+            site.until(site.cutout("well", number), 200)
+        answers = asking.answers()
+        assert {one.status_code for one in answers} == {503}
+        assert any("the disk does not answer" in one.text for one in answers)
+        site.disk.heal()
+        for number in range(THREADS + 1):
+            content = site.until(site.cutout("ill", number), 200).content
+            with fits.open(io.BytesIO(content)) as hdus:
+                np.testing.assert_array_equal(hdus[0].data, _pixels(2 * SMALL)[:20, :20])
 
 
 def _received(url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
@@ -355,9 +408,12 @@ def test_the_service_stops_while_threads_hang(
             monkeypatch.setenv(f"SODA_{name.upper()}", str(value))
         with served("serve", folder=tmp_path, program=("-c", _IMPATIENT)) as server:
             site = _Site(server.base.rstrip("/"), disk)
-            disk.hang("getattr", "read")
-            asking = _Asking([site.cutout("ill", number) for number in range(THREADS)])
-            disk.wait_until_hanging()
+            # The service tries the first files by itself when it starts; nobody asks for these.
+            disk.hang("read")
+            asked = range(FILES - THREADS, FILES)
+            asking = _Asking([site.cutout("ill", number) for number in asked])
+            wanted = {f"read /{number}.fits" for number in asked}
+            _wait(lambda: wanted <= set(disk.wait_until_hanging()))
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(_SECONDS) == 0
             assert {one.status_code for one in asking.answers()} == {503}
@@ -406,30 +462,34 @@ def test_ingest_names_what_cannot_be_read_and_removes_nothing(
             shutil.rmtree(archive / "behind" / "deep")
 
 
-@pytest.mark.parametrize("operation", ["getattr", "read", "readdir"])
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [("getattr", "/large"), ("getattr", "/"), ("read", "/large"), ("readdir", "/")],
+)
 def test_ingest_and_check_name_what_they_wait_for(
     archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     operation: str,
+    name: str,
 ) -> None:
     """And end as ever when it comes."""
     monkeypatch.setattr(watch, "LOOK_SECONDS", 0.01)
     settings = _settings(tmp_path).model_copy(update={"data_dir": archive})
     with FaultyDisk.mounted(archive / "behind", archive / "ill") as disk:
-        named = str(archive / "ill") + ("" if operation == "readdir" else "/large.fits")
+        named = str(archive / "ill") + ("" if name == "/" else "/large.fits")
         works: list[Callable[[], IngestReport | CheckReport]] = [
             lambda: ingest([archive / "ill"], settings, CollectionsFile(), workers=1)
         ]
-        if operation == "read":
+        if operation == "read" or (operation, name) == ("getattr", "/"):
             works.append(lambda: check_catalog(settings, CollectionsFile()))
         for work in works:
-            disk.hang(operation, name="/" if operation == "readdir" else "/large")
+            disk.hang(operation, name=name)
             with ThreadPoolExecutor(1) as threads:
                 done = threads.submit(work)
                 try:
-                    _wait(lambda: f"still waiting for {named}:" in caplog.text)
+                    _wait(lambda: f"still waiting for {named}\n" in caplog.text)
                 finally:
                     disk.heal()
             match done.result():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import fcntl
 import gzip
 import os
 import subprocess
@@ -17,6 +18,7 @@ from support.lzw import packed, packed_zeros
 from soda_service.errors import ConfigurationError, CorruptFileError, SourceUnavailableError
 from soda_service.storage import cache as cache_module, inflate as inflate_module
 from soda_service.storage.cache import InflatedCache
+from soda_service.storage.disks import DiskHangsError
 from soda_service.storage.inflate import inflated_pieces, is_compressed
 from soda_service.storage.local import LocalSource
 from soda_service.storage.source import FileVersion
@@ -165,13 +167,167 @@ class TestKeeping:
     def test_leftovers_of_a_killed_process_are_removed(self, folder: Path) -> None:
         """Unless the process that writes them is alive."""
         folder.mkdir()
-        dead, alive = folder / f"{1:040x}.part", folder / ("00000002" + "0" * 32 + ".part")
+        dead, alive = folder / f"{1:040x}.part", folder / f"{2:040x}.part"
         dead.write_bytes(b"half")
         alive.write_bytes(b"half")
-        with cache_module._locked(folder / "lock-02"):
+        with cache_module._locked(alive):
             InflatedCache(folder, 10**8)
             assert alive.exists()
-        assert not dead.exists()
+            assert not dead.exists()
+
+    def test_what_a_killed_process_left_is_written_over(self, folder: Path, tmp_path: Path) -> None:
+        """By a service that was there already; however long it is."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        folder.mkdir()
+        with LocalSource.open(str(path)) as source:
+            left = folder / f"{cache_module._key(source)}.part"
+        left.write_bytes(bytes(2 * len(CONTENT)))
+        assert _content(cache, path) == CONTENT
+        assert [one.suffix for one in folder.iterdir()] == [".inflated"]
+
+
+class _Held:
+    """`inflated_pieces` that waits in the middle of the files of one name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.begun = threading.Event()
+        self.goes_on = threading.Event()
+
+    def __call__(self, source: LocalSource) -> Iterator[bytes]:
+        for piece in inflated_pieces(source):
+            yield piece
+            if source.path.endswith(self._name):
+                self.begun.set()
+                assert self.goes_on.wait(60)
+
+
+class TestWaiting:
+    """Who makes a copy may have to wait for a disk; others wait for that copy only."""
+
+    @pytest.fixture(name="held")
+    def _held(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Held]:
+        held = _Held("slow.gz")
+        monkeypatch.setattr(cache_module, "inflated_pieces", held)
+        yield held
+        held.goes_on.set()
+
+    def test_nobody_waits_for_the_copy_of_another_file(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: _Held
+    ) -> None:
+        """Not even where their names begin alike."""
+        key = cache_module._key
+        monkeypatch.setattr(cache_module, "_key", lambda source: "0" * 8 + key(source)[8:])
+        slow, quick = tmp_path / "slow.gz", tmp_path / "quick.gz"
+        for path in (slow, quick):
+            path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        contents: dict[Path, bytes] = {}
+        threads = [
+            threading.Thread(
+                target=lambda path=path: contents.update({path: _content(cache, path)})
+            )
+            for path in (slow, quick)
+        ]
+        threads[0].start()
+        assert held.begun.wait(60)
+        threads[1].start()
+        threads[1].join(30)
+        alone = list(contents)
+        held.goes_on.set()
+        for thread in threads:
+            thread.join(60)
+        assert alone == [quick]
+        assert contents == {slow: CONTENT, quick: CONTENT}
+
+    def test_who_waits_for_the_same_file_asks_its_disk(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: _Held
+    ) -> None:
+        """So that a disk that hangs is seen to."""
+        path = tmp_path / "slow.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        first = threading.Thread(target=_content, args=(cache, path))
+        first.start()
+        assert held.begun.wait(60)
+
+        def silent(source: LocalSource) -> None:
+            raise DiskHangsError(source.path)
+
+        monkeypatch.setattr(LocalSource, "ask_disk", silent)
+        with pytest.raises(DiskHangsError):
+            cache.open(str(path))
+        held.goes_on.set()
+        first.join(60)
+        assert _content(cache, path) == CONTENT
+
+    def test_who_waits_makes_the_copy_that_another_one_could_not(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And the other one's is gone by then."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        waits, outcomes = threading.Event(), []
+        ask_disk = LocalSource.ask_disk
+
+        def asked(source: LocalSource) -> None:
+            waits.set()
+            ask_disk(source)
+
+        def failing(source: LocalSource) -> Iterator[bytes]:
+            monkeypatch.setattr(cache_module, "inflated_pieces", inflated_pieces)
+            yield b"something"
+            second.start()
+            assert waits.wait(60)
+            raise SourceUnavailableError("no luck", path=source.path)
+
+        monkeypatch.setattr(LocalSource, "ask_disk", asked)
+        monkeypatch.setattr(cache_module, "inflated_pieces", failing)
+        second = threading.Thread(target=lambda: outcomes.append(_content(cache, path)))
+        with pytest.raises(SourceUnavailableError, match="no luck"):
+            cache.open(str(path))
+        second.join(60)
+        assert outcomes == [CONTENT]
+        assert [one.suffix for one in folder.iterdir()] == [".inflated"]
+
+    def test_a_copy_that_was_taken_away_is_never_mistaken_for_another(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever empties caches may do so while one is made, and the next begin anew."""
+        path = tmp_path / "a.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+
+        def robbed(source: LocalSource) -> Iterator[bytes]:
+            yield from inflated_pieces(source)
+            (unfinished,) = folder.glob("*.part")
+            unfinished.unlink()
+            unfinished.write_bytes(b"the next one's")
+
+        monkeypatch.setattr(cache_module, "inflated_pieces", robbed)
+        cache = InflatedCache(folder, 10**8)
+        with pytest.raises(SourceUnavailableError, match="cannot be inflated"):
+            cache.open(str(path))
+        assert [one.read_bytes() for one in folder.iterdir()] == [b"the next one's"]
+
+    def test_a_lock_of_what_has_another_name_by_then_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It was renamed, as it is when it is complete, just before it could be locked."""
+        unfinished, complete = tmp_path / "a.part", tmp_path / "a.inflated"
+        unfinished.write_bytes(b"content")
+        flock = fcntl.flock
+
+        def late(descriptor: int, how: int) -> None:
+            unfinished.rename(complete)
+            flock(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", late)
+        with cache_module._locked(unfinished) as held:
+            assert held is None
+        assert complete.read_bytes() == b"content"
 
 
 class TestBudget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from soda_service.storage.disks import MOST_LOST, Disk, DiskHangsError, Mounted,
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+_ROOT = "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw"
 
 
 class _Clock:
@@ -46,8 +50,7 @@ def _mounts(tmp_path: Path) -> tuple[Path, Path]:
 def _mounted(tmp_path: Path, there: Path, kind: str = "nfs4", number: int = 36) -> Mounted:
     listed = tmp_path / "mountinfo"
     listed.write_text(
-        "20 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        f"{number} 20 0:40 / {there} rw shared:2 master:1 - {kind} server:/export rw\n"
+        f"{_ROOT}\n{number} 20 0:40 / {there} rw shared:2 master:1 - {kind} server:/export rw\n"
     )
     return Mounted(listed)
 
@@ -75,11 +78,57 @@ def test_disks_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 def test_all_are_this_machines_where_the_system_does_not_tell(tmp_path: Path) -> None:
     assert Mounted(tmp_path / "nothing").disk_of("/net/server/file").is_local
+    (tmp_path / "mountinfo").write_text("30 20 0:4 / /proc rw - proc proc rw\n")  # after chroot
+    assert Mounted(tmp_path / "mountinfo").disk_of("/net/server/file").is_local
+
+
+def test_what_is_mounted_over_others_hides_them(tmp_path: Path) -> None:
+    listed = tmp_path / "mountinfo"
+    listed.write_text(
+        f"{_ROOT}\n"
+        "30 20 8:2 / /data rw - ext4 /dev/sdb1 rw\n"
+        "31 30 0:50 / /data/cache rw - tmpfs tmpfs rw\n"
+        "40 30 0:60 / /data rw - nfs4 server:/e rw\n"
+        "41 40 0:61 / /data/inner rw - tmpfs tmpfs rw\n"
+    )
+    mounted = Mounted(listed)
+    assert not mounted.disk_of("/data/cache/file").is_local
+    assert not mounted.disk_of("/data/file").is_local
+    assert mounted.disk_of("/data/inner/file").is_local
+    assert mounted.disk_of("/database").is_local
+
+
+def test_a_list_that_cannot_be_read_is_read_again(
+    tmp_path: Path, mounts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then what was known holds, and who is lost stays known."""
+    _, there = mounts
+    mounted = _mounted(tmp_path, there)
+    disk, before = mounted.disk_of(str(there)), mounted.now()
+    _mounted(tmp_path, there, kind="cifs", number=37)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", _refuse)
+        mounted.look_again()
+        assert mounted.disk_of(str(there)) is disk
+    assert mounted.disk_of(str(there)) is not disk
+    assert mounted.now() != before
+
+
+def _refuse(*_: object) -> bytes:
+    raise OSError(errno.EMFILE, "too many open files")
+
+
+def test_lines_that_are_none(tmp_path: Path) -> None:
+    listed = tmp_path / "mountinfo"
+    listed.write_text(f"{_ROOT}\n36 20 0:40 / /net rw nfs4\n\n36 -\n36 20 0:40 / /net rw - \n")
+    assert Mounted(listed).disk_of("/net/server/file").is_local
 
 
 def test_places_with_blanks(tmp_path: Path) -> None:
     listed = tmp_path / "mountinfo"
-    listed.write_text(r"36 20 0:40 / /a\040b\134c rw - nfs4 server:/export rw" + "\n")
+    listed.write_text(
+        f"{_ROOT}\n" + r"36 20 0:40 / /a\040b\134c rw - nfs4 server:/export rw" + "\n"
+    )
     assert not Mounted(listed).disk_of("/a b\\c/file").is_local
 
 
@@ -186,11 +235,28 @@ def test_the_error_has_the_path_for_the_log_only(lost: _Lost, clock: _Clock) -> 
     assert "the file" not in str(caught.value)
 
 
-def test_trials_end_where_too_many_are_lost(lost: _Lost, clock: _Clock) -> None:
+def test_trials_become_rare_and_end_where_too_many_are_lost(lost: _Lost, clock: _Clock) -> None:
     for number in range(2 * MOST_LOST):
         lost.add(str(number))
         clock.now += disks._TRIAL_SECONDS + 0.1
+    for number in range(2 * MOST_LOST, disks._MOST_AT_ALL):
+        assert not _is_let_in(lost)
+        clock.now += disks._RARE_TRIAL_SECONDS + 0.1
+        lost.add(str(number))
+    clock.now += 10 * disks._RARE_TRIAL_SECONDS
     assert not _is_let_in(lost)
+
+
+def test_one_file_does_not_shut_out_the_others(lost: _Lost, clock: _Clock) -> None:
+    """Of a disk that is well otherwise, however often it is asked for."""
+    for _ in range(2 * MOST_LOST):
+        lost.add("file")
+    clock.now += disks.SILENT_SECONDS + 0.1
+    for _ in range(3):
+        assert not _is_let_in(lost, "file")
+        clock.now += disks._RARE_TRIAL_SECONDS
+        assert _is_let_in(lost, "another")
+        assert _is_let_in(lost, "a third")
 
 
 def test_a_busy_disk_is_not_one_that_hangs(lost: _Lost, clock: _Clock) -> None:
@@ -206,7 +272,16 @@ def test_nobody_waits_beside_one_who_is_lost_over_the_same_file(lost: _Lost, clo
     lost.add("file")
     clock.now += disks.SILENT_SECONDS + 0.1
     assert _is_let_in(lost, "file")
-    clock.now += disks.HANGS_SECONDS
+    lost.add("file")
+    assert _is_let_in(lost, "file")
+    clock.now += disks.SILENT_SECONDS + 0.1
+    assert not _is_let_in(lost, "file")  # two are lost
+    assert _is_let_in(lost, "another")
+
+
+def test_nor_beside_one_who_is_lost_for_long(lost: _Lost, clock: _Clock) -> None:
+    lost.add("file")
+    clock.now += disks.HANGS_SECONDS + 0.1
     assert not _is_let_in(lost, "file")
     assert _is_let_in(lost, "another")
 
@@ -244,3 +319,18 @@ def test_descriptors_are_closed_in_a_thread_of_the_disks(tmp_path: Path) -> None
     assert os.read(other, 1) == b""
     os.close(reading)
     os.close(other)
+
+
+def test_who_gives_up_has_had_no_answer(lost: _Lost, clock: _Clock) -> None:
+    """Whoever looked on while somebody else waited, say."""
+
+    def give_up() -> None:
+        with lost._disk.touched("a trial"):
+            raise DiskHangsError("a trial")
+
+    for number in range(MOST_LOST):
+        lost.add(str(number))
+    clock.now += disks.SILENT_SECONDS + 0.1
+    with pytest.raises(DiskHangsError):
+        give_up()
+    assert not _is_let_in(lost)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -236,4 +239,123 @@ def test_errors_come_back() -> None:
     try:
         asyncio.run(ask())
     finally:
+        threads.close()
+
+
+def _failing(made: list[weakref.ref[_Hanging]]) -> None:
+    local = _Hanging()
+    made.append(weakref.ref(local))
+    raise ValueError("of no use")
+
+
+@pytest.mark.parametrize("way", ["call", "submit"])
+def test_errors_hold_nothing_once_they_are_told(way: str) -> None:
+    """Not the frames of what failed, pixels and all, until a collection."""
+    threads = Threads(1)
+    made: list[weakref.ref[_Hanging]] = []
+
+    async def ask() -> None:
+        for _ in range(5):
+            with suppress(ValueError):
+                await getattr(threads, way)(_failing, made)
+        await threads.call(len, "abc")  # the thread has gone on to another call
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(ask())
+        assert [one() for one in made] == [None] * 5
+    finally:
+        gc.enable()
+        threads.close()
+
+
+def test_stop_iteration_is_an_error_like_others() -> None:
+    """Though no future can carry it."""
+
+    async def ask() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await asyncio.wait_for(threads.call(next, iter(())), 60)
+
+    threads = Threads(1)
+    try:
+        asyncio.run(ask())
+    finally:
+        threads.close()
+
+
+def test_who_waits_in_the_queue_at_the_end_is_told() -> None:
+    release = threading.Event()
+    threads = Threads(1)
+
+    async def ask() -> None:
+        first = threads.submit(release.wait, 60)
+        second = asyncio.ensure_future(threads.call(len, "abc"))
+        await asyncio.sleep(0)
+        threading.Timer(0.05, release.set).start()
+        threads.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(second, 60)
+        assert await first
+
+    asyncio.run(ask())
+
+
+def test_a_thread_that_cannot_be_started(
+    hanging: _Hanging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is told, and started for the next; who hangs then is noticed as ever."""
+    threads = Threads(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(SourceUnavailableError, match="threads"):
+                await threads.call(len, "abc")
+            await asyncio.sleep(0.1)
+        assert await threads.call(len, "abcd") == 4
+        with pytest.raises(DiskHangsError):
+            await asyncio.wait_for(threads.call(hanging.open), 60)
+        hanging.answers.set()
+
+    try:
+        asyncio.run(ask())
+    finally:
+        hanging.answers.set()
+        threads.close()
+
+
+def test_a_pause_of_the_process_is_no_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was stopped, say: nobody has had the time to answer."""
+    clock = SimpleNamespace(now=1000.0)
+    time = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr("soda_service.web.threads.time", time)
+    monkeypatch.setattr("soda_service.storage.disks.time", time)
+    monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 10_000.0)  # here, by hand
+    hanging = _Hanging()
+    threads = Threads(1)
+
+    async def ask() -> None:
+        loop = asyncio.get_running_loop()
+        asked = asyncio.ensure_future(threads.call(hanging.open))
+        await _until(hanging.asked.is_set)
+        clock.now += 1.0
+        threads._look(loop)
+        clock.now += 60.0
+        threads._look(loop)
+        await asyncio.sleep(0)
+        assert not asked.done()
+        clock.now += 1.0
+        threads._look(loop)
+        with pytest.raises(DiskHangsError):
+            await asyncio.wait_for(asked, 60)
+        hanging.answers.set()
+
+    try:
+        asyncio.run(ask())
+    finally:
+        hanging.answers.set()
         threads.close()
