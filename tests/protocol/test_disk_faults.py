@@ -10,11 +10,10 @@ import io
 import os
 from typing import TYPE_CHECKING
 
-import httpx2
 import numpy as np
 import pytest
 from astropy.io import fits
-from support.service import SMALL_BUFFER, running
+from support.service import SMALL_BUFFER, received, running
 
 from soda_service.app import create_app
 from soda_service.catalog.ingest import ingest
@@ -67,20 +66,7 @@ def _url(live: LiveService, path: str) -> str:
 
 
 def _received(live: LiveService, path: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
-    """What came of an answer that had begun before the *deed*, and whether it was all of it."""
-    got = bytearray()
-    with live.client.stream("GET", _url(live, path)) as answer:
-        assert answer.status_code == 200
-        pieces = answer.iter_bytes()
-        got += next(pieces)
-        deed()
-        try:
-            for piece in pieces:
-                got += piece
-        except httpx2.RemoteProtocolError:
-            return bytes(got), False
-        assert len(got) == int(answer.headers["content-length"])
-        return bytes(got), True
+    return received(live.client, _url(live, path), deed)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -26,7 +26,7 @@ import pytest
 from astropy.io import fits
 from support.command import served
 from support.faultydisk import FaultyDisk, require_faulty_disk, unmount
-from support.service import running
+from support.service import received, running
 
 from soda_service.app import create_app
 from soda_service.catalog import watch
@@ -306,23 +306,8 @@ def test_changed_files_that_cannot_be_read_hold_up_nobody(tmp_path: Path, impati
 
 
 def _received(url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
-    """What came of an answer that had begun before the *deed*, and whether it was all of it."""
-    got = bytearray()
-    with (
-        httpx2.Client(timeout=_SECONDS, trust_env=False) as client,
-        client.stream("GET", url) as answer,
-    ):
-        assert answer.status_code == 200
-        pieces = answer.iter_bytes()
-        got += next(pieces)
-        deed()
-        try:
-            for piece in pieces:
-                got += piece
-        except httpx2.RemoteProtocolError:
-            return bytes(got), False
-        assert len(got) == int(answer.headers["content-length"])
-        return bytes(got), True
+    with httpx2.Client(timeout=_SECONDS, trust_env=False) as client:
+        return received(client, url, deed)
 
 
 @pytest.mark.parametrize("way", ["cutout", "file"])

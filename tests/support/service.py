@@ -18,7 +18,7 @@ import uvicorn
 from soda_service.web.connection import LimitedHttp
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from starlette.types import ASGIApp
 
@@ -125,6 +125,23 @@ def running(
         thread.join(30)
         listener.close()
     assert not thread.is_alive(), "the server did not stop"
+
+
+def received(client: httpx2.Client, url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
+    """What came of an answer that had begun before the *deed*, and whether it was all of it."""
+    got = bytearray()
+    with client.stream("GET", url) as answer:
+        assert answer.status_code == 200
+        pieces = answer.iter_bytes()
+        got += next(pieces)
+        deed()
+        try:
+            for piece in pieces:
+                got += piece
+        except httpx2.RemoteProtocolError:
+            return bytes(got), False
+        assert len(got) == int(answer.headers["content-length"])
+        return bytes(got), True
 
 
 def connect(port: int, *, buffer_bytes: int | None = None, timeout: float = 60) -> socket.socket:
