@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from datetime import UTC
 from email.utils import formatdate, parsedate_to_datetime
 from functools import lru_cache
@@ -246,7 +247,8 @@ class _Ahead:
     def _close_after(self, made: asyncio.Future[Band | None]) -> None:
         if not made.cancelled():
             made.exception()  # nobody else asks
-        _ = self._threads.submit(self._bands.close)
+        with suppress(RuntimeError):  # the threads have ended, and the process is about to
+            _ = self._threads.submit(self._bands.close)
 
 
 async def unless_gone(
