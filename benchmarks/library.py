@@ -27,7 +27,7 @@ from soda_service.catalog.ingest import ingest
 from soda_service.catalog.resolver import Resolver
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import load_collections, load_settings
-from soda_service.cutout.cutter import Cutter
+from soda_service.cutout.cutter import RESIDENT_BYTES, Cutter
 from soda_service.cutout.plan import CutoutPlan
 from soda_service.cutout.request import CutoutRequest
 from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE
@@ -54,6 +54,7 @@ FEWEST = 4
 LONGEST = 2.0
 """Seconds of one round of a peer, where it is not slower than that."""
 _MOST_RUNS = 1024
+_ZEROS = bytes(BLOCK_SIZE)
 CUTS_BEFORE_INDEX = 16
 """Of 1000x1000 pixels each, after which every file has an index."""
 Row = tuple[str, str, str]
@@ -142,13 +143,16 @@ class Engine:
         card = (history + section.section.encode("ascii")).ljust(CARD_SIZE)
         header = cutter.cut(section, (origin, card))
         runs = runs_of(layout, section)
-        data = np.empty(-(-runs.size // BLOCK_SIZE) * BLOCK_SIZE, np.uint8).data
+        size = runs.size
+        data = np.empty(-(-size // BLOCK_SIZE) * BLOCK_SIZE, np.uint8).data
+        bands = [runs] if size <= RESIDENT_BYTES else runs.bands(BAND_BYTES, most_runs=_MOST_RUNS)
         at = 0
-        for band in runs.bands(BAND_BYTES, most_runs=_MOST_RUNS):
-            if not source.copy_resident(band, data[at : at + band.size]):
+        for band in bands:
+            end = at + band.size
+            if not source.copy_resident(band, data[at:end]):
                 raise RuntimeError(f"{box.field.path} is not in the page cache")
-            at += band.size
-        data[at:] = bytes(len(data) - at)
+            at = end
+        data[at:] = _ZEROS[: len(data) - at]
         return len(header) + len(data)
 
     def boxes(

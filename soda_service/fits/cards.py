@@ -28,6 +28,9 @@ FIXED_END = 30
 
 END_CARD = b"END".ljust(CARD_SIZE)
 
+_ENDS = [b"END".ljust(BLOCK_SIZE - size) for size in range(0, BLOCK_SIZE, CARD_SIZE)]
+"""What ends a header, by the number of cards before it in its last block."""
+
 _Default = TypeVar("_Default")
 
 Value = bool | int | float | complex | str | None
@@ -336,8 +339,12 @@ def find_end(raw: bytes, start: int) -> int | None:
 
 def render_cards(*pieces: bytes) -> bytes:
     """A complete header: the cards, END, and blanks to whole blocks."""
-    size = sum(map(len, pieces)) + CARD_SIZE
-    return b"".join((*pieces, END_CARD, b" " * (-size % BLOCK_SIZE)))
+    return b"".join((*pieces, end_of(sum(map(len, pieces)))))
+
+
+def end_of(size: int) -> bytes:
+    """What ends a header whose cards have *size* bytes: END, and blanks to whole blocks."""
+    return _ENDS[size // CARD_SIZE % len(_ENDS)]
 
 
 def number_span(card: Card) -> tuple[int, int] | None:

@@ -15,19 +15,24 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from soda_service.fits.cards import Header, render_cards
 from soda_service.fits.newcards import card
 from soda_service.fits.recast import Literal, MovingNumber, with_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from soda_service.geometry.pixelbox import PixelBox
 
-Move: TypeAlias = "Callable[[PixelBox], bytes]"
-"""What stands in the place of a card for a box: whole cards, or nothing."""
+
+class Move(Protocol):
+    """What stands in the place of a card."""
+
+    def __call__(self, box: PixelBox, /) -> bytes:
+        """It for the image that *box* cuts out: whole cards, or nothing."""
+
 
 _RECORD = re.compile("(DP|D2IM)([1-9][0-9]?)([A-Z]?)")
 _RECORDS = frozenset((b"DP", b"D2"))

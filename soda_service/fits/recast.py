@@ -53,13 +53,19 @@ class Slot:
         """The card with *value*; a comment that no longer fits is cut at its end."""
         if len(value) > self.width:
             return self._squeezed(value).encode("latin-1")
-        return self.filled(value.encode("latin-1"))
+        padded = value.rjust(self.width) if self._right else value.ljust(self.width)
+        return self._before + padded.encode("latin-1") + self._after
 
-    def filled(self, value: bytes) -> bytes:
-        """The card with a *value* that is not longer than `width`."""
-        width = self.width
-        padded = value.rjust(width) if self._right else value.ljust(width)
-        return self._before + padded + self._after
+    def decimal_template(self, decimals: int) -> tuple[bytes, int]:
+        """The card with a place for what stands before the point and one for the *decimals* after.
+
+        And how many characters the first has room for; none where the value leans to the left.
+        """
+        whole = self.width - 1 - decimals
+        if not self._right or whole < 1:
+            return b"", 0
+        before, after = (one.replace(b"%", b"%%") for one in (self._before, self._after))
+        return before + b"%%%dd.%%0%dd" % (whole, decimals) + after, whole
 
     def _squeezed(self, value: str) -> str:
         line = self._leading + value
@@ -170,7 +176,16 @@ class Literal:
 class MovingNumber:
     """A card whose number moves with the pixels; illegible ones stay as they are."""
 
-    __slots__ = ("_literal", "_plain", "_quoted", "_raw", "_slot")
+    __slots__ = (
+        "_literal",
+        "_mantissa",
+        "_power",
+        "_quoted",
+        "_raw",
+        "_room",
+        "_slot",
+        "_template",
+    )
 
     def __init__(self, raw: bytes) -> None:
         card = Card(raw)
@@ -186,21 +201,31 @@ class MovingNumber:
             self._literal = _literal(raw[span[0] + 1 : span[1] - 1].decode("latin-1"))
         elif _is_undefined(card):
             self._literal = Literal("0.0")
-        ordinary = self._literal is not None and not self._quoted
-        self._plain = self._literal.decimal if ordinary and self._literal is not None else None
-        """Digits as an integer, and how many of them are decimals: the ordinary number."""
+        self._mantissa = self._power = self._room = 0
+        self._template = b""
+        if self._literal is not None and self._literal.decimal is not None and not self._quoted:
+            self._mantissa, decimals, self._power = self._literal.decimal
+            self._template, width = self._slot.decimal_template(decimals)
+            self._room = 10**width if width > 0 else 0
+        """Above what is written before the point of an ordinary number; 0 for all others."""
 
     def plus(self, shift: int) -> bytes:
         """The card with its number and *shift* together."""
         if not shift or self._literal is None:
             return self._raw
-        if self._plain is not None:
+        room = self._room
+        if room:
             # What `Literal.plus` would give, without its other cases: it happens in each cutout.
-            mantissa, decimals, power = self._plain
-            mantissa += shift * power
-            digits = b"%0*d" % (decimals + 1 + (mantissa < 0), mantissa)
-            if len(digits) < self._slot.width:
-                return self._slot.filled(digits[:-decimals] + b"." + digits[-decimals:])
+            mantissa = self._mantissa + shift * self._power
+            if mantissa >= 0:
+                whole, part = divmod(mantissa, self._power)
+                if whole < room:
+                    return self._template % (whole, part)
+            else:
+                whole, part = divmod(-mantissa, self._power)
+                # The sign needs a place, and a digit behind it.
+                if 0 < whole < room // 10:
+                    return self._template % (-whole, part)
         text = self._literal.plus(shift)
         return self._slot.fill(f"'{text:8}'" if self._quoted else text)
 

@@ -78,18 +78,22 @@ def is_inside(limits: list[float], naxis: tuple[int, int]) -> bool:
 
 def box_of(limits: list[float], naxis: tuple[int, int]) -> Found | None:
     """The box of the limits; None where they are in doubt."""
-    *edges, doubt = limits
-    if not isfinite(doubt) or doubt > 0.25:
+    least_x, least_y, most_x, most_y, doubt = limits
+    sure = 0.5 - doubt
+    if not sure >= 0.25:  # nor where it is NaN
         return None
-    low_x, low_y, high_x, high_y = (_pixel(edge, doubt) for edge in edges)
-    if low_x is None or low_y is None or high_x is None or high_y is None:
-        return None
-    if low_x < 0 or low_y < 0 or high_x >= naxis[0] or high_y >= naxis[1]:
-        return None
-    return (low_x, low_y), (high_x + 1, high_y + 1)
-
-
-def _pixel(edge: float, doubt: float) -> int | None:
-    """The pixel that holds *edge*, if it does with all its doubt."""
-    pixel = floor(edge + 0.5)
-    return pixel if abs(edge - pixel) <= 0.5 - doubt else None
+    x, y, end_x, end_y = (
+        floor(least_x + 0.5), floor(least_y + 0.5), floor(most_x + 1.5), floor(most_y + 1.5)
+    )  # fmt: skip
+    # Each edge lies in one pixel with all its doubt.
+    if (
+        abs(least_x - x) <= sure
+        and abs(least_y - y) <= sure
+        and abs(most_x + 1.0 - end_x) <= sure
+        and abs(most_y + 1.0 - end_y) <= sure
+        and x >= 0 <= y
+        and end_x <= naxis[0]
+        and end_y <= naxis[1]
+    ):
+        return (x, y), (end_x, end_y)
+    return None

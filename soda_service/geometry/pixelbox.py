@@ -82,6 +82,11 @@ class PixelBox:
 
     def __post_init__(self) -> None:
         lower, upper = self.lower, self.upper
+        if len(lower) == 2 == len(upper):
+            # As most boxes have it, at a third of the price.
+            (x, y), (end_x, end_y) = lower, upper
+            if 0 <= x < end_x and 0 <= y < end_y:
+                return
         if len(lower) != len(upper):
             raise ValueError(f"axes differ: {lower} against {upper}")
         if not all(map(lt, lower, upper)) or min(lower, default=0) < 0:
@@ -116,10 +121,12 @@ class PixelBox:
     @property
     def section(self) -> str:
         """FITS section syntax, 1-based and closed: `[low:high,low:high]`."""
-        text = "["
-        for low, high in zip(self.lower, self.upper, strict=True):
-            text += f"{low + 1}:{high},"
-        return text[:-1] + "]"
+        lower, upper = self.lower, self.upper
+        if len(lower) == 2:
+            return f"[{lower[0] + 1}:{upper[0]},{lower[1] + 1}:{upper[1]}]"
+        return (
+            f"[{','.join([f'{low + 1}:{high}' for low, high in zip(lower, upper, strict=True)])}]"
+        )
 
     def replaced(self, axis: int, lower: int, upper: int) -> Self:
         """The same box with other limits on one axis (0-based, FITS order)."""
