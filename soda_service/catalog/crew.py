@@ -156,18 +156,13 @@ class _Worker:
 
     def __init__(self, file_seconds: float) -> None:
         self._file_seconds = file_seconds
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-m", _MODULE, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                process_group=0,  # a terminal's Ctrl-C is for the caller, who decides when to stop
-            )
-        self.connection = Connection(ours.detach())
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                self._process = _started(theirs)
+                self.connection = Connection(ours.detach())
+        except OSError as error:  # the system has no more descriptors, processes or memory
+            raise _cannot_start(error.strerror or "unknown reason") from None
         self.queue: deque[IndexTask] = deque()
         self.alive = True
         self._started = False
@@ -212,9 +207,7 @@ class _Worker:
             try:
                 self._started = self.connection.recv_bytes() == READY
             except (EOFError, OSError):
-                raise SourceUnavailableError(
-                    f"a process that reads headers cannot start: it {self._ending()}"
-                ) from None
+                raise _cannot_start(f"it {self._ending()}") from None
             return self.connection.poll(0)
         return True
 
@@ -250,5 +243,26 @@ class _Worker:
     def _ending(self) -> str:
         self.connection.close()
         self.alive = False
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:  # it has gone silent without ending
+            self.end()
+            return "told nothing any more"
         return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _started(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    """A process at the other end of *theirs*; raises OSError."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        [sys.executable, "-m", _MODULE, str(theirs.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        env=environment,
+        process_group=0,  # a terminal's Ctrl-C is for the caller, who decides when to stop
+    )
+
+
+def _cannot_start(reason: str) -> SourceUnavailableError:
+    return SourceUnavailableError(f"a process that reads headers cannot start: {reason}")

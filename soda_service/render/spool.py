@@ -48,7 +48,7 @@ class SpoolRoom:
             with tempfile.TemporaryFile(dir=self.folder, buffering=0) as file:
                 return Spool(self, os.dup(file.fileno()))
         except OSError as error:
-            raise _no_disk(error) from None
+            raise _no_disk(error, self.folder) from None
 
     def claim(self, size: int, own: int) -> None:
         """Take *size* bytes more for a file that has *own* already.
@@ -118,7 +118,7 @@ class Spool(Closable):
             try:
                 chunk = os.pread(self._descriptor, min(_AT_ONCE, end - start), start)
             except OSError as error:
-                raise _no_disk(error) from None
+                raise _no_disk(error, self._room.folder) from None
             if not chunk:
                 # Skipped at the very end, and never filled in.
                 chunk = bytes(min(_AT_ONCE, end - start))
@@ -151,7 +151,7 @@ class Spool(Closable):
                 done = os.pwrite(self._descriptor, rest, start)
                 rest, start = rest[done:], start + done
         except OSError as error:
-            raise _no_disk(error) from None
+            raise _no_disk(error, self._room.folder) from None
         finally:
             rest.release()
 
@@ -161,5 +161,7 @@ def _let_go(room: SpoolRoom, descriptor: int, claimed: list[int]) -> None:
     room.release(claimed[0])
 
 
-def _no_disk(error: OSError) -> SourceUnavailableError:
-    return SourceUnavailableError(f"the temporary disk cannot be used: {error.strerror}")
+def _no_disk(error: OSError, folder: Path) -> SourceUnavailableError:
+    return SourceUnavailableError(
+        f"the temporary disk cannot be used: {error.strerror}", path=str(folder)
+    )

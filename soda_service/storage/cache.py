@@ -40,6 +40,8 @@ _TURN_SECONDS: Final = 0.05
 """Between the first two looks whether somebody else has made a copy; twice as long each time."""
 _LONGEST_TURN_SECONDS: Final = 0.8
 """Between two looks, however long it takes."""
+_PATIENCE_SECONDS: Final = 10.0
+"""For which several threads of a process wait for one copy; after that, one of them does."""
 
 
 class InflatedCache:
@@ -56,6 +58,9 @@ class InflatedCache:
         self._stores = stores
         self._broken: dict[str, CorruptFileError] = {}
         self._broken_lock = threading.Lock()
+        self._first: dict[Path, tuple[int, float]] = {}
+        """Of the copies that are waited for: which thread does so for longest, and since when."""
+        self._first_lock = threading.Lock()
         try:
             self._clean()
             self._make_room(0)
@@ -74,7 +79,8 @@ class InflatedCache:
         Which it is, its first bytes say; of an object in a store, that costs a request unless
         *packed* says so. The source's version is then that of the copy.
         Raises what `open_source` raises; SourceUnavailableError where *version* is given
-        and the file is no longer that one, or where there is no room for the copy;
+        and the file is no longer that one, where there is no room for the copy, or where
+        somebody else takes long to make it and another thread waits for that already;
         CorruptFileError where the file cannot be inflated or is larger than any image.
         """
         source = open_source(url, self._stores, version)
@@ -124,13 +130,18 @@ class InflatedCache:
                     copy = _open_if_there(path) or self._make_copy(source, path, descriptor)
             # The access time says how recently it was wanted; the other one stays, as it is
             # part of the copy's version.
-            os.utime(copy.fileno(), ns=(time.time_ns(), copy.version.modified_ns))
+            try:
+                os.utime(copy.fileno(), ns=(time.time_ns(), copy.version.modified_ns))
+            except OSError:
+                copy.close()
+                raise
         except CorruptFileError as error:
             self._remember(key, error)
             raise
         except OSError as error:
+            reason = error.strerror or "unknown reason"
             raise SourceUnavailableError(
-                f"cannot be inflated: {error.strerror or 'unknown reason'}", path=source.path
+                f"cannot be inflated into the cache: {reason}", path=str(self._folder)
             ) from None
         return copy
 
@@ -193,20 +204,44 @@ class InflatedCache:
         """The right to make the copy *path*, as soon as nobody else makes it.
 
         Gives the descriptor of the unfinished one, which is empty or has anything in it.
+        Raises SourceUnavailableError where that takes long and somebody else waits already.
         """
         pause = _TURN_SECONDS
-        while True:
-            with _locked(path.with_suffix(_UNFINISHED)) as descriptor:
-                if descriptor is not None:
-                    yield descriptor
-                    return
-            # A disk that hangs has hold of the other one, and is to be seen to hang by this one.
-            if isinstance(source, LocalSource):
-                source.ask_disk()
-            else:
-                source.check_unchanged()
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_TURN_SECONDS)
+        try:
+            while True:
+                with _locked(path.with_suffix(_UNFINISHED)) as descriptor:
+                    if descriptor is not None:
+                        self._wait_no_more(path)
+                        yield descriptor
+                        return
+                self._refuse_crowd(path, source)
+                # A disk that hangs has hold of the other one, and is to be seen to by this one.
+                if isinstance(source, LocalSource):
+                    source.ask_disk()
+                else:
+                    source.check_unchanged()
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_TURN_SECONDS)
+        finally:
+            self._wait_no_more(path)
+
+    def _refuse_crowd(self, path: Path, source: RunSource) -> None:
+        """Have the first who waits for *path* go on; others only as long as it has not been long.
+
+        A large file takes minutes: all threads of a process would wait for it.
+        """
+        now, thread = time.monotonic(), threading.get_ident()
+        with self._first_lock:
+            first, since = self._first.setdefault(path, (thread, now))
+        if first != thread and now - since > _PATIENCE_SECONDS:
+            raise SourceUnavailableError(
+                "the file is being inflated for others; try again", path=source.path
+            )
+
+    def _wait_no_more(self, path: Path) -> None:
+        with self._first_lock:
+            if self._first.get(path, (None,))[0] == threading.get_ident():
+                del self._first[path]
 
     def _remember(self, key: str, error: CorruptFileError) -> None:
         """So that a file that cannot be inflated is not tried again at each request."""

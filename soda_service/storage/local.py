@@ -74,12 +74,19 @@ class LocalSource(Closable):
     """Most bytes in one call: a disk that is only slow is to be seen to give some."""
 
     def __init__(self, descriptor: int, path: str, disk: Disk) -> None:
-        """Takes the open *descriptor* over, of a file on *disk*; may block."""
+        """Takes the open *descriptor* over, of a file on *disk*; may block.
+
+        Raises SourceUnavailableError, and CorruptFileError when it is no file; it is then still the
+        caller's.
+        """
         self._descriptor = descriptor
         self._disk = disk
         self._mapped: FileMapping | None = None
         self.path = path
-        status = os.fstat(descriptor)
+        status = self._status()
+        if not S_ISREG(status.st_mode):
+            # To try again does not help: somebody has put something else in its place.
+            raise CorruptFileError("cannot be opened: not a file", path=path)
         self.version = FileVersion(status.st_size, status.st_mtime_ns)
 
     @classmethod
@@ -106,11 +113,11 @@ class LocalSource(Closable):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a path"
             raise SourceUnavailableError(f"cannot be opened: {reason}", path=path) from None
-        if not S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            return cls(descriptor, path, disk)
+        except BaseException:
             os.close(descriptor)
-            # To try again does not help: somebody has put something else in its place.
-            raise CorruptFileError("cannot be opened: not a file", path=path)
-        return cls(descriptor, path, disk)
+            raise
 
     def fileno(self) -> int:
         """The descriptor, valid until `close`."""
@@ -207,9 +214,10 @@ class LocalSource(Closable):
         if not mapping.may_be_asked:
             return self._copy_without_waiting(grid, target)
         if end - start <= _ASKED_AT_ONCE:
-            if not mapping.has_resident(start, end, in_thread=in_thread):
-                return False
-        elif not _planes_resident(mapping, grid, in_thread=in_thread):
+            is_there = mapping.has_resident(start, end, in_thread=in_thread)
+        else:
+            is_there = _planes_resident(mapping, grid, in_thread=in_thread)
+        if not is_there:
             return False
         if in_thread:
             shape, strides = (*counts, length), (*steps, 1)
@@ -224,7 +232,10 @@ class LocalSource(Closable):
         if mapping.is_torn:
             self._mapped = None
             return False
-        status = os.fstat(descriptor)
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            return False  # who reads it is told
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
 
     def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
@@ -327,8 +338,15 @@ class LocalSource(Closable):
         self._mapped = made
         return made
 
+    def _status(self) -> os.stat_result:
+        """That of the open file, which another machine may know no more."""
+        try:
+            return os.fstat(self._descriptor)
+        except OSError as error:
+            raise self._unreadable(error) from None
+
     def _is_unchanged(self) -> bool:
-        status = os.fstat(self._descriptor)
+        status = self._status()
         version = self.version
         return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
 
@@ -389,7 +407,7 @@ class LocalSource(Closable):
 
     def _ends_before(self, end: int) -> CorruptFileError:
         return CorruptFileError(
-            f"the file ends before byte {end}: it has {os.fstat(self._descriptor).st_size} bytes",
+            f"the file ends before byte {end}: it has {self._status().st_size} bytes",
             path=self.path,
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, cast
 from urllib.parse import unquote
 from weakref import WeakKeyDictionary
 
-from httptools import HttpParserError
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from soda_service.web.atonce import AtOnce
 
-MAX_HEAD_BYTES: Final = 1024**2
+MAX_HEAD_BYTES: Final = 128 * 1024
 """Of the request line, headers, trailers and what frames chunks, together."""
 
 MAX_TARGET_BYTES: Final = 65_535
@@ -53,6 +53,8 @@ gives nothing of the body that is waited for."""
 
 _LOOKS: Final = 6
 """How often a connection is looked at in the shorter of these times."""
+
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 _ORIGIN: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*").match
 """What stands before the path where a proxy is spoken to (RFC 9112 §3.2.2)."""
@@ -77,6 +79,8 @@ class LimitedHttp(HttpToolsProtocol):
     _watch: asyncio.TimerHandle | None = None
     _may_answer_at_once = False
     """Whether this is the first request in what has just come."""
+    _left_at: int | None = None
+    """Where the parser has left what has just come to another protocol."""
     _running: RequestResponseCycle | None = None
     """That is answered; uvicorn's own is the last that was understood."""
 
@@ -101,9 +105,38 @@ class LimitedHttp(HttpToolsProtocol):
         self._beside_body += len(data)
         self._may_answer_at_once = True
         super().data_received(data)
+        while self._left_at is not None and not self._is_deaf:
+            data = self._go_on(data)
         self._may_answer_at_once = False
         if self._beside_body > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(Refusal(431, f"the head is longer than {MAX_HEAD_BYTES} bytes"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Remember where the parser is; the warning would be about a library that is not wanted."""
+        error = sys.exc_info()[1]
+        if isinstance(error, HttpParserUpgrade):
+            (self._left_at,) = error.args
+
+    def _go_on(self, data: bytes) -> bytes:
+        """Understand as HTTP what follows a head with Upgrade in *data*, and give that.
+
+        No other protocol is spoken here, and who offers one gets the answer all the same
+        (RFC 9110 §7.8). The parser takes the body, if there is one, for that protocol's.
+        """
+        rest, self._left_at = data[self._left_at :], None
+        goes_on = _AfterUpgrade(self)
+        self.parser = HttpRequestParser(goes_on)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        framing = [one for one in self.headers if one[0] in _FRAMING]
+        if framing and self.cycle.scope is self.scope:
+            self.cycle.more_body = not self.cycle.response_complete
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(
+                b"%b: %b\r\n" % one for one in framing
+            ))  # fmt: skip
+        goes_on.has_begun = True
+        if rest:
+            super().data_received(rest)
+        return rest
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what httptools does not understand."""
@@ -312,6 +345,41 @@ class LimitedHttp(HttpToolsProtocol):
         self._beside_body -= len(body)
         self._body_bytes += len(body)
         super().on_body(body)
+
+
+class _AfterUpgrade:
+    """Tells a connection what its parser understands, but not the head that it is given first.
+
+    By that head it learns of the body of a request whose own another parser has understood.
+    """
+
+    def __init__(self, protocol: LimitedHttp) -> None:
+        self._protocol = protocol
+        self.has_begun = False
+        """Whether that head has been given."""
+
+    def on_message_begin(self) -> None:
+        """As all that follows: see uvicorn's."""
+        if self.has_begun:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self.has_begun:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.has_begun:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.has_begun:
+            self._protocol.on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._protocol.on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._protocol.on_message_complete()
 
 
 class _Flow(FlowControl):

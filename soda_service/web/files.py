@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 
+from soda_service.errors import UnknownDatasetError
 from soda_service.storage.bands import CopiedBands, MadeBands, read_on
 from soda_service.storage.objectstore import ObjectChangedError
 from soda_service.storage.remote import RemoteSource
@@ -119,7 +120,10 @@ def _open(services: Services, identifier: str, confirmed: bool) -> tuple[Dataset
     Readings confirm what they give; without one, a store must be asked.
     """
     dataset = services.resolver.resolve(identifier)
-    source = open_source(dataset.url, services.stores, dataset.version)
+    try:
+        source = open_source(dataset.url, services.stores, dataset.version)
+    except FileNotFoundError:
+        raise UnknownDatasetError(dataset.publisher_did, "its file is gone") from None
     if confirmed and isinstance(source, RemoteSource):
         try:
             source.confirm()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _AT_ONCE: Final = 16 * 1024
 """Bytes of parameters that are understood in less than a millisecond or two."""
 
+_LONGEST_TYPE: Final = 1024
+"""Bytes of a Content-Type; each of its parameters takes time to be understood."""
+
 _Value = TypeVar("_Value")
 
 
@@ -50,6 +53,8 @@ async def read_params(scope: Scope, receive: Receive, *, limit: int) -> Params:
     if content_type == "application/x-www-form-urlencoded":
         return await _noted(scope, query + b"&" + body)
     if content_type == "multipart/form-data":
+        if len(headers["content-type"]) > _LONGEST_TYPE:
+            raise UsageError(f"a Content-Type has at most {_LONGEST_TYPE} bytes")
         return await _noted(scope, query, await read_parts(headers, body, most=MAX_PARAMETERS))
     raise UsageError(
         "a body is application/x-www-form-urlencoded or multipart/form-data, "

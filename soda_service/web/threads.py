@@ -22,7 +22,7 @@ _WAITING_PER_THREAD: Final = 100
 """Calls that may wait for each thread before new requests are told to come back later."""
 
 STALL_SECONDS: Final = 60.0
-"""Calls that wait while none is begun for so long will wait longer."""
+"""Calls that wait while none is begun for so long will wait longer: they are refused."""
 
 _LOOK_SECONDS: Final = 0.5
 """Between two looks at the threads, as long as any is at work."""
@@ -30,8 +30,11 @@ _LOOK_SECONDS: Final = 0.5
 _PAUSE_SECONDS: Final = 3.0
 """More than that between two looks is a pause of the process."""
 
-_MOST_SPARE: Final = 64
-"""Threads that take the places of others which are lost in disks that do not answer."""
+_MOST_SPARE: Final = 256
+"""Threads that take the places of others which are lost in disks that do not answer.
+
+One server that is gone may have answered for a dozen of disks.
+"""
 
 _CLOSE_SECONDS: Final = 10.0
 """How long the end of the work is waited for that is being done when all is closed."""
@@ -64,6 +67,8 @@ class Threads:
         """Those that have not ended; of the event loop, as all that follows."""
         self._begun = time.monotonic()
         """When a call was begun last."""
+        self._lost = 0
+        """Calls that were in the hands of lost threads at the last look."""
         self._is_looking = False
         self._looked = 0.0
         """When that was last."""
@@ -73,9 +78,9 @@ class Threads:
     ) -> _Result:
         """What *function* gives; for the first step of a request.
 
-        Raises SourceUnavailableError where too many are waiting already, or nothing goes on, and
-        DiskHangsError as soon as a disk has given *function* no answer for `HANGS_SECONDS`. What
-        it gives later is closed, if that can be done.
+        Raises SourceUnavailableError where too many are waiting already, or nothing goes on, now
+        or before its turn comes, and DiskHangsError as soon as a disk has given *function* no
+        answer for `HANGS_SECONDS`. What it gives later is closed, if that can be done.
         """
         made = self.begin(function, *args, **kwargs)
         try:
@@ -88,16 +93,17 @@ class Threads:
         self, function: Callable[_Args, _Result], *args: _Args.args, **kwargs: _Args.kwargs
     ) -> asyncio.Future[_Result]:
         """The same for who waits with `unless_lost`, and looks after what comes later."""
-        if len(self._calls) >= self._limit:
+        if len(self._calls) - self._lost >= self._limit:
             raise SourceUnavailableError("too many requests are waiting")
         if len(self._calls) > self._wanted and time.monotonic() - self._begun > STALL_SECONDS:
-            raise SourceUnavailableError("all threads have been at work for a minute")
+            raise _stalled()
         return self.submit(function, *args, **kwargs)
 
     async def unless_lost(self, made: asyncio.Future[_Result]) -> _Result:
         """What *made* gives, a call that nobody else waits for.
 
-        Raises DiskHangsError where a disk gives it no answer for `HANGS_SECONDS`; it goes on.
+        Raises DiskHangsError where a disk gives it no answer for `HANGS_SECONDS`, and
+        SourceUnavailableError where it is not begun because nothing goes on; it goes on.
         """
         call = self._calls.get(made)
         try:
@@ -202,6 +208,7 @@ class Threads:
             self._tell(call, None, None)
             return
         self._begun = time.monotonic()
+        call.is_begun = True
         call.thread = threading.get_ident()
         result, error = _outcome(call.work)
         call.thread = None
@@ -232,16 +239,21 @@ class Threads:
         self._looked = now
         lost = 0
         for call in self._calls.values():
+            waiter = call.waiter
+            if waiter is not None and (waiter.done() or was_paused):
+                waiter = None
+            if not call.is_begun:
+                if waiter and now - max(call.since, self._begun) > STALL_SECONDS:
+                    waiter.set_exception(_stalled())
+                continue
             touch = touch_of(call.thread) if call.thread is not None else None
             if touch is None:
                 continue
             waited = now - touch.since
             lost += waited > disks.SILENT_SECONDS
-            waiter = call.waiter
-            if waiter is None or waiter.done() or was_paused:
-                continue
-            if waited > disks.HANGS_SECONDS:
+            if waiter and waited > disks.HANGS_SECONDS:
                 waiter.set_exception(DiskHangsError(touch.path))
+        self._lost = lost
         with self._lock:
             self._wanted = self._count + min(lost, _MOST_SPARE)
             for _ in range(min(self._wanted - len(self._threads), self._queue.qsize())):
@@ -255,7 +267,7 @@ class Threads:
 class _Call:
     """What a thread is to do, and who is told."""
 
-    __slots__ = ("future", "loop", "thread", "waiter", "work")
+    __slots__ = ("future", "is_begun", "loop", "since", "thread", "waiter", "work")
 
     def __init__(
         self,
@@ -266,6 +278,9 @@ class _Call:
         self.work = work
         self.future = future
         self.loop = loop
+        self.since = time.monotonic()
+        """When it was asked for."""
+        self.is_begun = False
         self.thread: int | None = None
         """The number of that which does it now."""
         self.waiter: asyncio.Future[None] | None = None
@@ -287,6 +302,10 @@ def _outcome(work: Callable[[], object]) -> tuple[object, BaseException | None]:
         return None, error
     except BaseException as error:  # noqa: BLE001 - whatever it is, who waits is told
         return None, error
+
+
+def _stalled() -> SourceUnavailableError:
+    return SourceUnavailableError("all threads have been at work for a minute")
 
 
 def _is_lost(thread: threading.Thread) -> bool:

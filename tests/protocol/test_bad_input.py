@@ -532,6 +532,15 @@ def test_what_may_follow_a_multipart_body(wire: Wire, end: str) -> None:
     assert answer.content == wire.get(SYNC, None, **CIRCLED).content
 
 
+def test_a_content_type_of_many_parameters(wire: Wire) -> None:
+    """Each of them takes time; the boundary has 70 characters at most (RFC 2046 §5.1.1)."""
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    assert wire.post_body(SYNC, _parts("--\r\n"), f"{kind}; a=b").status_code == 200
+    answer = wire.post_body(SYNC, _parts("--\r\n"), kind + "; a=b" * 10_000)
+    assert answer.status_code == 400
+    assert "Content-Type has at most" in answer.text
+
+
 def test_a_body_of_nearly_the_limit(wire: Wire) -> None:
     """A megabyte of parameters is read, and refused where it is nonsense."""
     visit = "ivo://demo.invalid/visits?2024110900036-94"

@@ -6,6 +6,7 @@ itself are in `tests/storage`.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from typing import TYPE_CHECKING
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from astropy.io import fits
+from support.faultydisk import FaultyDisk
 from support.service import SMALL_BUFFER, received, running
 
 from soda_service.app import create_app
 from soda_service.catalog.ingest import ingest
 from soda_service.config import CollectionsFile, Settings
+from soda_service.errors import SourceUnavailableError
+from soda_service.storage.local import LocalSource
+from soda_service.storage.runs import RunGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,7 +52,14 @@ def _image(tmp_path: Path) -> Path:
 
 @pytest.fixture(name="live")
 def _live(image: Path, tmp_path: Path) -> Iterator[LiveService]:
-    settings = Settings(
+    settings = _settings(tmp_path)
+    assert ingest([image.parent], settings, CollectionsFile(), workers=1).added == 1
+    with running(create_app(settings), buffer_bytes=SMALL_BUFFER) as live:
+        yield live
+
+
+def _settings(tmp_path: Path) -> Settings:
+    return Settings(
         authority="archive.example",
         catalog=f"sqlite:///{tmp_path}/catalog.sqlite",
         data_dir=tmp_path,
@@ -55,9 +67,6 @@ def _live(image: Path, tmp_path: Path) -> Iterator[LiveService]:
         spool_dir=tmp_path / "spool",
         log_requests=False,
     )
-    assert ingest([image.parent], settings, CollectionsFile(), workers=1).added == 1
-    with running(create_app(settings), buffer_bytes=SMALL_BUFFER) as live:
-        yield live
 
 
 def _url(live: LiveService, path: str) -> str:
@@ -122,6 +131,38 @@ def test_one_that_is_replaced_or_removed_is_sent_to_its_end(
     after = live.client.get(_url(live, path))
     assert after.status_code == (200 if deed == "replaced" else 404)
     assert after.content != whole
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_one_that_is_gone_between_being_found_and_being_opened_is_unknown(
+    image: Path, tmp_path: Path, path: str
+) -> None:
+    """404, for nothing is there; no fault of ours."""
+    with FaultyDisk.mounted(image.parent, tmp_path / "faulty" / "disk") as disk:
+        settings = _settings(tmp_path)
+        assert ingest([disk.mount], settings, CollectionsFile(), workers=1).added == 1
+        with running(create_app(settings)) as live:
+            disk.fail("open", error=errno.ENOENT)
+            answer = live.client.get(_url(live, path))
+    assert answer.status_code == 404
+    assert "its file is gone" in answer.text
+
+
+def test_a_file_that_its_disk_knows_no_more_is_told_as_unreachable(
+    image: Path, tmp_path: Path
+) -> None:
+    """Whatever is asked about it: a file server that has lost a file says ESTALE, on and on."""
+    with FaultyDisk.mounted(image.parent, tmp_path / "faulty") as disk:
+        source = LocalSource.open(str(disk.mount / image.name))
+        with source:
+            disk.fail("getattr", error=errno.ESTALE)
+            lost = pytest.raises(SourceUnavailableError, match=os.strerror(errno.ESTALE))
+            with lost:
+                source.check_unchanged()
+            with lost:
+                source.read(source.version.size, 1)
+            with lost:
+                source.read_runs(RunGrid(0, 100_000, (2,), (200_000,)))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "memory", "loop"])

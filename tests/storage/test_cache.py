@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -262,6 +263,53 @@ class TestWaiting:
         held.goes_on.set()
         first.join(60)
         assert _content(cache, path) == CONTENT
+
+    def test_one_thread_waits_for_long_and_others_come_back(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: _Held
+    ) -> None:
+        """A large file takes minutes; the other threads have other files to read."""
+        path = tmp_path / "slow.gz"
+        path.write_bytes(gzip.compress(CONTENT))
+        cache = InflatedCache(folder, 10**8)
+        asked: set[int] = set()
+        ask_disk = LocalSource.ask_disk
+        several = threading.Event()
+
+        def noted(source: LocalSource) -> None:
+            asked.add(threading.get_ident())
+            if len(asked) == 2:
+                several.set()
+            ask_disk(source)
+
+        monkeypatch.setattr(LocalSource, "ask_disk", noted)
+        outcomes: list[bytes | str] = []
+
+        def ask() -> None:
+            try:
+                outcomes.append(_content(cache, path))
+            except SourceUnavailableError as error:
+                outcomes.append(str(error))
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        threads[0].start()
+        assert held.begun.wait(60)
+        for waiting in threads[1:]:
+            waiting.start()
+        assert several.wait(60)  # in the beginning each of them waits
+        assert outcomes == []
+        monkeypatch.setattr(cache_module, "_PATIENCE_SECONDS", 0.0)
+        with pytest.raises(SourceUnavailableError, match="being inflated"):
+            cache.open(str(path))
+        end = time.monotonic() + 60
+        while len(outcomes) < 1:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        held.goes_on.set()
+        for thread in threads:
+            thread.join(60)
+        assert outcomes == ["the file is being inflated for others; try again", CONTENT, CONTENT]
+        assert _content(cache, path) == CONTENT
+        assert cache._first == {}
 
     def test_who_waits_makes_the_copy_that_another_one_could_not(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -33,6 +33,10 @@ FORMS = [("/soda/sync", "text"), ("/sia/query", "votable"), ("/datalink/links", 
          ("/health", "text")]  # fmt: skip
 FORM = "application/x-www-form-urlencoded"
 TOTAL = 100_000_000
+_UPGRADE = (
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+)
+_LAST = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.fixture(name="wire")
@@ -66,6 +70,24 @@ def assert_refused(answer: Answer, form: str, *, status: int = 400) -> str:
         message, label = answer.body.decode(), "UsageError: "
     assert message.startswith(label)
     return message
+
+
+def in_turn(client: socket.socket, count: int) -> list[bytes]:
+    """Heads, without the ids, and bodies of the answers, as the lengths of these say."""
+    answers, received = [], b""
+    for _ in range(count):
+        while (end := received.find(b"\r\n\r\n") + 4) < 4:
+            received += some(client)
+        head = re.sub(rb"x-request-id: \S+|date: [^\r]+", b"", received[:end])
+        found = re.search(rb"content-length: (\d+)", head)
+        assert found is not None
+        length = int(found[1])
+        while len(received) < end + length:
+            received += some(client)
+        answers.append(head + received[end : end + length])
+        received = received[end + length :]
+    assert received == b""
+    return answers
 
 
 class TestRefusals:
@@ -127,31 +149,13 @@ class TestRefusals:
         for garbage, form in ((b"\0\0\0", "text"), (b"GET /sia/query?a b\r\n", "votable")):
             with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
                 client.sendall(sound * 2 + posted + garbage)
-                first, second, third, last = self._answers(client, 4)
+                first, second, third, last = in_turn(client, 4)
             assert first == second
             assert first.endswith(SMALL)
             assert third.startswith(b"HTTP/1.1 400 ")
             assert b"ID is missing" in third
             assert b"is not HTTP: " in last
             assert (b"VOTABLE" in last) == (form == "votable")
-
-    @staticmethod
-    def _answers(client: socket.socket, count: int) -> list[bytes]:
-        """Heads, without the ids, and bodies of the answers, as the lengths of these say."""
-        answers, received = [], b""
-        for _ in range(count):
-            while (end := received.find(b"\r\n\r\n") + 4) < 4:
-                received += some(client)
-            head = re.sub(rb"x-request-id: \S+|date: [^\r]+", b"", received[:end])
-            found = re.search(rb"content-length: (\d+)", head)
-            assert found is not None
-            length = int(found[1])
-            while len(received) < end + length:
-                received += some(client)
-            answers.append(head + received[end : end + length])
-            received = received[end + length :]
-        assert received == b""
-        return answers
 
     def test_the_form_of_the_method(self, wire: Wire) -> None:
         """HEAD has no body; what OPTIONS asks is the same everywhere."""
@@ -204,6 +208,46 @@ class TestRefusals:
                 _, headers, _ = live.raw("GET", "/x?" + "x" * 70_000, {"Origin": origin})
                 allowed = headers.get("access-control-allow-origin")
                 assert allowed == (origin if "sky" in origin else None)
+
+
+class TestOtherProtocols:
+    """Who offers one is answered in this one, as if he had not (RFC 9110 §7.8)."""
+
+    @pytest.mark.parametrize("size", [1, 7, 10_000])
+    @pytest.mark.parametrize("framing", ["length", "chunked"])
+    def test_a_body(self, wire: Wire, framing: str, size: int) -> None:
+        """It is that of the request, however it comes: curl --http2 sends such."""
+        body = f"ID={PLAIN}&CUTOUTDETAIL=slow".encode()
+        head = f"POST /soda/sync HTTP/1.1\r\nHost: x\r\n{_UPGRADE}Content-Type: {FORM}\r\n"
+        if framing == "length":
+            sent = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        else:
+            sent = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode()
+            sent += body + b"\r\n0\r\n\r\n"
+        answer, last = self._answers(wire, sent + _LAST, size, 2)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(SMALL)
+        assert last.endswith(b"ok\n")
+
+    @pytest.mark.parametrize("size", [1, 10_000])
+    @pytest.mark.parametrize("more", ["", "Content-Length: 0\r\n"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_requests_that_follow(self, wire: Wire, method: str, more: str, size: int) -> None:
+        """They are no bytes of that protocol."""
+        one = f"{method} /soda/sync HTTP/1.1\r\nHost: x\r\n{_UPGRADE}{more}\r\n".encode()
+        *answers, last = self._answers(wire, 3 * one + _LAST, size, 4)
+        assert all(b"ID is missing" in answer for answer in answers)
+        assert last.endswith(b"ok\n")
+
+    @staticmethod
+    def _answers(wire: Wire, sent: bytes, size: int, count: int) -> list[bytes]:
+        """What comes back where *sent* is sent in pieces of *size* bytes."""
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(sent), size):
+                client.sendall(sent[at : at + size])
+                time.sleep(0.001)  # else the kernel would join them
+            return in_turn(client, count)
 
 
 class TestBodiesThatAreTooLong:

@@ -71,6 +71,46 @@ def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.Monke
         threads.close()
 
 
+def test_who_waits_is_told_when_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who came when all seemed well is not left without an answer; nor is that call begun."""
+    clock = SimpleNamespace(now=1000.0)
+    time = SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr("soda_service.web.threads.time", time)
+    monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 10_000.0)  # here, by hand
+    threads = Threads(1)
+    begun, release = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def work() -> None:
+        begun.set()
+        assert release.wait(60)
+
+    async def ask() -> None:
+        loop = asyncio.get_running_loop()
+        first = threads.submit(work)
+        await _until(begun.is_set)
+        waiting = asyncio.ensure_future(threads.call(done.append, "waiting"))
+        await asyncio.sleep(0)
+        for _ in range(int(STALL_SECONDS)):
+            clock.now += 1.0
+            threads._look(loop)
+        assert not waiting.done()
+        clock.now += 1.0
+        late = threads.submit(done.append, "of an answer that has begun")
+        threads._look(loop)
+        with pytest.raises(SourceUnavailableError, match="at work"):
+            await asyncio.wait_for(waiting, 60)
+        release.set()
+        await asyncio.gather(first, late)
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        release.set()
+        threads.close()
+    assert done == ["of an answer that has begun"]
+
+
 def test_an_idle_minute_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burst after it is waited for."""
     now = 1000.0
@@ -98,8 +138,8 @@ class _Hanging:
         self.answers = threading.Event()
         self.closed = threading.Event()
 
-    def open(self) -> tuple[str, _Hanging]:
-        with self.disk.touched("/net/file"):
+    def open(self, path: str = "/net/file") -> tuple[str, _Hanging]:
+        with self.disk.touched(path):
             self.asked.set()
             assert self.answers.wait(60)
         return "opened", self
@@ -139,6 +179,24 @@ def test_one_that_is_lost_is_replaced_until_it_comes_back(hanging: _Hanging) -> 
     try:
         asyncio.run(asyncio.wait_for(ask(), 60))
     finally:
+        threads.close()
+
+
+def test_those_that_are_lost_do_not_count_as_waiting(hanging: _Hanging) -> None:
+    """However many disks hang, as many may wait for the others as ever."""
+    threads = Threads(1, waiting_per_thread=3)
+
+    async def ask() -> None:
+        lost = [threads.submit(hanging.open, f"/net/{number}") for number in range(4)]
+        await _until(lambda: threads._lost == len(lost))
+        assert await threads.call(len, "abc") == 3
+        hanging.answers.set()
+        await asyncio.gather(*lost)
+
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 60))
+    finally:
+        hanging.answers.set()
         threads.close()
 
 
