@@ -330,7 +330,7 @@ def longest(
         at_least = max(at_least, least - of_all)
         without = max(without, most - standstill.within(machine.of_any, due, came))
         if not standstill.within(storms, due, came):
-            calm = max(calm, most)
+            calm = max(calm, most - of_all)
     return Hold(
         whole=whole * 1e3,
         at_most=at_most * 1e3,

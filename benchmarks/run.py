@@ -10,6 +10,8 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +35,15 @@ SECONDS = 4.0
 SLOW_CLIENTS = 8
 SLOW = 25e6
 """Bytes a second that each of them takes."""
+
+_COUNTING = """
+from time import perf_counter
+end, count = perf_counter() + 1.0, 0
+while perf_counter() < end:
+    for _ in range(1000):
+        count += 1
+print(count)
+"""
 
 
 def main() -> None:
@@ -126,9 +137,14 @@ def _against_constant(
 
 
 def _workers(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
-    """Two workers against one, whose clients take a share of the same processors."""
+    """Two workers against one, whose clients take a share of the same processors.
+
+    What two processes reach that share nothing at all is told beside it: processors may be two
+    halves of one core, or slower while both are busy.
+    """
     fields = _fields(folder, arguments)
     rates: dict[int, list[float]] = {1: [], 2: []}
+    loops: dict[int, list[int]] = {1: [], 2: []}
     with (
         http_load.served(folder, fields, workers=1) as one,
         http_load.served(folder, fields, workers=2) as two,
@@ -139,12 +155,24 @@ def _workers(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
         for _ in range(arguments.rounds):
             for count, server in ((1, one), (2, two)):
                 rates[count].append(server.rate(targets, arguments.seconds).per_second)
+                loops[count].append(_loops(count))
     ratio = statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True))
     yield (
         f"HTTP, 200x200, two workers against one; {os.cpu_count()} processors with the client",
         f"{statistics.median(rates[2]):.0f}/s of {statistics.median(rates[1]):.0f}/s = {ratio:.2f}",
         ">= 1.6",
     )
+    alone = statistics.median(b / a for a, b in zip(loops[1], loops[2], strict=True))
+    yield "  two processes that only count, against one, told beside it", f"{alone:.2f}", ""
+
+
+def _loops(processes: int) -> int:
+    """How far so many processes, which do nothing else, count in a second."""
+    command = [sys.executable, "-c", _COUNTING]
+    counting = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)
+    ]
+    return sum(int(one.communicate()[0]) for one in counting)
 
 
 def _stream(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
