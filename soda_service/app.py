@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from soda_service.catalog.database import Database
 from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
+from soda_service.errors import ConfigurationError
 from soda_service.loading import begin_loading
 from soda_service.web import urls
 from soda_service.web.atonce import AT_ONCE, AtOnce
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from soda_service.config import Settings
 
@@ -70,7 +72,7 @@ def application() -> Starlette:
     _end_with_parent()
     sys.setswitchinterval(_SWITCH_SECONDS)
     begin_loading()
-    return create_app(settings)
+    return create_app(settings, make_services=_following_services)
 
 
 def create_app(
@@ -105,7 +107,7 @@ def create_app(
     cors = partial(Cors, origins=settings.cors_origins)
     middleware = [Middleware(log), Middleware(cors), Middleware(Failures)]
     at_once = AtOnce(urls.SYNC, sync, log=log(sync), cors=cors(sync))
-    app = Starlette(
+    app = _Application(
         routes=[*_routes(sync), *routes],
         middleware=middleware,
         # All else is answered by `Failures`: Starlette would make a second error of one that
@@ -116,6 +118,36 @@ def create_app(
     # A redirect from `…/` would name the host that the request claims; such a path is unknown.
     app.router.redirect_slashes = False
     return app
+
+
+def _following_services(settings: Settings) -> Services:
+    """Those of a process that makes no catalog, and goes over to one that is new.
+
+    Raises ConfigurationError, also where there is no catalog or an old one.
+    """
+    # A worker that made one would serve nothing, beside others that serve what was there.
+    with closing(Database(settings.catalog_path, make=False)):
+        services = Services.of(settings)
+    services.store.follow()
+    return services
+
+
+class _Application(Starlette):
+    """Says in a line what is wrong with the settings or the catalog when it is to start."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As Starlette's own, which tells the server of such an error by a traceback."""
+        if scope["type"] == "lifespan":
+            send = partial(_send_lifespan, send)
+        await super().__call__(scope, receive, send)
+
+
+async def _send_lifespan(send: Send, message: Message) -> None:
+    if message["type"] == "lifespan.startup.failed":
+        error = sys.exc_info()[1]  # it is being handled by who sends this
+        if isinstance(error, ConfigurationError):
+            message = {**message, "message": str(error)}
+    await send(message)
 
 
 def _end_with_parent() -> None:

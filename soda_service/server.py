@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import resource
-import signal
 import socket
 import sys
 import threading
 import time
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
+from soda_service.catalog.otherdisks import other_disks
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import put_into_environment
 from soda_service.errors import ServerError
 from soda_service.storage.cache import InflatedCache
 from soda_service.storage.remotesettings import block_cache
 from soda_service.storage.resultcache import result_cache
+from soda_service.supervisor import STARTUP_FAILURE, Supervisor, WorkerConfig, leave_on_signals
 from soda_service.web.connection import LimitedHttp
+from soda_service.web.log import configure_logging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
+    from soda_service.catalog.store import CollectionRow
     from soda_service.config import Settings
 
 _START_SECONDS = 60.0
@@ -36,11 +39,13 @@ _KEEP_ALIVE_SECONDS = 75
 _LAST_ANSWERS_SECONDS = 20
 """How long a server that was told to stop goes on with what it is answering."""
 
-_STARTUP_FAILURE = 3
-"""Exit code of a process of uvicorn's that could not start."""
-
 _BACKLOG = 2048
 """Connections that wait to be accepted; uvicorn asks for as many."""
+
+_DISKS_NAMED = 20
+"""In one line of the log: some machines have thousands mounted."""
+
+_logger = logging.getLogger(__name__)
 
 
 def run(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
@@ -51,10 +56,11 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     ConfigurationError for a catalog or a cache folder that cannot be used, and ServerError
     where the server cannot start; a signal that ends it raises SystemExit(0).
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    leave_on_signals()
+    configure_logging(settings)
     # What every worker would stumble over is said once, and here.
-    CatalogStore(settings).close()
+    with closing(CatalogStore(settings)) as store:
+        collections = store.collection_rows()
     InflatedCache(settings.cache_dir, settings.cache_bytes)
     block_cache(settings)
     result_cache(settings)
@@ -64,6 +70,8 @@ def run(settings: Settings, *, announce: Callable[[str], None] | None = None) ->
     sock = _bound(settings.host, settings.port)
     port: int = sock.getsockname()[1]
     base = f"http://{_url_host(settings.host)}:{port}/"
+    # Nobody waits for this: it asks disks of this machine alone, but these may hang, too.
+    threading.Thread(target=_name_other_disks, args=(collections,), daemon=True).start()
     threading.Thread(
         target=_say_when_ready, args=(settings.host, port, base, announce), daemon=True
     ).start()
@@ -79,7 +87,7 @@ def refuse_busy_port(settings: Settings) -> None:
 
 def uvicorn_config(settings: Settings, factory: str) -> uvicorn.Config:
     """How uvicorn is run; *factory*, `module:function`, makes the application."""
-    return uvicorn.Config(
+    return WorkerConfig(
         factory,
         factory=True,
         host=settings.host,
@@ -105,7 +113,7 @@ def _serve(config: uvicorn.Config, sock: socket.socket) -> bool:
     try:
         server.run(sockets=[sock])
     except SystemExit as left:
-        if left.code == _STARTUP_FAILURE:
+        if left.code == STARTUP_FAILURE:
             return False
         raise
     return server.started
@@ -113,9 +121,9 @@ def _serve(config: uvicorn.Config, sock: socket.socket) -> bool:
 
 def _serve_with_workers(config: uvicorn.Config, sock: socket.socket) -> bool:
     """Serve in processes of their own; False where one could not start."""
-    workers = Multiprocess(config, sockets=[sock])
+    workers = Supervisor(config, sockets=[sock])
     workers.run()
-    return all(one.exitcode != _STARTUP_FAILURE for one in workers.processes)
+    return not workers.has_failed
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -141,15 +149,26 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End cleanly, before the server takes the signals over and when it hands them back."""
-    raise SystemExit(0)
-
-
 def _allow_open_files() -> None:
     """Raise the soft limit of descriptors to the hard one; each open data file takes two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _name_other_disks(collections: Sequence[CollectionRow]) -> None:
+    """Tell the operator which collections cannot be answered for as fast as others, and why."""
+    found = [
+        f"{disk.place} ({disk.kind}; {', '.join(disk.collections)})"
+        for disk in other_disks(collections)
+    ]
+    if more := found[_DISKS_NAMED:]:
+        found = [*found[:_DISKS_NAMED], f"{len(more)} more"]
+    if found:
+        _logger.info(
+            "files on these disks are read in threads only, never on the event loop, for another "
+            "machine or program answers for them: %s",
+            ", ".join(found),
+        )
 
 
 def _say_when_ready(

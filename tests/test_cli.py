@@ -98,6 +98,10 @@ class TestServe:
             connection.close()
         ended = run_command("serve", "--port", "0", "--workers", workers, folder=tmp_path)
         _assert_one_line(ended, 2, str(path.relative_to(tmp_path)))
+        # All that SQLite says is that it is unable to open it.
+        assert ("; its folder or disk may be read-only or full" in ended.stderr) == (
+            catalog == "folder"
+        )
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_a_port_in_use(self, tmp_path: Path, workers: str) -> None:
@@ -205,6 +209,20 @@ class TestServe:
         assert "an answer broke off" in log
         assert "the service stops" in log
 
+    def test_a_catalog_that_is_exchanged_is_told_of(self, tmp_path: Path) -> None:
+        """By a server that holds the one before; the log begins with what that has."""
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+        catalog = tmp_path / "soda-data" / "catalog.sqlite"
+        with served("serve", folder=tmp_path, program=("-c", _WATCHFUL)) as service:
+            assert f"the catalog {catalog} has 1 dataset\n" in service.log[0]
+            catalog.unlink()
+            until(lambda: any(f"the catalog {catalog} is gone" in one for one in service.log))
+            assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+            until(lambda: any("is another file now" in one for one in service.log))
+            assert "1 dataset can be found" in _availability(service)
+
     def test_workers_end_with_the_process_that_keeps_them(self, tmp_path: Path) -> None:
         """Killed, it cannot tell them; they would keep the port, and nobody would replace them."""
         with served("serve", "--workers", "2", folder=tmp_path) as service:
@@ -245,6 +263,15 @@ main()
 """
 """The command line, whose server waits for its last answers for a second."""
 
+_WATCHFUL = """
+import soda_service.catalog.presence
+from soda_service.cli import main
+
+soda_service.catalog.presence._LOOK_SECONDS = 0.05
+main()
+"""
+"""The command line, which looks at the file of its catalog twenty times a second."""
+
 
 def _is_running(number: str) -> bool:
     try:
@@ -272,6 +299,16 @@ _Ingest._take = held
 main()
 """
 """The command line, whose ingest stops in the middle of a batch, and waits for a signal."""
+
+
+_CRAMPED = """
+import resource
+from soda_service.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+main()
+"""
+"""The command line, where no file may become longer than the catalog already is."""
 
 
 class TestIngest:
@@ -356,6 +393,27 @@ class TestIngest:
         assert len({len(re.findall("[━╸╺]", line)) for line in lines}) == 1
         assert {len(line) for line in lines} == {80}
         assert any("[red]very" in line for line in lines)
+
+    def test_a_catalog_that_cannot_be_written_is_told_in_a_line(self, tmp_path: Path) -> None:
+        """A full disk, and whatever else the system says to a write, are no bugs of ours."""
+        (tmp_path / "data").mkdir()
+        for number in range(6):
+            (tmp_path / "data" / f"{number}.fits").write_bytes(FAMILIES["tan"]())
+        (tmp_path / "first").mkdir()
+        (tmp_path / "first" / "image.fits").write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "first", folder=tmp_path).returncode == 0
+        ended = subprocess.run(
+            [sys.executable, "-c", _CRAMPED, "ingest", "data"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        *_, line = ended.stderr.splitlines()
+        assert line.startswith("soda-service: the catalog cannot be read or written: disk I/O")
+        assert "room on its disk" in line
+        again = run_command("ingest", "data", folder=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert again.stdout.startswith("6 added")
 
     def test_the_bar_ends_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was skipped is done, too; before anything begins there is no bar."""

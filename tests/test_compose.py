@@ -61,6 +61,7 @@ _SERVICE = {
         "cap_drop": {"const": ["ALL"]},
         "security_opt": {"const": ["no-new-privileges:true"]},
         "stop_grace_period": {"pattern": r"^\d+s$"},
+        "logging": {"const": {"driver": "local"}},
         "restart": {"enum": ["no", "unless-stopped"]},
     },
 }
@@ -144,6 +145,14 @@ def test_the_documented_way_serves_own_files_without_the_demo(
         settings = load_settings(None)
         assert (settings.authority, settings.port) == (authority, 8081)
     assert settings.public_url == "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize("exported", [{}, {"SODA_AUTHORITY": "archive.example"}])
+def test_the_demo_is_ingested_under_the_authority_that_serves_it(exported: dict[str, str]) -> None:
+    """Otherwise the links to its files would fail."""
+    services = _composed(**exported)["services"].values()
+    (authority,) = {service["environment"]["SODA_AUTHORITY"] for service in services}
+    assert authority == exported.get("SODA_AUTHORITY", "")
 
 
 def test_a_stopped_container_may_finish_its_answers(compose: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from soda_service.catalog.headersource import HeaderSource
 from soda_service.catalog.indexer import hdu_wcs
+from soda_service.catalog.otherdisks import other_disks
 from soda_service.catalog.query import fold
 from soda_service.catalog.remotes import catalog_roots
 from soda_service.catalog.store import CatalogStore
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from soda_service.config import CollectionsFile, Settings
 
 
+_IN_THREADS = (
+    "its files below {place} ({kind}) are read in threads only, never at once: another machine or "
+    "program answers for them"
+)
 _NOWHERE = "no science image of it has celestial coordinates: only PIXELS cuts it"
 
 
@@ -85,6 +90,7 @@ def check_catalog(
             report.problems += _missing_roots(roots, store, asked)
             unreached = dict(_unreached_roots(roots, collections, stores))
             report.problems += [(name, problem) for name, problem in unreached.values()]
+            report.remarks += _other_disks(store)
             total = store.count()
             report.problems += _emptiness(total, settings)
             for identifier in store.identifiers():
@@ -115,6 +121,12 @@ def check_catalog(
         )
         report.problems.append(("authority", reason))
     return report
+
+
+def _other_disks(store: CatalogStore) -> Iterator[tuple[str, str]]:
+    for disk in other_disks(store.collection_rows()):
+        told = _IN_THREADS.format(place=disk.place, kind=disk.kind)
+        yield from ((f"collection {name}", told) for name in disk.collections)
 
 
 def _emptiness(total: int, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -184,7 +196,9 @@ def _unreached_roots(
             stores.try_to_reach(root)
         except SodaServiceError as error:
             # A URL that is none, as an earlier version may have taken, may hold a password.
-            shown = without_secrets(root) if isinstance(error, ConfigurationError) else root
+            shown = root
+            if isinstance(error, ConfigurationError):
+                shown = f"{without_secrets(root)} cannot be used:"
             yield root, (f"collection {name}", f"its root {shown} {error}")
 
 

@@ -3,25 +3,34 @@
 SQLite in WAL mode: readers never wait for the writer nor it for them. Reading
 transactions see one state from their first statement to their last; writing ones take the
 writer's lock when they begin, so that they cannot fail half-way for want of it.
+
+SQLite finds its `-wal` and `-shm` by the name of the catalog. Who removes the file alone leaves
+them behind, and in the hands of whoever has it open: beside another file they are wrong.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import sqlite3
 import threading
 import time
+from contextlib import closing, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import URL, Connection, create_engine, event, text
+from sqlalchemy import Connection, QueuePool, create_engine, event, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from soda_service.catalog.presence import file_at
 from soda_service.catalog.schema import APPLICATION_ID, HEAD
 from soda_service.catalog.upgrade import Upgrade
-from soda_service.errors import ConfigurationError
+from soda_service.errors import ConfigurationError, SourceUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Engine
@@ -31,9 +40,30 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 60.0
 """Seconds that a writer waits for another; ingest commits several times a second."""
 
+_LOOK_SECONDS: Final = 0.5
+"""How old the last look at which file is under the catalog's name may be."""
+
+_TOLD_SECONDS: Final = 3.0
+"""After which the log is told that a file cannot be used: it may have been in the making."""
+
+_LOOK_PATIENCE: Final = 0.2
+"""Seconds for which a look at another file waits: whoever makes it may have it for itself."""
+
+_BESIDE: Final = ("-wal", "-shm")
+"""What SQLite keeps beside a catalog, and calls so."""
+
 _POOLED_CONNECTIONS: Final = 16
 _WRITING: Final = "soda_writing"
 """Of a transaction that may write: its patience."""
+
+_NUMBER: Final = "soda_number"
+"""Of a connection: see `number_of`."""
+
+_NUMBER_SHIFT: Final = 32
+"""SQLite's own number of changes is below."""
+
+_CANNOT_OPEN: Final = "unable to open database file"
+"""What SQLite says whatever is in its way."""
 
 _logger = logging.getLogger(__name__)
 
@@ -41,30 +71,47 @@ _logger = logging.getLogger(__name__)
 class Database:
     """The open catalog file. Safe to use from several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the catalog at *path*; make it where there is none, migrate an older one.
+    def __init__(self, path: Path, *, make: bool = True, follow: bool = True) -> None:
+        """Open the catalog at *path*; *make* it where there is none, and migrate an older one.
 
-        Raises ConfigurationError for a file that is not a catalog, or one of a later version.
+        One that follows goes over to the catalog that is put in the place of this one; else it
+        stays with its file, as whoever writes one thing after the other must. Raises
+        ConfigurationError for a file that is not a catalog, or one of a later version; where
+        none is to be made, also for an older one, and where there is none.
         """
         self.path = path
-        _make_folder(path)
-        self._engine = _engine(path)
-        self._watcher: sqlite3.Connection | None = None
-        self._watcher_lock = threading.Lock()
+        self.follows = follow
+        """Whether it goes over to another file."""
+        self._fault: str | None = None
+        self._in_vain: float | None = None
+        """Since when another file cannot be used; infinite once the log has been told."""
+        self._looked_at = float("-inf")
+        self._look_lock = threading.Lock()
+        if make:
+            _make_file(path)
+        self._file = _File(path, 0)
+        self._before: _File | None = None
+        """Whoever had just been about to ask it still may, until the next look."""
         try:
-            self._prepare()
-        except DatabaseError as error:
-            self._engine.dispose()
-            raise ConfigurationError(
-                f"the catalog {path} cannot be used: {_reason(error)}"
-            ) from None
+            if make:
+                self._prepare()
+            else:
+                _refuse_unusable(path)
+            self._file.data_version()
+        except (DatabaseError, sqlite3.DatabaseError, SourceUnavailableError) as error:
+            self._file.close()
+            raise _unusable(path, _reason(error)) from None
         except ConfigurationError:
-            self._engine.dispose()
+            self._file.close()
             raise
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that sees one state of the catalog and holds nobody up."""
-        return self._engine.begin()
+        """A transaction that sees one state of the catalog and holds nobody up.
+
+        To enter it, or to write, raises SourceUnavailableError where that takes a new connection
+        and the file is not there any more.
+        """
+        return self._current().engine.begin()
 
     def writing(self, *, patience: float | None = None) -> AbstractContextManager[Connection]:
         """A transaction that may write; one at a time for all processes.
@@ -73,32 +120,90 @@ class Database:
         None is a minute.
         """
         seconds = _PATIENCE if patience is None else patience
-        return self._engine.execution_options(**{_WRITING: seconds}).begin()
+        return self._current().engine.execution_options(**{_WRITING: seconds}).begin()
 
     def data_version(self) -> int:
         """A number that differs from the last call's when the catalog changed in between.
 
-        Costs microseconds; means something within this process only.
+        So it does when another one has taken its place. Costs microseconds; means something
+        within this process only.
         """
-        with self._watcher_lock:
-            if self._watcher is None:
-                self._watcher = sqlite3.connect(
-                    self.path, check_same_thread=False, isolation_level=None
-                )
-            # The watcher never writes, so it sees every commit, those of this process too.
-            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            return int(version)
+        return self._current().data_version()
+
+    def fault(self) -> str | None:
+        """What is wrong with the file under the catalog's name, for people; may block.
+
+        None where it is the one that is open. What was open is still read and written.
+        """
+        self._look()
+        return self._fault
 
     def close(self) -> None:
         """Let go of every connection that is not in use."""
-        with self._watcher_lock:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
-        self._engine.dispose()
+        self._close_before()
+        self._file.close()
+
+    def _current(self) -> _File:
+        if self.follows and time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            self._look()
+        return self._file
+
+    def _look(self) -> None:
+        """Find out which file is there now, and go over to it where that is to be done."""
+        # Nobody waits for who looks already: what is open can be read meanwhile.
+        if not self._look_lock.acquire(blocking=False):
+            return
+        try:
+            self._looked_at = time.monotonic()
+            self._fault = self._fault_now()
+        finally:
+            self._look_lock.release()
+
+    def _fault_now(self) -> str | None:
+        there = file_at(self.path)
+        if there == self._file.identity:
+            self._in_vain = None
+            self._close_before()
+            return None
+        if there is None:
+            return "The file of the catalog is gone, or cannot be looked at."
+        if not self.follows:
+            return "The file of the catalog is another one now."
+        fresh = _File(self.path, self._file.number + 1)
+        reason = self._why_not(fresh)
+        if reason is not None:
+            fresh.close()
+            now = time.monotonic()
+            if self._in_vain is None:
+                self._in_vain = now
+            if now - self._in_vain >= _TOLD_SECONDS:
+                self._in_vain = inf
+                _logger.error("%s; the one before is served meanwhile", reason)
+            return "The file of the catalog is another one now, which cannot be used so far."
+        self._in_vain = None
+        self._close_before()
+        self._before, self._file = self._file, fresh
+        _logger.info("the catalog %s is served from another file now", self.path)
+        return None
+
+    def _why_not(self, fresh: _File) -> str | None:
+        """Why *fresh*, which has taken the place of the file, cannot be gone over to."""
+        try:
+            self._file.refuse_left_behind()
+            _refuse_unusable(self.path)
+            fresh.data_version()
+        except (ConfigurationError, SourceUnavailableError, sqlite3.Error) as error:
+            return str(error)
+        return None
+
+    def _close_before(self) -> None:
+        """Let go of the file before, but for answers on their way: they have connections."""
+        if self._before is not None:
+            self._before.close()
+            self._before = None
 
     def _prepare(self) -> None:
-        with self._engine.connect() as connection:
+        with self._file.engine.connect() as connection:
             if _is_current(connection, self.path):
                 return
         _use_wal(self.path)
@@ -113,6 +218,86 @@ class Database:
                 _logger.warning("another process writes to the catalog %s; waiting", self.path)
             else:
                 return
+
+
+class _File:
+    """The file under a catalog's name, for as long as it is that."""
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.number = number
+        """Of the files that have been under the name."""
+        self.identity = file_at(path)
+        self.engine = create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=QueuePool,
+            pool_size=_POOLED_CONNECTIONS,
+            max_overflow=-1,  # each thread that streams an answer holds a connection meanwhile
+        )
+        _set_up(self.engine, number)
+        self._path = path
+        self._beside: list[tuple[int, int] | None] = []
+        self._watcher: sqlite3.Connection | None = None
+        self._watcher_lock = threading.Lock()
+
+    def data_version(self) -> int:
+        """See `Database.data_version`."""
+        with self._watcher_lock:
+            if self._watcher is None:
+                self._watcher = self._connect()
+                self._watcher.isolation_level = None
+            # The watcher never writes, so it sees every commit, those of this process too.
+            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+            return self.number << _NUMBER_SHIFT | int(version)
+
+    def refuse_left_behind(self) -> None:
+        """Raise ConfigurationError where that is beside another file now.
+
+        It would be taken for what was last written to that one, which it would destroy.
+        """
+        now = _beside(self._path)
+        if any(one and one == other for one, other in zip(self._beside, now, strict=False)):
+            names = " and ".join(f"{self._path.name}{end}" for end in _BESIDE)
+            raise ConfigurationError(
+                f"the catalog {self._path} has been replaced, but not {names} beside it, which "
+                "belong to the one before: remove them"
+            )
+
+    def close(self) -> None:
+        """Let go of every connection that is not in use."""
+        with self._watcher_lock:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+        self.engine.dispose()
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection to this file; raises SourceUnavailableError where it is there no more."""
+        connection = None
+        try:
+            connection = _connected(self._path, check_same_thread=False, timeout=_PATIENCE)
+            # Has SQLite open what is beside the file, which it does at the first question.
+            connection.execute("PRAGMA schema_version").fetchone()
+            beside = _beside(self._path)
+            self._refuse_another()
+        except (sqlite3.Error, SourceUnavailableError):
+            if connection is not None:
+                connection.close()
+            self._refuse_another()
+            raise
+        self._beside = beside
+        return connection
+
+    def _refuse_another(self) -> None:
+        if file_at(self._path) != self.identity:
+            raise SourceUnavailableError("the catalog is gone or has just been replaced")
+
+
+def number_of(connection: Connection) -> int:
+    """Which of the files that have been under the catalog's name this reads."""
+    number = connection.info[_NUMBER]
+    assert isinstance(number, int)
+    return number
 
 
 def driver_of(connection: Connection) -> sqlite3.Connection:
@@ -131,22 +316,54 @@ def _make_folder(path: Path) -> None:
         ) from None
 
 
-def _engine(path: Path) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path.absolute())),
-        pool_size=_POOLED_CONNECTIONS,
-        max_overflow=-1,  # each thread that streams an answer holds a connection meanwhile
-        connect_args={"check_same_thread": False, "timeout": _PATIENCE},
-    )
+def _make_file(path: Path) -> None:
+    """Make the folder and an empty file where there is none. Raises ConfigurationError."""
+    _make_folder(path)
+    try:
+        if path.exists():
+            return
+        with _alone_in(path.parent):
+            if path.exists():
+                return
+            for end in _BESIDE:
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+    except OSError as error:
+        raise _unusable(path, f"{_CANNOT_OPEN} ({error.strerror})") from None
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """A block in which no other process is for this folder, where its file system has locks."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _connected(
+    path: Path, *, timeout: float = 5.0, check_same_thread: bool = True
+) -> sqlite3.Connection:
+    """A connection to the file at *path*, which is not made where there is none."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
+
+
+def _set_up(engine: Engine, number: int) -> None:
+    """Say how its connections are set up, and how its transactions begin."""
 
     @event.listens_for(engine, "connect")
-    def _set_up(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    def _connection(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         # Transactions begin where `_begin` says, not where the driver guesses.
         connection.isolation_level = None
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.close()
+        record.info[_NUMBER] = number
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -157,15 +374,18 @@ def _engine(path: Path) -> Engine:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(patience * 1000)}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    return engine
+
+def _beside(path: Path) -> list[tuple[int, int] | None]:
+    return [file_at(path.with_name(path.name + end)) for end in _BESIDE]
 
 
 def _use_wal(path: Path) -> None:
     """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them."""
     end = time.monotonic() + _PATIENCE
     while True:
-        connection = sqlite3.connect(path, isolation_level=None)
+        connection = None
         try:
+            connection = _connected(path)
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise ConfigurationError(
@@ -173,26 +393,53 @@ def _use_wal(path: Path) -> None:
                 )
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > end:
-                raise ConfigurationError(f"the catalog {path} cannot be used: {error}") from None
+                raise _unusable(path, str(error)) from None
             time.sleep(0.02)
         except sqlite3.DatabaseError as error:
-            raise ConfigurationError(f"the catalog {path} cannot be used: {error}") from None
+            raise _unusable(path, str(error)) from None
         else:
             return
         finally:
-            connection.close()
+            if connection is not None:
+                connection.close()
 
 
 def _is_current(connection: Connection, path: Path) -> bool:
     """Whether nothing is to be done; raises ConfigurationError for another program's database."""
-    identity = connection.exec_driver_sql("PRAGMA application_id").scalar()
+    return _revision(driver_of(connection), path) == HEAD
+
+
+def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
+    """Of the catalog's schema, None of a file without any; raises ConfigurationError likewise."""
+    (identity,) = connection.execute("PRAGMA application_id").fetchone()
     if identity == APPLICATION_ID:
-        statement = "SELECT version_num FROM alembic_version"
-        return connection.exec_driver_sql(statement).scalar() == HEAD
-    tables = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(revision)
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if identity or tables:
         raise ConfigurationError(f"{path} is a database, but not a catalog of this service")
-    return False
+    return None
+
+
+def _refuse_unusable(path: Path) -> None:
+    """Raise ConfigurationError unless there is a catalog at *path*, and up to date."""
+    if file_at(path) is None:
+        raise ConfigurationError(
+            f"there is no catalog {path}: run `soda-service ingest`, or say in SODA_CATALOG where "
+            "it is"
+        )
+    try:
+        with closing(_connected(path, timeout=_LOOK_PATIENCE)) as connection:
+            revision = _revision(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise _unusable(path, str(error)) from None
+    if revision is None:
+        raise ConfigurationError(f"the catalog {path} is an empty file: run `soda-service ingest`")
+    if revision != HEAD:
+        raise ConfigurationError(
+            f"the catalog {path} was made by another version of the service: `soda-service ingest` "
+            "or `soda-service serve` bring an older one up to date"
+        )
 
 
 def _migrate(connection: Connection, path: Path) -> None:
@@ -222,5 +469,11 @@ def _migrate(connection: Connection, path: Path) -> None:
     assert revision == HEAD, revision
 
 
-def _reason(error: DatabaseError) -> str:
-    return str(error.orig)
+def _unusable(path: Path, reason: str) -> ConfigurationError:
+    if reason.startswith(_CANNOT_OPEN):
+        reason += "; its folder or disk may be read-only or full"
+    return ConfigurationError(f"the catalog {path} cannot be used: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DatabaseError) else error)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-import weakref
 from collections import OrderedDict
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from soda_service.catalog.changedfiles import ChangedFiles
 from soda_service.catalog.localparts import encoded_identifier
 from soda_service.catalog.query import fold
 from soda_service.catalog.store import StoredDataset
-from soda_service.errors import (
-    CorruptFileError,
-    SodaServiceError,
-    SourceUnavailableError,
-    UnknownDatasetError,
-)
+from soda_service.errors import SodaServiceError, SourceUnavailableError, UnknownDatasetError
 from soda_service.storage.disks import disk_of, mounts_now
 from soda_service.storage.source import FileVersion, is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from soda_service.catalog.dataset import Dataset
-    from soda_service.catalog.reindex import Reindexer
     from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
     from soda_service.storage.disks import Disk
@@ -37,17 +29,11 @@ if TYPE_CHECKING:
 _CATALOG_SECONDS: Final = 0.5
 """How old the last look at the catalog may be."""
 
-_WAIT_SECONDS: Final = 10.0
-"""How long a request waits while another one's changed file is indexed."""
-
-_INDEXED_AT_ONCE: Final = 2
-"""Changed files of one process; the threads beside them go on with what has not changed."""
+_DISK_SECONDS: Final = 30.0
+"""How old the last look for a file's disk may be: a link in its path may lead elsewhere by now."""
 
 _DOUBTED_LIMIT: Final = 10_000
 """Datasets that are remembered to be in doubt; who reads another one of them finds out again."""
-
-_BROKEN_LIMIT: Final = 1_000
-"""Changed files of which it is remembered that they do not hold their datasets any more."""
 
 CACHE_BYTES: Final = 64 * 1024**2
 """Of all datasets kept, about."""
@@ -58,10 +44,6 @@ _HDU_BYTES: Final = 2_000
 _DATASET_BYTES: Final = 5_000
 """What the rest of an HDU and of a dataset takes, as measured."""
 
-_ANOTHER: Final = "its file holds another dataset now"
-
-_logger = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class _Entry:
@@ -70,28 +52,30 @@ class _Entry:
     """That of the catalog when the entry was last compared with it."""
     checked: int = -1
     """The resolver's count of changes when that was done, and the disk looked for."""
+    checked_at: float = float("-inf")
+    """When that was."""
     peeked: int = -1
-    """The same where its file may be looked at on an event loop, else -1."""
-    _disk: Disk | None = None
-    """On which its file lies; None for an object in a store."""
-    _mounts: int = -1
-    """What was mounted when that was found out."""
+    """The same count where its file may be looked at on an event loop, else -1."""
+    _found: tuple[int, Disk] | None = None
+    """What was mounted when the disk was found on which its file lies, and that."""
 
     def check(self, changes: int) -> None:
         """Find out whether the file may be looked at on an event loop, as of so many *changes*."""
-        self.checked = changes
+        self._found = None
         # What another machine answers for may hold up whoever asks.
         is_quick = is_remote(self.stored.dataset.url) or self.disk.is_local
         self.peeked = changes if is_quick else -1
+        self.checked = changes
+        self.checked_at = time.monotonic()
 
     @property
     def disk(self) -> Disk:
         """The disk on which its file lies, as things are mounted now."""
         mounts = mounts_now()
-        if self._disk is None or self._mounts != mounts:
-            self._disk = disk_of(self.stored.dataset.url)
-            self._mounts = mounts
-        return self._disk
+        found = self._found
+        if found is None or found[0] != mounts:
+            found = self._found = mounts, disk_of(self.stored.dataset.url)
+        return found[1]
 
     @property
     def memory(self) -> int:
@@ -99,15 +83,6 @@ class _Entry:
         hdus = self.stored.dataset.hdus
         headers = sum(len(hdu.layout.header.raw) for hdu in hdus)
         return _DATASET_BYTES + len(hdus) * _HDU_BYTES + headers * _HEADER_COPIES
-
-
-class _Broken(NamedTuple):
-    """A file that could not be indexed anew as its dataset."""
-
-    path: str
-    version: FileVersion | None
-    reason: str | None = None
-    """None where it holds another dataset."""
 
 
 class Resolver:
@@ -130,19 +105,14 @@ class Resolver:
         """*stores* are asked about objects in doubt."""
         self._store = store
         self._stores = stores
+        self._changed = ChangedFiles(store, settings)
         self._doubted: OrderedDict[str, None] = OrderedDict()
         """Datasets whose objects have changed, or seemed to."""
-        self._settings = settings
         self._limit = settings.plan_cache_datasets
         self._memory_limit = memory
         self._memory = 0
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._reindexer: Reindexer | None = None
         self._lock = threading.Lock()
-        self._indexing = threading.BoundedSemaphore(_INDEXED_AT_ONCE)
-        self._being_indexed: set[str] = set()
-        self._indexed = threading.Condition()
-        self._broken: OrderedDict[str, _Broken] = OrderedDict()
         self._catalog_version = -1
         self._mounts = -1
         self._changes = 0
@@ -151,8 +121,7 @@ class Resolver:
 
     def close(self) -> None:
         """End the processes that read changed files."""
-        if self._reindexer is not None:
-            self._reindexer.close()
+        self._changed.close()
 
     def resolve(self, identifier: str) -> Dataset:
         """The dataset with this publisher DID, whatever its case; may block.
@@ -228,10 +197,12 @@ class Resolver:
             entry = self._entries.get(folded)
             if entry is not None:
                 self._entries.move_to_end(folded)
+        now = time.monotonic()
         if (
             entry is None
             or entry.peeked != self._changes
-            or time.monotonic() - self._looked_at > _CATALOG_SECONDS
+            or now - self._looked_at > _CATALOG_SECONDS
+            or now - entry.checked_at > _DISK_SECONDS
         ):
             return None
         dataset = entry.stored.dataset
@@ -265,7 +236,7 @@ class Resolver:
         """Whether the catalog still has what was read; asked once for each version of it."""
         with self._lock:
             changes, version = self._changes, self._catalog_version
-        if entry.checked == changes:
+        if entry.checked == changes and time.monotonic() - entry.checked_at <= _DISK_SECONDS:
             return True
         if entry.catalog_version != version:
             if self._store.revision_of(folded) != entry.stored.revision:
@@ -313,9 +284,9 @@ class Resolver:
             self._memory -= entry.memory
 
     def _index_anew(self, identifier: str, path: str) -> Dataset:
-        """Index the file at *path* as ingest would, and store that for the others."""
+        """Have the file at *path* indexed as ingest would, unless somebody has just done it."""
         folded = fold(identifier)
-        with self._turn(folded, path):
+        with self._changed.turn(folded, path):
             # Another request, or another process, may have done it while this one waited.
             entry = self._load(identifier, folded)
             current = entry.stored.dataset
@@ -323,17 +294,11 @@ class Resolver:
             if version is not None and version.is_of_same_content(current.version):
                 self._trust(folded)
                 return current
-            self._refuse_broken(identifier, _Broken(current.url, version))
-            _logger.info("indexing a changed file anew: %s", current.url)
             try:
-                dataset = self._reader().reindexed(current)
-            except CorruptFileError as error:
-                self._remember_broken(folded, _Broken(current.url, version, str(error)))
-                raise
-            if fold(dataset.publisher_did) != folded:
+                dataset = self._changed.indexed(identifier, current, version)
+            except UnknownDatasetError:
                 self._forget(folded)
-                self._remember_broken(folded, _Broken(current.url, version))
-                raise UnknownDatasetError(identifier, _ANOTHER)
+                raise
             self._trust(folded)
             fresh = self._load(identifier, folded)
             if fresh.stored.dataset.version != dataset.version:
@@ -370,54 +335,6 @@ class Resolver:
     def _trust(self, folded: str) -> None:
         with self._lock:
             self._doubted.pop(folded, None)
-
-    def _reader(self) -> Reindexer:
-        # Late: a server that meets no changed file does not need what reads headers.
-        from soda_service.catalog.reindex import Reindexer
-
-        with self._lock:
-            if self._reindexer is None:
-                self._reindexer = Reindexer(self._store, self._settings)
-                weakref.finalize(self, self._reindexer.close)
-            return self._reindexer
-
-    @contextmanager
-    def _turn(self, folded: str, path: str) -> Iterator[None]:
-        """The right to index one dataset, few at a time; SourceUnavailableError when it is long."""
-        busy = SourceUnavailableError("changed files are being indexed; try again", path=path)
-        end = time.monotonic() + _WAIT_SECONDS
-        with self._indexed:
-            free = self._indexed.wait_for(lambda: folded not in self._being_indexed, _WAIT_SECONDS)
-            if not free:
-                raise busy
-            self._being_indexed.add(folded)
-        try:
-            if not self._indexing.acquire(timeout=max(0.0, end - time.monotonic())):
-                raise busy
-            try:
-                yield
-            finally:
-                self._indexing.release()
-        finally:
-            with self._indexed:
-                self._being_indexed.remove(folded)
-                self._indexed.notify_all()
-
-    def _refuse_broken(self, identifier: str, now: _Broken) -> None:
-        """Raise what was wrong with a file when it was indexed and has not changed since."""
-        with self._lock:
-            known = self._broken.get(fold(identifier))
-        if known is None or known[:2] != now[:2]:
-            return
-        if known.reason is None:
-            raise UnknownDatasetError(identifier, _ANOTHER)
-        raise CorruptFileError(known.reason, path=known.path)
-
-    def _remember_broken(self, folded: str, broken: _Broken) -> None:
-        with self._lock:
-            self._broken[folded] = broken
-            while len(self._broken) > _BROKEN_LIMIT:
-                self._broken.popitem(last=False)
 
 
 class FixedResolver:

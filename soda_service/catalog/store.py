@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from sqlalchemy import func, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import Database, driver_of
+from soda_service.catalog.database import Database, driver_of, number_of
 from soda_service.catalog.dataset import Relation, Relations
 from soda_service.catalog.holdings import Holdings
 from soda_service.catalog.query import fold
@@ -47,6 +47,9 @@ _DISTINCT_SECONDS: Final = 10.0
 _SUMMARY_SECONDS: Final = 5.0
 """How long the summaries are."""
 
+_REVISION_SHIFT: Final = 40
+"""No catalog has been written to so often, in powers of two."""
+
 DistinctColumn = Literal[
     "obs_collection", "facility_name", "instrument_name", "dataproduct_type",
     "dataproduct_subtype", "calib_level", "lsst_band", "pol_states",
@@ -70,7 +73,7 @@ class StoredDataset:
 
     dataset: Dataset
     revision: int
-    """Grows with every write of the row."""
+    """Grows with every write of the row; differs where another catalog has been gone over to."""
 
 
 class CatalogStore:
@@ -79,9 +82,10 @@ class CatalogStore:
     def __init__(self, settings: Settings) -> None:
         """Open the catalog that *settings* names, made where there is none.
 
-        Raises ConfigurationError for a file that is not a catalog of this version.
+        It stays with the file that it has opened; see `follow`. Raises ConfigurationError for a
+        file that is not a catalog of this version.
         """
-        self._database = Database(settings.catalog_path)
+        self._database = Database(settings.catalog_path, follow=False)
         self.holdings = Holdings(self._database)
         """What it holds of which file, to be changed."""
         self._distinct: dict[str, tuple[int, float, tuple[str, ...]]] = {}
@@ -94,6 +98,17 @@ class CatalogStore:
     def close(self) -> None:
         """Let go of the catalog's file."""
         self._database.close()
+
+    def follow(self) -> None:
+        """From now on go over to the catalog that is put in the place of this one.
+
+        Not for who writes one thing after the other, and counts on what it has written.
+        """
+        self._database.follows = True
+
+    def fault(self) -> str | None:
+        """What is wrong with the file under the catalog's name, for people; else None."""
+        return self._database.fault()
 
     def data_version(self) -> int:
         """A number that differs from the last call's when the catalog changed in between."""
@@ -171,15 +186,17 @@ class CatalogStore:
             ).mappings()
             config = CollectionConfig.model_validate_json(row["settings"])
             dataset = dataset_of(row, hdus, config)
-        return StoredDataset(dataset=dataset, revision=row["revision"])
+            revision = _told_apart(connection, row["revision"])
+        return StoredDataset(dataset=dataset, revision=revision)
 
     def revision_of(self, identifier: str) -> int | None:
         """The stored dataset's revision; None where there is none."""
         table = schema.dataset
         with self._database.reading() as connection:
-            return connection.execute(
+            revision = connection.execute(
                 select(table.c.revision).where(table.c.did_folded == fold(identifier))
             ).scalar()
+            return None if revision is None else _told_apart(connection, revision)
 
     def related(self, dataset: Dataset) -> Relations:
         """The other datasets that the collection's link rules name, at most 1,000 for each rule."""
@@ -271,6 +288,11 @@ class CatalogStore:
             )
             for row in rows
         )
+
+
+def _told_apart(connection: Connection, revision: int) -> int:
+    """A row's revision, which no row of the catalog's files before or after this one has."""
+    return number_of(connection) << _REVISION_SHIFT | revision
 
 
 def _related_by(connection: Connection, obscore: ObsCore, rule: LinkRule) -> list[Relation]:

@@ -40,6 +40,27 @@ def main() -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        reason = _trouble_with_catalog(error)
+        if reason is None:
+            raise
+        print(f"soda-service: {reason}", file=sys.stderr)  # noqa: T201 - the same
+        raise SystemExit(1) from None
+
+
+def _trouble_with_catalog(error: Exception) -> str | None:
+    """What a person can do about an error of the catalog's file; None for any other error.
+
+    A disk that is full, a file that may only be read: these come up at any statement.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    if not isinstance(error, OperationalError):
+        return None
+    return (
+        f"the catalog cannot be read or written: {error.orig}; look at the rights of its file and "
+        "folder, and at the room on its disk; what was done before stays done"
+    )
 
 
 @app.callback(invoke_without_command=True)

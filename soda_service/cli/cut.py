@@ -50,7 +50,13 @@ class CutCommand(TyperCommand):
 
 
 def cut(
-    source: Annotated[str, typer.Argument(metavar="FILE-OR-ID")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE-OR-ID",
+            help="A FITS file, its URL (s3://BUCKET/KEY), or an identifier of the catalog (ivo://...).",
+        ),
+    ],
     *,
     circle: Annotated[str | None, typer.Option(help='"RA DEC RADIUS", ICRS degrees.')] = None,
     polygon: Annotated[str | None, typer.Option(help='"RA DEC RA DEC RA DEC ...".')] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soda_service.cli.options import Config, Host, Port
+from soda_service.cli.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,12 +57,15 @@ def _look_at_catalog(settings: Settings) -> None:
         )
     configure_logging(settings)
     with closing(CatalogStore(settings)) as store:
-        if store.count() == 0:
+        datasets = store.count()
+        if datasets == 0:
             _log.warning(
                 "the catalog %s is empty, so nothing can be found or cut: run "
                 "`soda-service ingest` with the same settings; the service may go on meanwhile",
                 path,
             )
+        else:
+            _log.info("the catalog %s has %s", path.absolute(), counted(datasets, "dataset"))
 
 
 def _is_absent(folder: Path) -> bool:
@@ -73,6 +77,8 @@ def _is_absent(folder: Path) -> bool:
 
 def run_service(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
     """Serve until a signal says stop; *announce* is called with the base URL when it answers."""
+    from soda_service.catalog.presence import watched
     from soda_service.server import run
 
-    run(settings, announce=announce)
+    with watched(settings.catalog_path):
+        run(settings, announce=announce)

@@ -6,25 +6,29 @@ it tells the others how long somebody has been waiting. Who keeps threads replac
 lost (`web.threads`), and once enough of them are, nobody is let near that disk any more but
 now and then one, to see. As soon as an answer comes, all are let in again.
 
-A disk is what is mounted at one place, which the kernel tells without asking it.
+A disk is what is mounted at one place, which the kernel tells without asking it. One server may
+answer for many: once threads are lost in some, those of others that have given no answer lately
+are tried by one at first.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import select
 import threading
 import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from soda_service.errors import SourceUnavailableError
+from soda_service.storage.mountlist import MountList
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
+
+    from soda_service.storage.mountlist import Mount
 
 SILENT_SECONDS: Final = 2.0
 """Who has been waiting for longer in one question is taken to be lost."""
@@ -33,13 +37,19 @@ HANGS_SECONDS: Final = 10.0
 """Nobody is let wait for longer who can still be told so."""
 
 MOST_LOST: Final = 8
-"""Threads that may be lost in one disk before it is tried now and then only."""
+"""Threads that may be lost before disks that give no answer are tried by one at a time only.
+
+In all disks together; where it is a disk of this machine, in that one.
+"""
 
 _MOST_TRIED: Final = 2 * MOST_LOST
 """That are lost with those who tried, before trials become rare."""
 
 _MOST_AT_ALL: Final = 48
-"""That may be lost in one disk: fewer than can be replaced."""
+"""That may be lost in one disk; with so many in all, two in one that gives no answer are enough."""
+
+_MOST_EVERYWHERE: Final = 128
+"""That may be lost in all disks together: half of those that can be replaced."""
 
 _MOST_OVER_ONE: Final = 2
 """That may be lost over one file."""
@@ -48,18 +58,8 @@ _TRIAL_SECONDS: Final = 10.0
 _RARE_TRIAL_SECONDS: Final = 60.0
 """Between two trials of a disk that gives no answer."""
 
-_MOST_LINKS: Final = 40
-"""That the kernel follows in one path."""
-
-_LOCAL: Final = frozenset(
-    (
-        "aufs", "bcachefs", "btrfs", "cramfs", "devtmpfs", "ecryptfs", "erofs", "exfat", "ext2",
-        "ext3", "ext4", "f2fs", "hfsplus", "hugetlbfs", "iso9660", "jfs", "jffs2", "minix",
-        "msdos", "nilfs2", "ntfs", "ntfs3", "overlay", "proc", "ramfs", "reiserfs", "rootfs",
-        "squashfs", "sysfs", "tmpfs", "ubifs", "udf", "vfat", "xfs", "zfs",
-    )
-)  # fmt: skip
-"""File systems of this machine's own disks and memory. All others ask somebody."""
+_FIRST_ANSWER_SECONDS: Final = 0.25
+"""Within which a disk that was only idle has answered who tries it, and others may follow."""
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -78,10 +78,12 @@ class Disk:
         self.is_local = is_local
         """Whether this machine alone answers for it: what is in memory needs no asking."""
         self._lock = threading.Lock()
+        self._first_answer = threading.Condition(self._lock)
         self._inside: set[Touch] = set()
         self._answered = 0.0
-        """When an answer came last, or somebody was the first to ask."""
+        """When an answer came last."""
         self._tried = 0.0
+        """When somebody was let in last to see whether one comes."""
         self._leaving: deque[int] = deque()
         self._is_closing = False
 
@@ -92,6 +94,10 @@ class Disk:
         this *key*, else this path.
         """
         return Touch(self, path, path if key is None else key)
+
+    def awaited(self, path: str) -> Wait:
+        """The same for who asks nothing himself, but waits for others that ask the disk."""
+        return Wait(self, path, path)
 
     def close_later(self, descriptor: int) -> None:
         """Close *descriptor* in a thread of the disk's: that, too, may ask it."""
@@ -110,13 +116,8 @@ class Disk:
 
     def enter(self, touch: Touch) -> None:
         """For `Touch`; raises DiskHangsError."""
-        now = time.monotonic()
         with self._lock:
-            if not self._inside:
-                self._answered = now
-            elif not self._lets_in(touch.key, now):
-                raise DiskHangsError(touch.path)
-            touch.since = now
+            touch.since = self._let_in(touch, time.monotonic())
             self._inside.add(touch)
 
     def leave(self, touch: Touch, *, has_answered: bool) -> None:
@@ -124,28 +125,47 @@ class Disk:
         with self._lock:
             self._inside.discard(touch)
             if has_answered:
+                if self._answered < self._tried:
+                    self._first_answer.notify_all()
                 self._answered = time.monotonic()
 
     def answers(self, now: float) -> None:
         """For `Touch`: an answer has come at this time."""
         self._answered = now
 
-    def _lets_in(self, key: Hashable, now: float) -> bool:
-        lost = self._lost(now)
-        over_it = [now - one.since for one in lost if one.key == key]
-        if len(over_it) >= _MOST_OVER_ONE or max(over_it, default=0.0) > HANGS_SECONDS:
-            return False
-        if len(lost) < MOST_LOST:
-            return True
-        if len(lost) >= _MOST_AT_ALL:
-            return False
-        if now - self._answered < SILENT_SECONDS:
-            return True
-        pause = _TRIAL_SECONDS if len(lost) < _MOST_TRIED else _RARE_TRIAL_SECONDS
-        if now - self._tried < pause:
-            return False
-        self._tried = now
-        return True
+    def _let_in(self, touch: Touch, now: float) -> float:
+        """Since when *touch* is to be taken to wait. Under the lock; raises DiskHangsError."""
+        lost = self._lost(now) if self._inside else []
+        if lost and _is_hopeless([now - one.since for one in lost if one.key == touch.key]):
+            raise DiskHangsError(touch.path)
+        is_answering = now - self._answered < SILENT_SECONDS
+        if is_answering and not lost:
+            return now
+        in_all = len(lost) if self.is_local else _lost_threads(now)
+        if in_all < MOST_LOST:
+            return now
+        if len(lost) >= _MOST_AT_ALL or in_all >= _MOST_EVERYWHERE:
+            raise DiskHangsError(touch.path)
+        # Where others hang, too, what came may have been in the memory of this machine.
+        if is_answering and in_all - len(lost) < MOST_LOST:
+            return now
+        if self._answered >= self._tried or self._may_be_tried(len(lost), in_all, now):
+            if not touch.asks:
+                return now
+            self._tried = now
+            return now - SILENT_SECONDS  # taken to be lost from the start, and so replaced soon
+        if not self.is_local and now - self._tried < _FIRST_ANSWER_SECONDS:
+            self._first_answer.wait(_FIRST_ANSWER_SECONDS)
+            if self._answered >= self._tried:
+                return time.monotonic()
+        raise DiskHangsError(touch.path)
+
+    def _may_be_tried(self, lost: int, in_all: int, now: float) -> bool:
+        """Whether somebody may, after one who has had no answer yet."""
+        if in_all >= _MOST_AT_ALL and lost >= _MOST_OVER_ONE:
+            return False  # those who are lost will know
+        pause = _TRIAL_SECONDS if in_all < _MOST_TRIED else _RARE_TRIAL_SECONDS
+        return now - self._tried >= pause
 
     def _lost(self, now: float) -> list[Touch]:
         return [one for one in tuple(self._inside) if now - one.since > SILENT_SECONDS]
@@ -166,13 +186,16 @@ class Touch:
 
     __slots__ = ("_disk", "_outer", "key", "path", "since")
 
+    asks: ClassVar[bool] = True
+    """Whether its end is an answer of the disk's."""
+
     def __init__(self, disk: Disk, path: str, key: Hashable) -> None:
         self._disk = disk
         self._outer: Touch | None = None
         self.path = path
         self.key = key
         self.since = 0.0
-        """When the question that has no answer yet was asked."""
+        """When the question that has no answer yet was asked; earlier where it is but a trial."""
 
     def goes_on(self) -> None:
         """An answer has come, and the next question follows."""
@@ -188,7 +211,7 @@ class Touch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         thread = threading.get_ident()
-        has_answered = kind is None or not issubclass(kind, DiskHangsError)
+        has_answered = self.asks and (kind is None or not issubclass(kind, DiskHangsError))
         if self._outer is None:
             del _touches[thread]
         else:
@@ -198,8 +221,38 @@ class Touch:
         self._disk.leave(self, has_answered=has_answered)
 
 
+class Wait(Touch):
+    """A block of one thread in which it waits for others: it is lost where all of them are."""
+
+    __slots__ = ()
+
+    asks: ClassVar[bool] = False
+
+    def look_at(self, threads: Iterable[int]) -> None:
+        """Note which *threads* are waited for now; none where it is not this disk's fault.
+
+        Raises DiskHangsError where the disk has given none of them an answer for long.
+        """
+        now = time.monotonic()
+        touches = [touch_of(thread) for thread in threads]
+        self.since = max((now if one is None else one.since for one in touches), default=now)
+        if now - self.since > HANGS_SECONDS:
+            raise DiskHangsError(self.path)
+
+
 _touches: Final[dict[int, Touch]] = {}
 """Of each thread that asks a disk now, by its number."""
+
+
+def _is_hopeless(waited: list[float]) -> bool:
+    """Whether nobody else is to wait for a file over which some are lost, for so long."""
+    return len(waited) >= _MOST_OVER_ONE or max(waited, default=0.0) > HANGS_SECONDS
+
+
+def _lost_threads(now: float) -> int:
+    """How many are lost in all disks."""
+    # The copy: others come and go meanwhile.
+    return sum(now - one.since > SILENT_SECONDS for one in _touches.copy().values())
 
 
 def touch_of(thread: int) -> Touch | None:
@@ -217,10 +270,12 @@ def mounts_now() -> int:
     return _mounted.now()
 
 
-class _Mount(NamedTuple):
-    number: str
-    """The kernel's, which no other mount has as long as this one is in use."""
-    kind: str
+def mounts_of_others(folder: str) -> list[Mount]:
+    """What is mounted at or below *folder*, or holds it, that is not this machine's own.
+
+    In the order of the places; *folder* is an absolute path. Asks none of these disks.
+    """
+    return _mounted.of_others(folder)
 
 
 class Mounted:
@@ -231,8 +286,8 @@ class Mounted:
         self._lock = threading.Lock()
         self._descriptor = -1
         self._poll = select.poll()
-        self._mounts = _Mounts([])
-        self._disks: dict[_Mount, Disk] = {}
+        self._mounts = MountList([])
+        self._disks: dict[Mount, Disk] = {}
         self._unknown = Disk(is_local=True)
         """For all, where the system does not tell."""
         self._count = 0
@@ -253,14 +308,22 @@ class Mounted:
     def disk_of(self, path: str) -> Disk:
         """See the function of the module."""
         self.now()
-        mount = self._mounts.holding(path)
+        _, mount = self._mounts.followed(path)
         if mount is None:
             return self._unknown
         with self._lock:
             disk = self._disks.get(mount)
             if disk is None:
-                disk = self._disks[mount] = Disk(is_local=mount.kind in _LOCAL)
+                disk = self._disks[mount] = Disk(is_local=mount.is_local)
             return disk
+
+    def of_others(self, folder: str) -> list[Mount]:
+        """See `mounts_of_others`."""
+        self.now()
+        mounts = self._mounts
+        place, mount = mounts.followed(folder)
+        found = {*mounts.below(place), *([mount] if mount else [])}
+        return sorted((one for one in found if not one.is_local), key=lambda one: one.place)
 
     def _read(self) -> None:
         """Under the lock; what was known stays where the list cannot be read now."""
@@ -275,7 +338,7 @@ class Mounted:
             # Where there is no such list, there never is one.
             self._is_old = not isinstance(error, FileNotFoundError)
             return
-        self._mounts = _Mounts(lines)
+        self._mounts = MountList(lines)
         self._is_old = False
         self._count += 1
         held = self._mounts.all()
@@ -290,91 +353,5 @@ def _contents(descriptor: int) -> bytes:
         size += len(piece)
     return b"".join(pieces)
 
-
-class _Mounts:
-    """The list of the kernel at one time; see proc_pid_mountinfo(5)."""
-
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        self._on: dict[tuple[str, str], _Mount] = {}
-        """By the number of the mount on which one stands, and its place."""
-        self._root: _Mount | None = None
-        listed = [one for one in map(_parsed, lines) if one is not None]
-        numbers = {mount.number for _, _, mount in listed}
-        for parent, place, mount in listed:
-            if place == "/" and (parent not in numbers or parent == mount.number):
-                self._root = mount
-            else:
-                self._on[parent, place] = mount
-
-    def all(self) -> set[_Mount]:
-        """Every mount."""
-        return {*self._on.values(), *([self._root] if self._root else [])}
-
-    def holding(self, path: str) -> _Mount | None:
-        """The mount on which *path* lies; None where the list does not tell.
-
-        Links are followed as the kernel would, as long as they lie on disks of this machine:
-        others are not even asked what is a link.
-        """
-        here, mount = "/", self._at("/")
-        rest = deque(path.split("/"))
-        links = 0
-        while rest and mount is not None:
-            name = rest.popleft()
-            if name in {"", "."}:
-                continue
-            if name == "..":
-                here = os.path.dirname(here)  # noqa: PTH120 - strings are what there is
-                mount = self._at(here)
-                continue
-            here = f"{here.rstrip('/')}/{name}"
-            upper = self._upper(mount, here)
-            if upper is not mount or mount.kind not in _LOCAL or links > _MOST_LINKS:
-                mount = upper
-                continue
-            try:
-                target = os.readlink(here)  # noqa: PTH115 - the same
-            except (OSError, ValueError):
-                continue  # no link, or nothing
-            links += 1
-            rest.extendleft(reversed(target.split("/")))
-            here = "/" if target.startswith("/") else os.path.dirname(here)  # noqa: PTH120 - the same
-            mount = self._at(here)
-        return mount
-
-    def _at(self, place: str) -> _Mount | None:
-        """The mount that holds *place*, a path without links."""
-        if self._root is None:
-            return None
-        mount, here = self._upper(self._root, "/"), ""
-        for name in place.split("/"):
-            if name:
-                here = f"{here}/{name}"
-                mount = self._upper(mount, here)
-        return mount
-
-    def _upper(self, mount: _Mount, place: str) -> _Mount:
-        """What is mounted at *place* of this mount, and on that, if anything is; else itself."""
-        for _ in range(len(self._on)):
-            upper = self._on.get((mount.number, place))
-            if upper is None:
-                break
-            mount = upper
-        return mount
-
-
-def _parsed(line: bytes) -> tuple[str, str, _Mount] | None:
-    """The number of what it is mounted on, where, and the mount; None for what is no such line."""
-    mount, _, what = line.partition(b" - ")
-    try:
-        number, parent, _, _, place, *_ = mount.split()
-        kind = what.split()[0]
-    except (ValueError, IndexError):
-        return None
-    name = _ESCAPE.sub(lambda found: bytes((int(found[1], 8),)), place)
-    return os.fsdecode(parent), os.fsdecode(name), _Mount(os.fsdecode(number), os.fsdecode(kind))
-
-
-_ESCAPE: Final = re.compile(rb"\\([0-7]{3})")
 
 _mounted = Mounted()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from soda_service.catalog.store import CatalogStore
     from soda_service.discovery.urls import Service
     from soda_service.web.services import Services
     from soda_service.web.showcase import Showpiece
@@ -53,7 +54,7 @@ class AvailabilityEndpoint:
         del receive
         services: Services = scope["state"]["services"]
         try:
-            count = await services.threads.call(services.store.count)
+            fault, count = await services.threads.call(_asked, services.store)
         except Exception as error:  # noqa: BLE001 - VOSI 1.1 §3.2: whatever is wrong is the answer
             is_ours = isinstance(error, SodaServiceError)
             _log.warning("the catalog does not answer: %s", error, exc_info=not is_ours)
@@ -64,6 +65,8 @@ class AvailabilityEndpoint:
             if not count:
                 # It answers every request as it should; there is nothing to answer with.
                 note = "The catalog is empty: nothing can be found or cut before an ingest."
+            if fault is not None:
+                is_available, note = False, f"{fault} What was open of it is still served."
         body = vosi.availability(
             is_available=is_available, up_since=services.up_since, notes=[note]
         )
@@ -93,6 +96,11 @@ class HealthEndpoint:
         del receive
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
         await send_whole(scope, send, headers, b"ok\n")
+
+
+def _asked(store: CatalogStore) -> tuple[str | None, int]:
+    """What is wrong with the catalog's file, and how many datasets it has; blocks."""
+    return store.fault(), store.count()
 
 
 def _examples(services: Services, urls: SiteUrls, shown: Sequence[Showpiece]) -> bytes:

@@ -19,7 +19,7 @@ from support.images import FAMILIES, primary, sky_cards
 from support.leaping import LeapingTime, StandingTime
 from support.mounts import pretend_network
 
-from soda_service.catalog import crew, reindex, resolver as resolver_module
+from soda_service.catalog import changedfiles, crew, reindex, resolver as resolver_module
 from soda_service.catalog.check import check_catalog
 from soda_service.catalog.holdings import Holdings
 from soda_service.catalog.resolver import FixedResolver, Resolver
@@ -106,6 +106,35 @@ def test_a_disk_that_is_mounted_over_a_known_folder(
     catalog_clock.now += 1.0
     assert resolver.resolve(DID) is dataset
     assert resolver.peek(DID) is dataset
+
+
+def test_a_link_that_is_turned_to_the_disk_of_another_machine(
+    archive: Archive,
+    catalog_clock: StandingTime,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the same files: soon none is looked at on an event loop, though nothing is mounted."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    archive.add("tan").rename(here / "tan.fits")
+    shutil.copytree(here, there)
+    link = archive.folder / "linked"
+    link.symlink_to(here)
+    archive.ingest()
+    pretend_network(there, monkeypatch)
+    identifier = "ivo://archive.example/archive?linked/tan.fits"
+    with closing(Resolver(archive.store, archive.settings)) as resolver:
+        dataset = resolver.resolve(identifier)
+        assert resolver.peek(identifier) is dataset
+        for target in (there, here):
+            link.unlink()
+            link.symlink_to(target)
+            catalog_clock.now += resolver_module._DISK_SECONDS + 0.1
+            resolver.has_changed([])  # the catalog is looked at for another one
+            assert resolver.peek(identifier) is None
+            assert resolver.resolve(identifier) is dataset
+            assert (resolver.peek(identifier) is dataset) == (target == here)
 
 
 @pytest.mark.parametrize("identifier", ["", "tan.fits", "ivo://x/y?z", "../../etc/passwd", "\x00"])
@@ -291,7 +320,7 @@ def test_a_changed_file_that_takes_too_long_holds_up_nobody_for_long(
     monkeypatch.syspath_prepend(_hostile(patch, "while True: pass"))
     clock = LeapingTime()
     monkeypatch.setattr(crew, "time", clock)
-    monkeypatch.setattr(resolver_module, "_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(changedfiles, "_WAIT_SECONDS", 1.0)
     outcome: list[Exception] = []
 
     def ask() -> None:
@@ -415,7 +444,7 @@ def test_a_process_with_nothing_to_do_is_ended(
     monkeypatch.setattr(reindex, "IDLE_SECONDS", 0.2)
     _change(archive, "mef")
     resolver.resolve(DID)
-    reader = resolver._reader()
+    reader = resolver._changed.reindexer()
     end = time.monotonic() + 30
     while reader._idle and time.monotonic() < end:
         time.sleep(0.02)
@@ -432,7 +461,7 @@ def test_a_resolver_that_is_forgotten_leaves_no_process(archive: Archive) -> Non
     resolver = Resolver(archive.store, archive.settings)
     _change(archive, "mef")
     resolver.resolve(DID)
-    process = resolver._reader()._idle[0].crew._workers[0]._process
+    process = resolver._changed.reindexer()._idle[0].crew._workers[0]._process
     assert process.poll() is None
     del resolver
     gc.collect()
@@ -531,6 +560,16 @@ def test_check_names_what_cannot_be_looked_at(archive: Archive, name: str, reaso
     settings = archive.settings.model_copy(update={"catalog": f"sqlite:///{bad}"})
     problems = dict(check_catalog(settings, archive.collections).problems)
     assert problems["catalog"] == f"{bad} cannot be looked at: {reason}"
+
+
+def test_check_tells_what_is_read_in_threads_only(archive: Archive, on_network: None) -> None:
+    archive.add("tan")
+    archive.ingest()
+    report = check_catalog(archive.settings, archive.collections)
+    assert report.problems == []
+    ((subject, remark),) = report.remarks
+    assert subject == "collection archive"
+    assert f"its files below {archive.folder.parent} (nfs4) are read in threads only" in remark
 
 
 def test_check_says_no_password_again(archive: Archive) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import tracemalloc
+from contextlib import ExitStack
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -22,11 +24,13 @@ from support.catalogs import (
     visit,
 )
 
+from soda_service.catalog import database
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore
 from soda_service.config import CollectionConfig, LinkRule
+from soda_service.errors import ConfigurationError, SourceUnavailableError
 from soda_service.geometry.shapes import Interval, Range
 
 if TYPE_CHECKING:
@@ -280,7 +284,7 @@ def test_summaries_and_counts_are_not_made_at_every_call(
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
-    event.listen(store._database._engine, "before_cursor_execute", note)
+    event.listen(store._database._file.engine, "before_cursor_execute", note)
     first = store.collections()
     assert store.count() == sum(one.count for one in first)
     asked = len(statements)
@@ -324,3 +328,142 @@ def test_identifiers_are_all_there(store: CatalogStore) -> None:
         one.publisher_did for one in (visit(), cube(), unplaced(), hostile())
     ]
     assert store.count() == 4
+
+
+@pytest.fixture
+def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CatalogStore]:
+    """A catalog that is gone over from as soon as another is in its place."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(database, "_TOLD_SECONDS", 0.0)
+    store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
+    store.follow()
+    yield store
+    store.close()
+
+
+def _put_another(folder: Path, *datasets: Dataset) -> None:
+    """A catalog of *datasets*, made elsewhere, in the place of that of *folder*."""
+    (folder / "other").mkdir()
+    make_store(make_settings(folder / "other"), *datasets).close()
+    for end in ("-wal", "-shm"):
+        (folder / f"catalog.sqlite{end}").unlink(missing_ok=True)
+    (folder / "other" / "catalog.sqlite").replace(folder / "catalog.sqlite")
+
+
+def test_another_catalog_in_its_place_is_read(followed: CatalogStore, tmp_path: Path) -> None:
+    """What is on its way comes whole from the first; nothing of one is taken for the other's."""
+    first = followed.data_version(), followed.get_stored(visit("one").publisher_did)
+    assert followed.distinct("calib_level") == ("2",)
+    rows = followed.find_rows(EVERYTHING, 10, ["obs_id"])
+    pieces = iter(rows)
+    begun = list(next(pieces))
+    _put_another(tmp_path, visit("one", obs_title="another one", calib_level=3), visit("three"))
+    assert followed.count() == 2
+    assert followed.data_version() != first[0]
+    again = followed.get_stored(visit("one").publisher_did)
+    assert first[1] is not None
+    assert again is not None
+    assert again.dataset.obscore.obs_title == "another one"
+    assert again.revision != first[1].revision
+    assert followed.revision_of(visit("one").publisher_did) == again.revision
+    assert followed.get(visit("two").publisher_did) is None
+    assert followed.get(visit("three").publisher_did) is not None
+    assert followed.fault() is None
+    begun += [row for piece in pieces for row in piece]
+    assert begun == [("one",), ("two",)]
+    followed.holdings.write([rows_of(visit("four"), "")])
+    assert followed.count() == 3
+
+
+def test_a_catalog_that_is_gone_is_read_on(
+    followed: CatalogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is made in its place, and what is put there is served only if it is a catalog."""
+    path, aside = tmp_path / "catalog.sqlite", tmp_path / "aside"
+    followed.count()
+    path.rename(aside)
+    assert "is gone" in str(followed.fault())
+    assert followed.get(visit("one").publisher_did) is not None
+    assert followed.count() == 2
+    with ExitStack() as reading, pytest.raises(SourceUnavailableError, match="is gone"):
+        _ = [reading.enter_context(followed._database.reading()) for _ in range(20)]
+    assert not path.exists()
+    path.touch()
+    assert "cannot be used so far" in str(followed.fault())
+    assert followed.count() == 2
+    followed.get(visit("one").publisher_did)
+    (line,) = (one.getMessage() for one in caplog.records)
+    assert line.startswith(f"the catalog {path} has been replaced, but not catalog.sqlite-wal")
+    path.unlink()
+    aside.rename(path)
+    assert followed.fault() is None
+    followed.holdings.write([rows_of(visit("three"), "")])
+    assert followed.count() == 3
+
+
+def test_what_is_left_of_one_catalog_is_not_read_into_another(
+    followed: CatalogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite would take the last changes of the first, in its `-wal`, for those of the other."""
+    followed.holdings.write([rows_of(visit("three"), "")])
+    assert (tmp_path / "catalog.sqlite-wal").stat().st_size
+    (tmp_path / "other").mkdir()
+    make_store(make_settings(tmp_path / "other"), visit("four")).close()
+    (tmp_path / "other" / "catalog.sqlite").replace(tmp_path / "catalog.sqlite")
+    assert "cannot be used so far" in str(followed.fault())
+    assert followed.count() == 3
+    assert "but not catalog.sqlite-wal and catalog.sqlite-shm beside it" in caplog.text
+    for end in ("-wal", "-shm"):
+        (tmp_path / f"catalog.sqlite{end}").unlink()
+    assert followed.fault() is None
+    assert list(followed.identifiers()) == [visit("four").publisher_did]
+
+
+def test_a_new_catalog_has_nothing_of_the_one_before(tmp_path: Path) -> None:
+    """Which somebody has open, and of which the file alone was removed."""
+    settings = make_settings(tmp_path)
+    before = make_store(settings, visit("one"), visit("two"))
+    assert (tmp_path / "catalog.sqlite-wal").stat().st_size
+    (tmp_path / "catalog.sqlite").unlink()
+    after = make_store(settings, visit("three"))
+    before.holdings.write([rows_of(visit("four"), "")])
+    after.holdings.write([rows_of(visit("five"), "")])
+    before.close()
+    after.close()
+    again = CatalogStore(settings)
+    assert list(again.identifiers()) == [visit(name).publisher_did for name in ("three", "five")]
+    again.close()
+
+
+def test_who_does_not_follow_stays_with_his_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ingest, which numbers what it has met by what it has read."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
+    store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
+    store.count()
+    _put_another(tmp_path, visit("three"))
+    assert store.count() == 2
+    assert "is another one now" in str(store.fault())
+    store.close()
+
+
+@pytest.mark.parametrize("found", ["nothing", "empty", "old"])
+def test_a_catalog_that_is_not_to_be_made_is_left_alone(tmp_path: Path, found: str) -> None:
+    path = tmp_path / "folder" / "catalog.sqlite"
+    said = {"nothing": "there is no catalog", "empty": "is an empty file", "old": "another version"}
+    if found != "nothing":
+        path.parent.mkdir()
+        path.touch()
+    if found == "old":
+        database.Database(path).close()
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.close()
+    before = path.read_bytes() if path.exists() else None
+    with pytest.raises(ConfigurationError, match=said[found]) as caught:
+        database.Database(path, make=False)
+    assert "soda-service ingest" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert path.parent.exists() == (found != "nothing")
+    assert before == (path.read_bytes() if path.exists() else None)

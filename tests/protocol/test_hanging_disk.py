@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import shutil
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
@@ -52,6 +53,8 @@ SMALL: Final = 64
 LARGE: Final = 1500
 """9 MB: more than sockets hold."""
 FILES: Final = 20
+DISKS: Final = 10
+"""Of one server."""
 THREADS: Final = 2
 _SECONDS: Final = 60.0
 """Within which anything happens, however slow the machine is."""
@@ -236,6 +239,46 @@ def test_others_are_served_while_a_disk_hangs(
         _wait(lambda: _workers() - others <= 2 * THREADS)
 
 
+def test_one_server_that_is_gone_does_not_take_a_thread_for_each_file_of_its_disks(
+    tmp_path: Path, impatient: None
+) -> None:
+    """Its disks are tried by one each, and one that is well is not mistaken for one of them."""
+    require_faulty_disk()
+    others = _workers()
+    names = [f"ill{number}" for number in range(DISKS)]
+    for name in ("well", "far", *names):
+        (tmp_path / f"behind-{name}").mkdir()
+        for number in range(MOST_LOST):
+            _write(tmp_path / f"behind-{name}" / f"{number}.fits", SMALL)
+    (tmp_path / "behind-well").rename(tmp_path / "well")
+    with ExitStack() as mounted:
+        far, *ill = (
+            mounted.enter_context(FaultyDisk.mounted(tmp_path / f"behind-{name}", tmp_path / name))
+            for name in ("far", *names)
+        )
+        roots = [tmp_path / name for name in ("well", "far", *names)]
+        ingest(roots, _settings(tmp_path), CollectionsFile(), workers=1)
+        site = _Site(mounted.enter_context(running(create_app(_settings(tmp_path)))).base, far)
+        for name in ("well", "far"):
+            site.until(site.cutout(name, 0), 200)
+        for disk in ill:
+            disk.hang("getattr", "open", "read")
+        wanted = [site.cutout(name, number) for number in range(MOST_LOST) for name in names]
+        asking = _Asking(wanted)
+        for disk in ill:
+            disk.wait_until_hanging()
+        for number in range(MOST_LOST):
+            site.until(site.cutout("well", number), 200)
+            site.until(site.cutout("far", number), 200)
+        assert {one.status_code for one in asking.answers()} == {503}
+        assert _workers() - others <= 2 * THREADS + 2 * MOST_LOST + 2 * DISKS
+        for disk in ill:
+            disk.heal()
+        for name in names:
+            site.until(site.cutout(name, 0), 200)
+        _wait(lambda: _workers() - others <= 2 * THREADS)
+
+
 def test_searches_and_links_go_on_while_a_disk_hangs(site: _Site) -> None:
     """Links look at the files; searches do not, and those of what hangs find it all the same."""
     site.disk.hang("getattr", "open", "read")
@@ -403,6 +446,27 @@ def test_the_service_stops_while_threads_hang(
             assert server.process.wait(_SECONDS) == 0
             assert {one.status_code for one in asking.answers()} == {503}
         assert "Traceback" not in "".join(server.log)
+
+
+def test_the_start_names_the_disks_of_others_and_waits_for_none(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, however many processes answer."""
+    with FaultyDisk.mounted(archive / "behind", archive / "ill") as disk:
+        for name, value in _settings(archive).model_dump(mode="json", exclude_unset=True).items():
+            monkeypatch.setenv(f"SODA_{name.upper()}", str(value))
+        disk.hang("getattr", "open", "read", "readdir")
+        with served("serve", "--workers", "2", folder=tmp_path) as server:
+
+            def lines() -> list[str]:
+                return [line for line in server.log if "files on these disks" in line]
+
+            _wait(lambda: bool(lines()))
+            assert _get(server.base + "health").status_code == 200
+            (line,) = lines()
+            assert " INFO soda_service.server " in line
+            assert "read in threads only, never on the event loop" in line
+            assert re.search(rf": {re.escape(str(archive / 'ill'))} \(fuse[^;,]*; ill\)\n$", line)
 
 
 def test_ingest_names_what_cannot_be_read_and_removes_nothing(

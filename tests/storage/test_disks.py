@@ -151,6 +151,33 @@ def test_links_lead_to_the_disk_where_the_file_is(
     assert mounted.disk_of(f"{there}/back/file") is mounted.disk_of(str(there))
 
 
+def test_what_others_answer_for_at_a_folder_and_below_it(tmp_path: Path) -> None:
+    """Not what is hidden, nor what lies beside it."""
+    (tmp_path / "link").symlink_to("/data/deep")
+    listed = tmp_path / "mountinfo"
+    listed.write_text(
+        f"{_ROOT}\n"
+        "30 20 8:2 / /data rw - ext4 /dev/sdb1 rw\n"
+        "31 30 0:50 / /data/deep rw - fuse.sshfs host:/ rw\n"
+        "32 31 0:51 / /data/deep/hidden rw - cifs //server rw\n"
+        "33 31 0:52 / /data/deep rw - nfs4 server:/e rw\n"
+        "34 33 0:53 / /data/deep/er rw - tmpfs tmpfs rw\n"
+        "35 30 0:54 / /data/9 rw - 9p host rw\n"
+        "36 20 0:55 / /database rw - nfs4 server:/d rw\n"
+    )
+    mounted = Mounted(listed)
+
+    def told(folder: str) -> list[tuple[str, str]]:
+        return [(one.place, one.kind) for one in mounted.of_others(folder)]
+
+    deep = ("/data/deep", "nfs4")
+    assert told("/data") == [("/data/9", "9p"), deep]
+    assert told("/data/deep/folder") == told(str(tmp_path / "link")) == [deep]
+    assert told("/data/deep/er") == told("/data/file") == []
+    assert told("/") == [("/data/9", "9p"), deep, ("/database", "nfs4")]
+    assert Mounted(tmp_path / "nothing").of_others("/") == []
+
+
 def test_what_is_mounted_anew_is_another_disk(tmp_path: Path, mounts: tuple[Path, Path]) -> None:
     """Whoever is lost in the old one says nothing of it."""
     _, there = mounts
@@ -173,8 +200,8 @@ def test_the_kernel_says_what_is_mounted() -> None:
 class _Lost:
     """Threads that ask *disk* and get no answer until they are let go."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+    def __init__(self, disk: Disk | None = None) -> None:
+        self._disk = disk or Disk(is_local=False)
         self._release = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -198,9 +225,21 @@ class _Lost:
 
 @pytest.fixture(name="lost")
 def _lost() -> Iterator[_Lost]:
-    lost = _Lost(Disk(is_local=False))
+    lost = _Lost()
     yield lost
     lost.let_go()
+
+
+@pytest.fixture(name="others")
+def _others(clock: _Clock) -> Iterator[list[_Lost]]:
+    """Disks in each of which one is lost: as many as it takes until all are tried by one first."""
+    others = [_Lost() for _ in range(MOST_LOST)]
+    for one in others:
+        one.add("file")
+    clock.now += disks.SILENT_SECONDS + 0.1
+    yield others
+    for one in others:
+        one.let_go()
 
 
 def _is_let_in(lost: _Lost, path: str = "another") -> bool:
@@ -334,3 +373,112 @@ def test_who_gives_up_has_had_no_answer(lost: _Lost, clock: _Clock) -> None:
     with pytest.raises(DiskHangsError):
         give_up()
     assert not _is_let_in(lost)
+
+
+def test_who_waited_for_others_has_had_no_answer_either(lost: _Lost, clock: _Clock) -> None:
+    for number in range(MOST_LOST):
+        lost.add(str(number))
+    clock.now += disks.SILENT_SECONDS + 0.1
+    with lost._disk.awaited("another"):
+        lost.add("a trial")
+    assert not _is_let_in(lost)
+
+
+def test_where_many_disks_hang_each_is_tried_by_one(
+    lost: _Lost, others: list[_Lost], clock: _Clock
+) -> None:
+    """They are of one server, and all of them may hang."""
+    for one in (lost, *others):
+        one.add("a trial")
+        assert not _is_let_in(one)
+    clock.now += 0.1
+    assert lost._disk.lost == 1  # so that another takes his place soon
+    clock.now += disks._TRIAL_SECONDS
+    assert not _is_let_in(lost)  # too many are lost by now
+    clock.now += disks._RARE_TRIAL_SECONDS
+    lost.add("another trial")
+    assert not _is_let_in(lost)
+    lost.let_go()
+    assert _is_let_in(lost)
+
+
+@pytest.mark.usefixtures("others")
+def test_where_many_disks_hang_one_that_is_asked_seldom_does_not(clock: _Clock) -> None:
+    """Who comes first has an answer; it matters not how long ago the last one came."""
+    seldom = _Lost()
+    for _ in range(5):
+        clock.now += 2 * disks.SILENT_SECONDS
+        assert _is_let_in(seldom)
+        for number in range(MOST_LOST - 1):
+            seldom.add(str(number))
+        assert _is_let_in(seldom)
+        seldom.let_go()
+
+
+@pytest.mark.usefixtures("others")
+def test_where_many_disks_hang_who_comes_second_waits_for_the_answer_to_the_first(
+    lost: _Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "_FIRST_ANSWER_SECONDS", 30.0)
+    lost.add("first")
+    second = threading.Thread(target=lost.add, args=("second",))
+    second.start()
+    lost.let_go()
+    second.join(30)
+    assert not second.is_alive()
+    assert len(lost._threads) == 2
+    assert _is_let_in(lost)
+
+
+@pytest.mark.usefixtures("others")
+def test_where_many_disks_hang_answers_may_be_of_the_memory(lost: _Lost, clock: _Clock) -> None:
+    """What a file of a server is, the kernel knows for a minute."""
+    assert _is_let_in(lost)
+    lost.add("file")
+    clock.now += disks.SILENT_SECONDS + 0.1
+    assert _is_let_in(lost)
+    clock.now += 0.1
+    lost.add("another file")
+    assert not _is_let_in(lost)
+
+
+@pytest.mark.usefixtures("others")
+def test_where_many_disks_hang_those_of_this_machine_are_as_ever(clock: _Clock) -> None:
+    """They have no server in common with any."""
+    here = _Lost(Disk(is_local=True))
+    for number in range(MOST_LOST - 1):
+        here.add(str(number))
+        clock.now += disks.SILENT_SECONDS + 0.1
+    assert _is_let_in(here)
+    here.let_go()
+
+
+def test_many_that_are_lost_leave_room_for_disks_that_answer(
+    lost: _Lost, others: list[_Lost], clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _is_let_in(lost)
+    monkeypatch.setattr(disks, "_MOST_EVERYWHERE", len(others))
+    assert _is_let_in(lost)
+    clock.now += disks.SILENT_SECONDS + 0.1
+    assert not _is_let_in(lost)
+    others[0].let_go()
+    assert _is_let_in(lost)
+
+
+def test_where_very_many_are_lost_two_in_one_disk_are_enough(
+    lost: _Lost, others: list[_Lost], clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They will know when it answers again."""
+    monkeypatch.setattr(disks, "_MOST_AT_ALL", len(others))
+    for number in range(2):
+        lost.add(str(number))
+        clock.now += disks._RARE_TRIAL_SECONDS + 0.1
+    clock.now += 10 * disks._RARE_TRIAL_SECONDS
+    assert not _is_let_in(lost)
+
+
+@pytest.mark.usefixtures("others")
+def test_who_waits_for_others_is_no_trial(lost: _Lost) -> None:
+    """Whoever asks after him is."""
+    with lost._disk.awaited("file"):
+        assert _is_let_in(lost)

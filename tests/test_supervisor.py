@@ -1,0 +1,171 @@
+"""Workers that die, hang, are stopped or cannot start: what goes on, and what the log says."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final
+
+import httpx2
+import numpy as np
+import pytest
+from astropy.io import fits
+from support.command import run_command, served
+from support.images import FAMILIES
+from support.service import SMALL_BUFFER, connect
+from support.turn import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.command import Served
+
+_HASTY: Final = """
+import soda_service.server
+import soda_service.supervisor
+from soda_service.cli import main
+
+soda_service.server._LAST_ANSWERS_SECONDS = 1
+soda_service.supervisor._PAUSE_SECONDS = 1
+main()
+"""
+"""The command line, which waits for last answers and between two attempts for a second."""
+
+
+def _answering(service: Served) -> list[int]:
+    """The numbers of the two workers that answer first."""
+
+    def told() -> list[str]:
+        return [line.split()[-2] for line in service.log if line.endswith(" answers\n")]
+
+    until(lambda: len(told()) >= 2)
+    return [int(number) for number in told()[:2]]
+
+
+def _told_of(service: Served, worker: int) -> str:
+    """The one line that the supervisor writes of the end of this worker."""
+
+    def told() -> list[str]:
+        return [
+            line
+            for line in service.log
+            if f"soda_service.supervisor [-] worker {worker} " in line and " INFO " not in line
+        ]
+
+    until(lambda: bool(told()))
+    (line,) = told()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("number", "level", "said"),
+    [
+        (signal.SIGKILL, "ERROR", "was killed by SIGKILL; the kernel does so where memory is"),
+        (signal.SIGSTOP, "ERROR", "did not answer for 5 s and was killed"),
+        (signal.SIGTERM, "WARNING", "was told to stop"),
+    ],
+)
+def test_a_worker_that_is_gone_is_told_of_and_replaced(
+    tmp_path: Path, number: signal.Signals, level: str, said: str
+) -> None:
+    with served("serve", "--workers", "2", folder=tmp_path) as service:
+        worker = _answering(service)[0]
+        os.kill(worker, number)
+        line = _told_of(service, worker)
+        assert f" {level} soda_service.supervisor " in line
+        assert f"worker {worker} {said}" in line
+        assert "takes its place" in line
+        until(lambda: sum(one.endswith(" answers\n") for one in service.log) == 3)
+        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+
+
+def test_a_worker_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> None:
+    """It is tried again until it can, and the log says that."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service:
+        worker = _answering(service)[0]
+        cache = tmp_path / "soda-data" / "cache"
+        if cache.exists():
+            cache.rename(tmp_path / "elsewhere")
+        cache.touch()  # no folder
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: sum("before it could serve" in line for line in service.log) >= 3)
+        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        cache.unlink()
+        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_each_answer_that_a_stop_breaks_off_is_a_line_of_the_log(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "data").mkdir()
+    large = np.zeros((3000, 3000), np.float64)
+    fits.PrimaryHDU(large).writeto(tmp_path / "data" / "large.fits")
+    assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+    with (
+        served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service,
+        ExitStack() as clients,
+    ):
+        _answering(service)
+        port = int(service.base.rsplit(":", 1)[1].strip("/"))
+        for _ in range(12):
+            client = clients.enter_context(connect(port, buffer_bytes=SMALL_BUFFER))
+            client.sendall(b"GET /files/data/large.fits HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1)
+        service.process.send_signal(number)
+        assert service.process.wait(60) == 0
+    log = "".join(service.log)
+    assert "Traceback" not in log, log
+    assert log.count(": the service stops\n") == 12, log
+
+
+def _said(service: Served, path: str, **parameters: str) -> httpx2.Response:
+    return httpx2.get(f"{service.base}{path}", params=parameters, trust_env=False)
+
+
+def _of_each(service: Served, path: str, **parameters: str) -> set[int]:
+    """The codes of so many answers that each of two workers has given some."""
+    return {_said(service, path, **parameters).status_code for _ in range(20)}
+
+
+def test_a_catalog_that_is_removed_and_made_anew(tmp_path: Path) -> None:
+    """Nobody makes an empty one in its place; the new one is served without another start."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.fits").write_bytes(FAMILIES["tan"]())
+    assert run_command("ingest", "first", folder=tmp_path).returncode == 0
+    catalog = tmp_path / "soda-data" / "catalog.sqlite"
+    first, second = (f"ivo://demo.invalid/{name}?{name}.fits" for name in ("first", "second"))
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service:
+        worker = _answering(service)[0]
+        assert _of_each(service, "soda/sync", ID=first) == {200}
+        catalog.unlink()
+        until(lambda: ":available>false<" in _said(service, "availability").text)
+        assert "is gone" in _said(service, "availability").text
+        assert _of_each(service, "soda/sync", ID=first) == {200}
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: sum("before it could serve" in line for line in service.log) >= 2)
+        refusals = [line for line in service.log if "there is no catalog" in line]
+        assert len(refusals) >= 2
+        assert all("soda-service ingest" in line for line in refusals)
+        assert "Traceback" not in "".join(service.log)
+        assert not catalog.exists()
+        assert run_command("ingest", "second", folder=tmp_path).returncode == 0
+        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
+        until(lambda: _of_each(service, "soda/sync", ID=second) == {200})
+        until(lambda: _of_each(service, "soda/sync", ID=first) == {404})
+        said = _said(service, "availability").text
+        assert ":available>true<" in said
+        assert "1 dataset can be found" in said
+        assert "second" in _said(service, "sia/query", FORMAT="all").text
+        assert _of_each(service, "coverage/second") == {200}
+        (tmp_path / "first" / "third.fits").write_bytes(FAMILIES["tan"]())
+        assert run_command("ingest", "first", folder=tmp_path).returncode == 0
+        until(lambda: _of_each(service, "soda/sync", ID=first) == {200})
+        service.process.terminate()
+        assert service.process.wait(60) == 0
