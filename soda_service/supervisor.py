@@ -28,6 +28,12 @@ STARTUP_FAILURE: Final = 3
 _PAUSE_SECONDS = 10.0
 """Between two attempts to start a worker that could not."""
 
+_START_SECONDS = 300.0
+"""For which a worker may begin; it is asked meanwhile, and its pipe holds so many questions."""
+
+_DEATH_SECONDS: Final = 5.0
+"""For which the end of a worker that was killed is waited for."""
+
 _ADVICE: Final = {
     signal.SIGKILL: "; the kernel does so where memory is short, and its own log says so",
     signal.SIGSEGV: "; that is a fault of a library, or of the memory",
@@ -56,6 +62,8 @@ class Supervisor(Multiprocess):
         self.has_failed = False
         """Whether it ended because no worker could start."""
         self._have_served: set[int | None] = set()
+        self._begun: dict[int | None, float] = {}
+        """When those that have not served yet were first looked at."""
         self._paused_until = 0.0
 
     def keep_subprocess_alive(self) -> None:
@@ -78,12 +86,16 @@ class Supervisor(Multiprocess):
         if worker.is_ready(seconds):
             self._have_served.add(worker.pid)
             _logger.info("worker %s answers", worker.pid)
-        return True
+            return True
+        begun = self._begun.setdefault(worker.pid, time.monotonic())
+        return time.monotonic() - begun < _START_SECONDS
 
     def _replace(self, place: int, worker: Process) -> None:
         is_hung = worker.exitcode is None
         worker.kill()
-        worker.process.join()
+        # One that hangs in a disk may not even die.
+        worker.process.join(_DEATH_SECONDS)
+        self._begun.pop(worker.pid, None)
         has_served = worker.pid in self._have_served
         self._have_served &= {one.pid for one in self.processes if one is not worker}
         if worker.exitcode == STARTUP_FAILURE and not has_served and not self._have_served:
@@ -92,8 +104,9 @@ class Supervisor(Multiprocess):
             self.should_exit.set()
             return
         new = self._started_at(place)
+        patience = self.config.timeout_worker_healthcheck if has_served else _START_SECONDS
         how = (
-            f"did not answer for {self.config.timeout_worker_healthcheck} s and was killed"
+            f"did not answer for {patience:g} s and was killed"
             if is_hung
             else _end_of(worker.exitcode)
         )

@@ -49,6 +49,9 @@ _TOLD_SECONDS: Final = 3.0
 _LOOK_PATIENCE: Final = 0.2
 """Seconds for which a look at another file waits: whoever makes it may have it for itself."""
 
+_LOCK_SECONDS: Final = 10.0
+"""For which the lock of a folder is waited for: somebody may hold it for a purpose of his own."""
+
 _BESIDE: Final = ("-wal", "-shm")
 """What SQLite keeps beside a catalog, and calls so."""
 
@@ -189,9 +192,15 @@ class Database:
     def _why_not(self, fresh: _File) -> str | None:
         """Why *fresh*, which has taken the place of the file, cannot be gone over to."""
         try:
-            self._file.refuse_left_behind()
+            self._file.remove_left_behind()
             _refuse_unusable(self.path)
             fresh.data_version()
+        except OSError as error:
+            names = " and ".join(f"{self.path.name}{end}" for end in _BESIDE)
+            return (
+                f"the catalog {self.path} has been replaced, but not {names} beside it, which "
+                f"belong to the one before and cannot be removed ({error.strerror}): remove them"
+            )
         except (ConfigurationError, SourceUnavailableError, sqlite3.Error) as error:
             return str(error)
         return None
@@ -250,18 +259,35 @@ class _File:
             (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
             return self.number << _NUMBER_SHIFT | int(version)
 
-    def refuse_left_behind(self) -> None:
-        """Raise ConfigurationError where that is beside another file now.
+    def remove_left_behind(self) -> None:
+        """Remove what belongs to this file where another one has been put beside it.
 
-        It would be taken for what was last written to that one, which it would destroy.
+        It would be taken for what was last written to that one, which it would destroy. Raises
+        OSError where it cannot be removed, and ConfigurationError where that one is no catalog, so
+        that this one may come back.
         """
-        now = _beside(self._path)
-        if any(one and one == other for one, other in zip(self._beside, now, strict=False)):
-            names = " and ".join(f"{self._path.name}{end}" for end in _BESIDE)
-            raise ConfigurationError(
-                f"the catalog {self._path} has been replaced, but not {names} beside it, which "
-                "belong to the one before: remove them"
-            )
+        path = self._path.resolve()
+        with _alone_in(path.parent):
+            if file_at(path) in (None, self.identity) or not self._are_there(path):
+                return
+            if not _calls_itself_a_catalog(path):
+                raise ConfigurationError(
+                    f"the catalog {self._path} has been replaced by a file that is none"
+                )
+            # Whoever has moved this file away may want it with what was last written to it.
+            with self._watcher_lock, suppress(sqlite3.Error):
+                if self._watcher is not None:
+                    self._watcher.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            for one in self._are_there(path):
+                one.unlink(missing_ok=True)
+
+    def _are_there(self, path: Path) -> list[Path]:
+        """What is beside *path* and belongs to this file; open, so that no other has its number."""
+        return [
+            path.with_name(path.name + end)
+            for end, ours, there in zip(_BESIDE, self._beside, _beside(path), strict=False)
+            if ours and ours == there
+        ]
 
     def close(self) -> None:
         """Let go of every connection that is not in use."""
@@ -276,7 +302,9 @@ class _File:
         connection = None
         try:
             connection = _connected(self._path, check_same_thread=False, timeout=_PATIENCE)
-            # Has SQLite open what is beside the file, which it does at the first question.
+            # Before the first question, at which SQLite opens what is beside the file: what is left
+            # beside another one would be written into it when the connection is closed.
+            self._refuse_another()
             connection.execute("PRAGMA schema_version").fetchone()
             beside = _beside(self._path)
             self._refuse_another()
@@ -307,6 +335,12 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     return driver
 
 
+def _calls_itself_a_catalog(path: Path) -> bool:
+    """Whether a file has the mark of catalogs (SQLite's file format §1.3.17); nothing opens it."""
+    with path.open("rb") as file:
+        return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
 def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,29 +353,72 @@ def _make_folder(path: Path) -> None:
 def _make_file(path: Path) -> None:
     """Make the folder and an empty file where there is none. Raises ConfigurationError."""
     _make_folder(path)
+    path = path.resolve()
     try:
-        if path.exists():
+        if _is_there(path):
             return
         with _alone_in(path.parent):
-            if path.exists():
+            if _is_there(path):
                 return
             for end in _BESIDE:
-                path.with_name(path.name + end).unlink(missing_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o644))
+                _put_aside(path.with_name(path.name + end))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+    except BlockingIOError:
+        raise _unusable(path, "another program holds its folder locked") from None
     except OSError as error:
         raise _unusable(path, f"{_CANNOT_OPEN} ({error.strerror})") from None
 
 
+def _is_there(path: Path) -> bool:
+    """Whether it is; raises OSError where nobody can tell, which `exists` may call absent."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _put_aside(left: Path) -> None:
+    """Take away what a catalog has left that is gone; its last changes are kept."""
+    if left.name.endswith("-wal") and _is_there(left) and left.stat().st_size:
+        kept = left.with_name(left.name + ".before")
+        left.replace(kept)
+        _logger.warning(
+            "%s holds what was last written to a catalog that was removed or moved away; it is "
+            "kept as %s, and belongs beside that one",
+            left, kept,
+        )  # fmt: skip
+    else:
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """A block in which no other process is for this folder, where its file system has locks."""
+    """A block in which no other process is for this folder, where its file system has locks.
+
+    Raises BlockingIOError where another one holds it for long.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        except OSError:
+            return  # it has none
+        else:
+            return
 
 
 def _connected(
@@ -376,6 +453,7 @@ def _set_up(engine: Engine, number: int) -> None:
 
 
 def _beside(path: Path) -> list[tuple[int, int] | None]:
+    path = path.resolve()  # SQLite calls them after the file, not after a link to it
     return [file_at(path.with_name(path.name + end)) for end in _BESIDE]
 
 

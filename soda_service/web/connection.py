@@ -130,9 +130,13 @@ class LimitedHttp(HttpToolsProtocol):
         framing = [one for one in self.headers if one[0] in _FRAMING]
         if framing and self.cycle.scope is self.scope:
             self.cycle.more_body = not self.cycle.response_complete
-            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(
-                b"%b: %b\r\n" % one for one in framing
-            ))  # fmt: skip
+            head = b"".join(b"%b: %b\r\n" % one for one in framing)
+            try:
+                self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % head)
+            except HttpParserError:
+                # A coding that frames nothing; the parser before did not look at it.
+                self.send_400_response("")
+                return b""
         goes_on.has_begun = True
         if rest:
             super().data_received(rest)

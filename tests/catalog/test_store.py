@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 import tracemalloc
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -393,7 +395,7 @@ def test_a_catalog_that_is_gone_is_read_on(
     assert followed.count() == 2
     followed.get(visit("one").publisher_did)
     (line,) = (one.getMessage() for one in caplog.records)
-    assert line.startswith(f"the catalog {path} has been replaced, but not catalog.sqlite-wal")
+    assert line.startswith(f"the catalog {path} has been replaced by a file that is none")
     path.unlink()
     aside.rename(path)
     assert followed.fault() is None
@@ -401,22 +403,75 @@ def test_a_catalog_that_is_gone_is_read_on(
     assert followed.count() == 3
 
 
+@pytest.mark.parametrize("is_linked", [False, True])
 def test_what_is_left_of_one_catalog_is_not_read_into_another(
-    followed: CatalogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_linked: bool
 ) -> None:
-    """SQLite would take the last changes of the first, in its `-wal`, for those of the other."""
-    followed.holdings.write([rows_of(visit("three"), "")])
-    assert (tmp_path / "catalog.sqlite-wal").stat().st_size
+    """SQLite would take the last changes of the first, in its `-wal`, for those of the other.
+
+    Whoever has moved the first one away has it with those changes.
+    """
+    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
+    settings = make_settings(tmp_path)
+    path = tmp_path / "catalog.sqlite"
+    if is_linked:
+        (tmp_path / "elsewhere").mkdir()
+        path.symlink_to(tmp_path / "elsewhere" / "linked.sqlite")
+    store = make_store(settings, visit("one"), visit("two"))
+    store.holdings.write([rows_of(visit("three"), "")])
     (tmp_path / "other").mkdir()
     make_store(make_settings(tmp_path / "other"), visit("four")).close()
-    (tmp_path / "other" / "catalog.sqlite").replace(tmp_path / "catalog.sqlite")
-    assert "cannot be used so far" in str(followed.fault())
-    assert followed.count() == 3
-    assert "but not catalog.sqlite-wal and catalog.sqlite-shm beside it" in caplog.text
-    for end in ("-wal", "-shm"):
-        (tmp_path / f"catalog.sqlite{end}").unlink()
-    assert followed.fault() is None
-    assert list(followed.identifiers()) == [visit("four").publisher_did]
+    path = path.resolve()
+    assert path.with_name(f"{path.name}-wal").stat().st_size
+    path.rename(tmp_path / "kept.sqlite")
+    (tmp_path / "other" / "catalog.sqlite").replace(path)
+    # None of them may ask the new file with what belongs to the old beside it.
+    with ExitStack() as reading, pytest.raises(SourceUnavailableError, match="been replaced"):
+        _ = [reading.enter_context(store._database.reading()) for _ in range(20)]
+    store.follow()
+    assert store.fault() is None
+    assert list(store.identifiers()) == [visit("four").publisher_did]
+    store.holdings.write([rows_of(visit("five"), "")])
+    store.close()
+    for file, names in (
+        (path, ["four", "five"]),
+        (tmp_path / "kept.sqlite", ["one", "two", "three"]),
+    ):
+        with closing(sqlite3.connect(file)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            found = connection.execute("SELECT did_folded FROM dataset ORDER BY id").fetchall()
+        assert found == [(fold(visit(name).publisher_did),) for name in names]
+
+
+def test_the_last_changes_of_a_catalog_that_was_moved_away_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whoever makes another one: they are in what SQLite keeps beside the file."""
+    settings = make_settings(tmp_path)
+    before = make_store(settings, visit("one"))
+    path, kept = tmp_path / "catalog.sqlite", tmp_path / "kept.sqlite"
+    path.rename(kept)
+    CatalogStore(settings).close()
+    assert "catalog.sqlite-wal.before" in caplog.text
+    (tmp_path / "catalog.sqlite-wal.before").rename(tmp_path / "kept.sqlite-wal")
+    with closing(sqlite3.connect(kept)) as connection:
+        found = connection.execute("SELECT did_folded FROM dataset").fetchall()
+    assert found == [(fold(visit("one").publisher_did),)]
+    before.close()
+
+
+def test_a_folder_that_somebody_else_has_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a line of cron does that calls us: it would wait for itself."""
+    monkeypatch.setattr(database, "_LOCK_SECONDS", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match="holds its folder locked"):
+            CatalogStore(make_settings(tmp_path))
+    finally:
+        os.close(descriptor)
 
 
 def test_a_new_catalog_has_nothing_of_the_one_before(tmp_path: Path) -> None:

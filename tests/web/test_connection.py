@@ -239,6 +239,11 @@ class TestOtherProtocols:
         assert all(b"ID is missing" in answer for answer in answers)
         assert last.endswith(b"ok\n")
 
+    def test_a_coding_that_frames_nothing(self, wire: Wire) -> None:
+        """Refused as it is without Upgrade (RFC 9112 §6.1), and nothing is broken."""
+        head = f"POST /soda/sync HTTP/1.1\r\nHost: x\r\n{_UPGRADE}Transfer-Encoding: gzip\r\n\r\n"
+        assert "is not HTTP: " in assert_refused(wire.raw(head.encode()), "text")
+
     @staticmethod
     def _answers(wire: Wire, sent: bytes, size: int, count: int) -> list[bytes]:
         """What comes back where *sent* is sent in pieces of *size* bytes."""
