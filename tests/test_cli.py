@@ -823,7 +823,9 @@ class TestCheck:
             catalog.commit()
         ended = run_command("check", folder=tmp_path)
         assert ended.returncode == 1
-        assert "collection data: its root s3://…@bucket/x a URL with " in ended.stderr
+        assert (
+            "collection data: its root s3://…@bucket/x cannot be used: a URL with " in ended.stderr
+        )
         assert not re.search("CRET|AKIA|wJalr", ended.stderr + ended.stdout)
 
     def test_without_a_catalog_it_says_so_and_makes_none(self, tmp_path: Path) -> None:
