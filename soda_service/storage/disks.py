@@ -229,7 +229,7 @@ class Wait(Touch):
     asks: ClassVar[bool] = False
 
     def look_at(self, threads: Iterable[int]) -> None:
-        """Note which *threads* are waited for now; none where it is not this disk's fault.
+        """Take note of the *threads* whose end it awaits; none where it is not this disk's fault.
 
         Raises DiskHangsError where the disk has given none of them an answer for long.
         """

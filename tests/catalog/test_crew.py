@@ -71,11 +71,11 @@ def test_a_process_that_cannot_be_started(
     one: Crew, task: IndexTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """And nothing of it stays open."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
     with pytest.raises(SourceUnavailableError, match="cannot start: No such file"):
         list(one.index([task]))
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names alone
 
 
 def test_a_process_that_goes_silent_and_does_not_end(
