@@ -1,39 +1,47 @@
-"""The catalog's database: opened, checked, and brought up to date.
+"""The catalog's database: the open file, its connections and its transactions.
 
 SQLite in WAL mode: readers never wait for the writer nor it for them. Reading
 transactions see one state from their first statement to their last; writing ones take the
 writer's lock when they begin, so that they cannot fail half-way for want of it.
 
-SQLite finds its `-wal` and `-shm` by the name of the catalog. Who removes the file alone leaves
-them behind, and in the hands of whoever has it open: beside another file they are wrong.
+Where another file is put in the place of the open one it may be gone over to, if it is a catalog
+and once what SQLite keeps beside the old one is out of its way: `catalogfile` makes files and
+judges them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import sqlite3
 import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, QueuePool, create_engine, event, text
+from sqlalchemy import QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from soda_service.catalog.catalogfile import (
+    BESIDE,
+    alone_in,
+    calls_itself_a_catalog,
+    is_current,
+    make_file,
+    open_connection,
+    refuse_unusable,
+    unusable,
+    use_wal,
+)
 from soda_service.catalog.presence import file_at
-from soda_service.catalog.schema import APPLICATION_ID, HEAD
-from soda_service.catalog.upgrade import Upgrade
+from soda_service.catalog.upgrade import migrate
 from soda_service.errors import ConfigurationError, SourceUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -46,15 +54,6 @@ _LOOK_SECONDS: Final = 0.5
 _TOLD_SECONDS: Final = 3.0
 """After which the log is told that a file cannot be used: it may have been in the making."""
 
-_LOOK_PATIENCE: Final = 0.2
-"""Seconds for which a look at another file waits: whoever makes it may have it for itself."""
-
-_LOCK_SECONDS: Final = 10.0
-"""For which the lock of a folder is waited for: somebody may hold it for a purpose of his own."""
-
-_BESIDE: Final = ("-wal", "-shm")
-"""What SQLite keeps beside a catalog, and calls so."""
-
 _POOLED_CONNECTIONS: Final = 16
 _WRITING: Final = "soda_writing"
 """Of a transaction that may write: its patience."""
@@ -64,9 +63,6 @@ _NUMBER: Final = "soda_number"
 
 _NUMBER_SHIFT: Final = 32
 """SQLite's own number of changes is below."""
-
-_CANNOT_OPEN: Final = "unable to open database file"
-"""What SQLite says whatever is in its way."""
 
 _logger = logging.getLogger(__name__)
 
@@ -91,7 +87,7 @@ class Database:
         self._looked_at = float("-inf")
         self._look_lock = threading.Lock()
         if make:
-            _make_file(path)
+            make_file(path)
         self._file = _File(path, 0)
         self._before: _File | None = None
         """Whoever had just been about to ask it still may, until the next look."""
@@ -99,11 +95,11 @@ class Database:
             if make:
                 self._prepare()
             else:
-                _refuse_unusable(path)
+                refuse_unusable(path)
             self._file.data_version()
         except (DatabaseError, sqlite3.DatabaseError, SourceUnavailableError) as error:
             self._file.close()
-            raise _unusable(path, _reason(error)) from None
+            raise unusable(path, _reason(error)) from None
         except ConfigurationError:
             self._file.close()
             raise
@@ -193,10 +189,10 @@ class Database:
         """Why *fresh*, which has taken the place of the file, cannot be gone over to."""
         try:
             self._file.remove_left_behind()
-            _refuse_unusable(self.path)
+            refuse_unusable(self.path)
             fresh.data_version()
         except OSError as error:
-            names = " and ".join(f"{self.path.name}{end}" for end in _BESIDE)
+            names = " and ".join(f"{self.path.name}{end}" for end in BESIDE)
             return (
                 f"the catalog {self.path} has been replaced, but not {names} beside it, which "
                 f"belong to the one before and cannot be removed ({error.strerror}): remove them"
@@ -213,13 +209,13 @@ class Database:
 
     def _prepare(self) -> None:
         with self._file.engine.connect() as connection:
-            if _is_current(connection, self.path):
+            if is_current(driver_of(connection), self.path):
                 return
-        _use_wal(self.path)
+        use_wal(self.path, patience=_PATIENCE)
         while True:
             try:
                 with self.writing() as connection:
-                    _migrate(connection, self.path)
+                    migrate(connection, self.path, driver=driver_of(connection))
             except OperationalError as error:
                 if "locked" not in str(error.orig):
                     raise
@@ -267,10 +263,10 @@ class _File:
         that this one may come back.
         """
         path = self._path.resolve()
-        with _alone_in(path.parent):
+        with alone_in(path.parent):
             if file_at(path) in (None, self.identity) or not self._are_there(path):
                 return
-            if not _calls_itself_a_catalog(path):
+            if not calls_itself_a_catalog(path):
                 raise ConfigurationError(
                     f"the catalog {self._path} has been replaced by a file that is none"
                 )
@@ -285,7 +281,7 @@ class _File:
         """What is beside *path* and belongs to this file; open, so that no other has its number."""
         return [
             path.with_name(path.name + end)
-            for end, ours, there in zip(_BESIDE, self._beside, _beside(path), strict=False)
+            for end, ours, there in zip(BESIDE, self._beside, _beside(path), strict=False)
             if ours and ours == there
         ]
 
@@ -301,7 +297,7 @@ class _File:
         """A connection to this file; raises SourceUnavailableError where it is there no more."""
         connection = None
         try:
-            connection = _connected(self._path, check_same_thread=False, timeout=_PATIENCE)
+            connection = open_connection(self._path, check_same_thread=False, timeout=_PATIENCE)
             # Before the first question, at which SQLite opens what is beside the file: what is left
             # beside another one would be written into it when the connection is closed.
             self._refuse_another()
@@ -335,100 +331,6 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     return driver
 
 
-def _calls_itself_a_catalog(path: Path) -> bool:
-    """Whether a file has the mark of catalogs (SQLite's file format §1.3.17); nothing opens it."""
-    with path.open("rb") as file:
-        return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the folder of the catalog {path} cannot be made: {error.strerror}"
-        ) from None
-
-
-def _make_file(path: Path) -> None:
-    """Make the folder and an empty file where there is none. Raises ConfigurationError."""
-    _make_folder(path)
-    path = path.resolve()
-    try:
-        if _is_there(path):
-            return
-        with _alone_in(path.parent):
-            if _is_there(path):
-                return
-            for end in _BESIDE:
-                _put_aside(path.with_name(path.name + end))
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
-    except BlockingIOError:
-        raise _unusable(path, "another program holds its folder locked") from None
-    except OSError as error:
-        raise _unusable(path, f"{_CANNOT_OPEN} ({error.strerror})") from None
-
-
-def _is_there(path: Path) -> bool:
-    """Whether it is; raises OSError where nobody can tell, which `exists` may call absent."""
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _put_aside(left: Path) -> None:
-    """Take away what a catalog has left that is gone; its last changes are kept."""
-    if left.name.endswith("-wal") and _is_there(left) and left.stat().st_size:
-        kept = left.with_name(left.name + ".before")
-        left.replace(kept)
-        _logger.warning(
-            "%s holds what was last written to a catalog that was removed or moved away; it is "
-            "kept as %s, and belongs beside that one",
-            left, kept,
-        )  # fmt: skip
-    else:
-        left.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """A block in which no other process is for this folder, where its file system has locks.
-
-    Raises BlockingIOError where another one holds it for long.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        _lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int) -> None:
-    end = time.monotonic() + _LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-        except OSError:
-            return  # it has none
-        else:
-            return
-
-
-def _connected(
-    path: Path, *, timeout: float = 5.0, check_same_thread: bool = True
-) -> sqlite3.Connection:
-    """A connection to the file at *path*, which is not made where there is none."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
-
-
 def _set_up(engine: Engine, number: int) -> None:
     """Say how its connections are set up, and how its transactions begin."""
 
@@ -454,103 +356,7 @@ def _set_up(engine: Engine, number: int) -> None:
 
 def _beside(path: Path) -> list[tuple[int, int] | None]:
     path = path.resolve()  # SQLite calls them after the file, not after a link to it
-    return [file_at(path.with_name(path.name + end)) for end in _BESIDE]
-
-
-def _use_wal(path: Path) -> None:
-    """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them."""
-    end = time.monotonic() + _PATIENCE
-    while True:
-        connection = None
-        try:
-            connection = _connected(path)
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
-                raise ConfigurationError(
-                    f"the catalog {path} cannot be used: its file system has no shared memory"
-                )
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
-                raise _unusable(path, str(error)) from None
-            time.sleep(0.02)
-        except sqlite3.DatabaseError as error:
-            raise _unusable(path, str(error)) from None
-        else:
-            return
-        finally:
-            if connection is not None:
-                connection.close()
-
-
-def _is_current(connection: Connection, path: Path) -> bool:
-    """Whether nothing is to be done; raises ConfigurationError for another program's database."""
-    return _revision(driver_of(connection), path) == HEAD
-
-
-def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
-    """Of the catalog's schema, None of a file without any; raises ConfigurationError likewise."""
-    (identity,) = connection.execute("PRAGMA application_id").fetchone()
-    if identity == APPLICATION_ID:
-        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(revision)
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if identity or tables:
-        raise ConfigurationError(f"{path} is a database, but not a catalog of this service")
-    return None
-
-
-def _refuse_unusable(path: Path) -> None:
-    """Raise ConfigurationError unless there is a catalog at *path*, and up to date."""
-    if file_at(path) is None:
-        raise ConfigurationError(
-            f"there is no catalog {path}: run `soda-service ingest`, or say in SODA_CATALOG where "
-            "it is"
-        )
-    try:
-        with closing(_connected(path, timeout=_LOOK_PATIENCE)) as connection:
-            revision = _revision(connection, path)
-    except sqlite3.DatabaseError as error:
-        raise _unusable(path, str(error)) from None
-    if revision is None:
-        raise ConfigurationError(f"the catalog {path} is an empty file: run `soda-service ingest`")
-    if revision != HEAD:
-        raise ConfigurationError(
-            f"the catalog {path} was made by another version of the service: `soda-service ingest` "
-            "or `soda-service serve` bring an older one up to date"
-        )
-
-
-def _migrate(connection: Connection, path: Path) -> None:
-    """Make or alter the tables inside the caller's transaction, alone with the file."""
-    if _is_current(connection, path):
-        return  # another process was quicker
-
-    # Alembic takes 0.2 s to import, and nearly every start finds the catalog up to date.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util.exc import CommandError
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are of no interest
-    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    try:
-        with Upgrade(driver_of(connection), path) as config.attributes["upgrade"]:
-            command.upgrade(config, "head")
-    except CommandError:
-        raise ConfigurationError(
-            f"the catalog {path} was made by another version of the service; ingest into a new one"
-        ) from None
-    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    assert revision == HEAD, revision
-
-
-def _unusable(path: Path, reason: str) -> ConfigurationError:
-    if reason.startswith(_CANNOT_OPEN):
-        reason += "; its folder or disk may be read-only or full"
-    return ConfigurationError(f"the catalog {path} cannot be used: {reason}")
+    return [file_at(path.with_name(path.name + end)) for end in BESIDE]
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""What a catalog of an older version says while it is brought up to date.
+"""The catalog's tables made or brought up to date, and what is said meanwhile.
 
 That is one transaction, which takes minutes for millions of datasets. SQLite works through
 its statements without returning to Python, so it is made to call back: then there is
@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+
+from sqlalchemy import text
+
+from soda_service.catalog.catalogfile import is_current
+from soda_service.catalog.schema import APPLICATION_ID, HEAD
+from soda_service.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
     from types import TracebackType
+
+    from sqlalchemy import Connection
 
 _STEPS: Final = 50_000
 """Instructions of SQLite's machine between two calls: about a millisecond."""
@@ -25,6 +33,38 @@ _GULP: Final = 20_000
 """Datasets that are gone through at once."""
 
 _logger = logging.getLogger(__name__)
+
+
+def migrate(connection: Connection, path: Path, *, driver: sqlite3.Connection) -> None:
+    """Make or alter the tables inside the caller's transaction, alone with the file at *path*.
+
+    *driver* is the driver's own connection within *connection*. Blocks for as long as it takes.
+    Raises ConfigurationError for another program's database and for a catalog of a later version,
+    KeyboardInterrupt where the user stops it: the transaction is to be given up then.
+    """
+    if is_current(driver, path):
+        return  # another process was quicker
+
+    # Alembic takes 0.2 s to import, and nearly every start finds the catalog up to date.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are of no interest
+    connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    try:
+        with Upgrade(driver, path) as config.attributes["upgrade"]:
+            command.upgrade(config, "head")
+    except CommandError:
+        raise ConfigurationError(
+            f"the catalog {path} was made by another version of the service; ingest into a new one"
+        ) from None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    assert revision == HEAD, revision
 
 
 class Upgrade:

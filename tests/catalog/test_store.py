@@ -26,7 +26,7 @@ from support.catalogs import (
     visit,
 )
 
-from soda_service.catalog import database
+from soda_service.catalog import catalogfile, database
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
@@ -464,7 +464,7 @@ def test_a_folder_that_somebody_else_has_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a line of cron does that calls us: it would wait for itself."""
-    monkeypatch.setattr(database, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(catalogfile, "_LOCK_SECONDS", 0.1)
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,0 +1,227 @@
+"""The catalog's file: made where there is none, its folder locked meanwhile, and judged.
+
+What is said here is said of a path, or of a connection of SQLite's own driver. `Database` keeps
+the file open, and `upgrade` puts the tables in it.
+
+SQLite finds its `-wal` and `-shm` by the name of the catalog. Who removes the file alone leaves
+them behind, and in the hands of whoever has it open: beside another file they are wrong.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from soda_service.catalog.presence import file_at
+from soda_service.catalog.schema import APPLICATION_ID, HEAD
+from soda_service.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BESIDE: Final = ("-wal", "-shm")
+"""What SQLite keeps beside a catalog, and calls so."""
+
+_LOOK_PATIENCE: Final = 0.2
+"""Seconds for which a look at another file waits: whoever makes it may have it for itself."""
+
+_LOCK_SECONDS: Final = 10.0
+"""For which the lock of a folder is waited for: somebody may hold it for a purpose of his own."""
+
+_CANNOT_OPEN: Final = "unable to open database file"
+"""What SQLite says whatever is in its way."""
+
+_logger = logging.getLogger(__name__)
+
+
+def make_file(path: Path) -> None:
+    """Make the folder and an empty file where there is none.
+
+    What a catalog that is gone has left there is taken away first. Raises ConfigurationError where
+    that cannot be done, or another program holds the folder locked for ten seconds.
+    """
+    _make_folder(path)
+    path = path.resolve()
+    try:
+        if _is_there(path):
+            return
+        with alone_in(path.parent):
+            if _is_there(path):
+                return
+            for end in BESIDE:
+                _put_aside(path.with_name(path.name + end))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
+    except BlockingIOError:
+        raise unusable(path, "another program holds its folder locked") from None
+    except OSError as error:
+        raise unusable(path, f"{_CANNOT_OPEN} ({error.strerror})") from None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder of the catalog {path} cannot be made: {error.strerror}"
+        ) from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether it is; raises OSError where nobody can tell, which `exists` may call absent."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _put_aside(left: Path) -> None:
+    """Take away what a catalog has left that is gone; its last changes are kept."""
+    if left.name.endswith("-wal") and _is_there(left) and left.stat().st_size:
+        kept = left.with_name(left.name + ".before")
+        left.replace(kept)
+        _logger.warning(
+            "%s holds what was last written to a catalog that was removed or moved away; it is "
+            "kept as %s, and belongs beside that one",
+            left, kept,
+        )  # fmt: skip
+    else:
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A block in which nobody else is for this folder, where its file system has locks.
+
+    Waits for whoever has it. Raises BlockingIOError where that takes longer than ten seconds, and
+    OSError where the folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        except OSError:
+            return  # it has none
+        else:
+            return
+
+
+def use_wal(path: Path, *, patience: float) -> None:
+    """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them.
+
+    Tries again for *patience*, in seconds. Raises ConfigurationError where the file is no database,
+    stays locked, or is where WAL cannot be had.
+    """
+    end = time.monotonic() + patience
+    while True:
+        connection = None
+        try:
+            connection = open_connection(path)
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise ConfigurationError(
+                    f"the catalog {path} cannot be used: its file system has no shared memory"
+                )
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise unusable(path, str(error)) from None
+            time.sleep(0.02)
+        except sqlite3.DatabaseError as error:
+            raise unusable(path, str(error)) from None
+        else:
+            return
+        finally:
+            if connection is not None:
+                connection.close()
+
+
+def open_connection(
+    path: Path, *, timeout: float = 5.0, check_same_thread: bool = True
+) -> sqlite3.Connection:
+    """A connection to the file at *path*, which is not made where there is none.
+
+    Its statements wait *timeout* seconds for a lock. Raises sqlite3.OperationalError where the file
+    cannot be opened; what is no database is noticed by the first statement only.
+    """
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
+
+
+def refuse_unusable(path: Path) -> None:
+    """Raise ConfigurationError unless there is a catalog at *path*, and up to date.
+
+    So too where somebody has it for himself; waits for him a fraction of a second only.
+    """
+    if file_at(path) is None:
+        raise ConfigurationError(
+            f"there is no catalog {path}: run `soda-service ingest`, or say in SODA_CATALOG where "
+            "it is"
+        )
+    try:
+        with closing(open_connection(path, timeout=_LOOK_PATIENCE)) as connection:
+            revision = _revision(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, str(error)) from None
+    if revision is None:
+        raise ConfigurationError(f"the catalog {path} is an empty file: run `soda-service ingest`")
+    if revision != HEAD:
+        raise ConfigurationError(
+            f"the catalog {path} was made by another version of the service: `soda-service ingest` "
+            "or `soda-service serve` bring an older one up to date"
+        )
+
+
+def is_current(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether *connection* reads a catalog that is up to date; *path* is for messages.
+
+    Raises ConfigurationError for another program's database, and sqlite3.DatabaseError for what is
+    none, or is locked longer than the connection waits.
+    """
+    return _revision(connection, path) == HEAD
+
+
+def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
+    """Of the catalog's schema, None of a file without any; raises ConfigurationError likewise."""
+    (identity,) = connection.execute("PRAGMA application_id").fetchone()
+    if identity == APPLICATION_ID:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return str(revision)
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if identity or tables:
+        raise ConfigurationError(f"{path} is a database, but not a catalog of this service")
+    return None
+
+
+def calls_itself_a_catalog(path: Path) -> bool:
+    """Whether a file has the mark of catalogs (SQLite's file format §1.3.17).
+
+    SQLite does not open it, nor what is beside it. Raises OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def unusable(path: Path, reason: str) -> ConfigurationError:
+    """What is to be raised where SQLite or the system gives *reason* not to use the catalog."""
+    if reason.startswith(_CANNOT_OPEN):
+        reason += "; its folder or disk may be read-only or full"
+    return ConfigurationError(f"the catalog {path} cannot be used: {reason}")
