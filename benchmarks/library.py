@@ -20,7 +20,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import archive
-import numpy as np
 from astropy.io import fits
 
 from soda_service.catalog.ingest import ingest
@@ -30,11 +29,12 @@ from soda_service.config import load_collections, load_settings
 from soda_service.cutout.cutter import RESIDENT_BYTES, Cutter
 from soda_service.cutout.plan import CutoutPlan
 from soda_service.cutout.request import CutoutRequest
-from soda_service.fits.cards import BLOCK_SIZE, CARD_SIZE
+from soda_service.fits.cards import CARD_SIZE
 from soda_service.fits.newcards import commentary
 from soda_service.geometry.pixelbox import PixelBox, box_around_quickly
 from soda_service.geometry.shapes import Circle
 from soda_service.pixels.plain import runs_of
+from soda_service.render.fits import padding_size
 from soda_service.storage.bands import BAND_BYTES
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ FEWEST = 4
 LONGEST = 2.0
 """Seconds of one round of a peer, where it is not slower than that."""
 _MOST_RUNS = 1024
-_ZEROS = bytes(BLOCK_SIZE)
 CUTS_BEFORE_INDEX = 16
 """Of 1000x1000 pixels each, after which every file has an index."""
 Row = tuple[str, str, str]
@@ -136,7 +135,8 @@ class Engine:
         """The same for a box of pixels, which is what most peers are given; of files kept open.
 
         No catalog is asked, no circle becomes a box, and there is no name or entity tag for what
-        comes: header and pixels, padded, by the ways that answers to requests take.
+        comes: header, pixels and padding, by the ways that answers to requests take, in pieces as
+        they are sent.
         """
         source, layout, cutter, origin, history = self._kept[box.field.path]
         section = PixelBox(box.low, box.high)
@@ -144,16 +144,15 @@ class Engine:
         header = cutter.cut(section, (origin, card))
         runs = runs_of(layout, section)
         size = runs.size
-        data = np.empty(-(-size // BLOCK_SIZE) * BLOCK_SIZE, np.uint8).data
+        pieces: list[bytes | memoryview] = [header]
         bands = [runs] if size <= RESIDENT_BYTES else runs.bands(BAND_BYTES, most_runs=_MOST_RUNS)
-        at = 0
         for band in bands:
-            end = at + band.size
-            if not source.copy_resident(band, data[at:end]):
+            found = source.resident_runs(band)
+            if found is None:
                 raise RuntimeError(f"{box.field.path} is not in the page cache")
-            at = end
-        data[at:] = _ZEROS[: len(data) - at]
-        return len(header) + len(data)
+            pieces.append(found)
+        pieces.append(bytes(padding_size(size)))
+        return sum(map(len, pieces))
 
     def boxes(
         self, fields: list[archive.Field], pixels: int, count: int, *, seed: int = 0

@@ -11,8 +11,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
-import numpy as np
-
 from soda_service.cutout.form import Packing
 from soda_service.cutout.naming import file_name
 from soda_service.cutout.places import NotQuickError, exact_box, quick_box
@@ -21,7 +19,6 @@ from soda_service.cutout.planner import Planner
 from soda_service.cutout.prepared import PreparedDatasets
 from soda_service.cutout.request import CutoutRequest
 from soda_service.errors import SourceUnavailableError, UnknownDatasetError
-from soda_service.fits.cards import BLOCK_SIZE
 from soda_service.geometry.pixelbox import PixelBox, SteppedBox
 from soda_service.pixels.filled import filled_bands
 from soda_service.pixels.plain import runs_of
@@ -58,8 +55,6 @@ __all__ = ["NOT_QUICK", "AbandonedError", "CutoutPlan", "Cutter", "Quickness"]
 RESIDENT_BYTES: Final = 512 * 1024
 """Largest answer that is made in one piece."""
 
-
-_ZEROS: Final = bytes(BLOCK_SIZE)
 
 _NOTHING_ELSE: Final = CutoutRequest("")[2:]
 """What follows the identifier and the shape in the ordinary request."""
@@ -195,15 +190,13 @@ class Cutter:
         try:
             for one in plan.hdus:
                 pieces.append(one.header)
-                size = one.data_size
-                if size:
-                    whole = -(-size // BLOCK_SIZE) * BLOCK_SIZE
-                    data = np.empty(whole, np.uint8).data  # not cleared: every byte is written
-                    data[size:] = _ZEROS[: whole - size]
+                if one.data_size:
                     runs = _runs(one)
-                    if runs.is_scattered or not source.copy_resident(runs, data[:size]):
+                    data = None if runs.is_scattered else source.resident_runs(runs)
+                    if data is None:
                         return None
                     pieces.append(data)
+                    pieces.append(bytes(padding_size(one.data_size)))
         finally:
             self._files.give_back(borrowed)
         return pieces

@@ -13,9 +13,12 @@ from math import inf
 from .moc import Moc
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Circle:
-    """All points within *radius* of a centre."""
+    """All points within *radius* of a centre; never changed once made.
+
+    Not frozen, because that would make it four times dearer to make.
+    """
 
     lon: float
     lat: float

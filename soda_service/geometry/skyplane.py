@@ -180,19 +180,19 @@ class SkyPlane:
     """Rows of G: from directions to pixels, homogeneous."""
     products: tuple[float, float, float, float, float, float]
     """Of S: S₀₀, S₁₁, S₂₂, S₀₂, S₁₂, S₀₁."""
+    minors: tuple[float, float, float]
+    """Of S: S₀₀ S₂₂ - S₀₂², S₁₁ S₂₂ - S₁₂², S₀₁ S₂₂ - S₀₂ S₁₂."""
 
     @classmethod
     def of(cls, inverse: NDArray[np.float64]) -> Self:
         """The plane whose matrix, shape (3, 3), from directions to (x, y, 1) is *inverse*."""
-        products = inverse @ inverse.T
-        rows = [tuple(float(one) for one in row) for row in inverse]
+        (s00, s01, s02), (_, s11, s12), (_, _, s22) = (inverse @ inverse.T).tolist()
+        first, second, third = ((a, b, c) for a, b, c in inverse.tolist())
         return cls(
-            inverse=((rows[0][0], rows[0][1], rows[0][2]),
-                     (rows[1][0], rows[1][1], rows[1][2]),
-                     (rows[2][0], rows[2][1], rows[2][2])),
-            products=(float(products[0, 0]), float(products[1, 1]), float(products[2, 2]),
-                      float(products[0, 2]), float(products[1, 2]), float(products[0, 1])),
-        )  # fmt: skip
+            inverse=(first, second, third),
+            products=(s00, s11, s22, s02, s12, s01),
+            minors=(s00 * s22 - s02 * s02, s11 * s22 - s12 * s12, s01 * s22 - s02 * s12),
+        )
 
     def limits(self, shape: Circle | Polygon | Range) -> Limits | None:
         """How far the shape reaches on the endless plane; None where that has no closed form.
@@ -221,25 +221,28 @@ class SkyPlane:
         z, across = sin(lat), cos(lat)
         x, y = across * cos(lon), across * sin(lon)
         (a, b, c), (d, e, f), (g, h, i) = self.inverse
-        x, y, depth = a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z
+        depth = g * x + h * y + i * z
         s00, s11, s22, s02, s12, s01 = self.products
-        square = sin(radians(circle.radius)) ** 2
-        d22 = square * s22 - depth * depth
-        if d22 >= 0.0:
+        sine = sin(radians(circle.radius))
+        if sine * sine * s22 >= depth * depth:
             return None
         if depth < 0.0:
             return inf, inf, 0.0, 0.0, 0.0
+        # All in units of the depth: the centre's pixel, the radius, and -D₂₂.
+        x, y = (a * x + b * y + c * z) / depth, (d * x + e * y + f * z) / depth
+        sine /= depth
+        square = sine * sine
+        clear = 1.0 - square * s22
         # D₀₂² less D₀₀ D₂₂, and its like, multiplied out: what would cancel is left out.
-        xx = s00 * depth * depth - 2.0 * s02 * x * depth + s22 * x * x
-        yy = s11 * depth * depth - 2.0 * s12 * y * depth + s22 * y * y
-        xy = s01 * depth * depth - (s02 * y + s12 * x) * depth + s22 * x * y
-        xx -= square * (s00 * s22 - s02 * s02)
-        yy -= square * (s11 * s22 - s12 * s12)
-        xy -= square * (s01 * s22 - s02 * s12)
+        m00, m11, m01 = self.minors
+        skew = s22 * y - s12
+        xx = s00 + x * (s22 * x - 2.0 * s02) - square * m00
+        yy = s11 + y * (skew - s12) - square * m11
         if xx < 0.0 or yy < 0.0:
             return None
-        scale = square / (d22 * d22)
-        x, y = (square * s02 - x * depth) / d22, (square * s12 - y * depth) / d22
+        xy = s01 - s02 * y + x * skew - square * m01
+        scale = square / (clear * clear)
+        x, y = (x - square * s02) / clear, (y - square * s12) / clear
         return x, y, xx * scale, xy * scale, yy * scale
 
     def corners(self, polygon: Polygon) -> list[tuple[float, float]] | None:

@@ -11,8 +11,6 @@ from collections.abc import Generator
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
-import numpy as np
-
 from soda_service.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
@@ -151,31 +149,31 @@ class CopiedBands:
             pieces, rest = _split(pieces, BAND_BYTES, between_runs=True)
             self._cold = self._cold - 1 if self._cold else _COLD_BANDS
             read = [one if isinstance(one, bytes) else source.read_runs(one) for one in pieces]
-            band = read[0] if len(read) == 1 else b"".join(read)
+            band = _one(read)
             self._go_on(rest)
         return band
 
-    def at_hand(self, most: int = BAND_BYTES) -> memoryview | None:
+    def at_hand(self, most: int = BAND_BYTES) -> bytes | memoryview | None:
         """See `Bands`."""
         return self._from_memory(most)
 
-    def _from_memory(self, most: int, *, in_thread: bool = False) -> memoryview | None:
+    def _from_memory(self, most: int, *, in_thread: bool = False) -> bytes | memoryview | None:
         if self._cold or self._source is None or self._next is None:
             return None
         pieces, rest = _split(self._next, most, between_runs=True)
-        band = np.empty(sum(map(_size, pieces)), np.uint8).data
-        at = 0
+        found: list[bytes | memoryview] = []
         for piece in pieces:
-            target = band[at : at + _size(piece)]
             if isinstance(piece, bytes):
-                target[:] = piece
-            elif piece.is_scattered or not self._source.copy_resident(
-                piece, target, in_thread=in_thread
-            ):
+                found.append(piece)
+                continue
+            runs = None
+            if not piece.is_scattered:
+                runs = self._source.resident_runs(piece, in_thread=in_thread)
+            if runs is None:
                 return None
-            at += len(target)
+            found.append(runs)
         self._go_on(rest)
-        return band
+        return _one(found)
 
     def may_be_written(self) -> bool:
         """See `Bands`."""
@@ -232,6 +230,10 @@ def _bands(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         size += _size(piece)
     if size:
         yield band
+
+
+def _one(pieces: list[bytes | memoryview]) -> bytes | memoryview:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _parts(piece: Piece) -> Iterable[Piece]:

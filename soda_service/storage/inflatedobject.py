@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from soda_service.storage.local import LocalSource
     from soda_service.storage.remote import RemoteSource
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import Piece, Write
+    from soda_service.storage.source import Buffer, Piece, Write
 
 
 class InflatedObject(Closable):
@@ -43,9 +43,11 @@ class InflatedObject(Closable):
         self._origin.confirm()
         return self._copy.read_runs(grid)
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        """As of any source; False where the store should be asked first."""
-        return self._origin.is_fresh and self._copy.copy_resident(grid, target, in_thread=in_thread)
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> Buffer | None:
+        """As of any source; None where the store should be asked first."""
+        if not self._origin.is_fresh:
+            return None
+        return self._copy.resident_runs(grid, in_thread=in_thread)
 
     def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
         """As of any source; 0 where the store should be asked first."""

@@ -1,7 +1,7 @@
 """A local file as a source, read from the page cache where that cannot block.
 
 There are two ways to the bytes. `read`, `read_into` and `read_runs` use `preadv`, which may
-block and ends in bytes or in an error. `copy_resident` copies out of a mapping of the file,
+block and ends in bytes or in an error. `resident_runs` copies out of a mapping of the file,
 which costs no more than the copy: ten times less than a read for each row of a small box.
 
 The mapping is touched in one place only, for at most `RESIDENT_LIMIT` bytes, immediately after
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from soda_service.storage.disks import Disk, Touch
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import Piece, Write
+    from soda_service.storage.source import Buffer, Piece, Write
 
 RESIDENT_LIMIT: Final = 1024 * 1024
 """Most bytes that one call copies out of the mapping."""
@@ -174,11 +174,13 @@ class LocalSource(Closable):
 
     def _runs(self, grid: RunGrid, touch: Touch) -> memoryview:
         self._check_inside(grid.start, grid.end - grid.start)
+        if grid.length < LONG_RUN:
+            found = self.resident_runs(grid, in_thread=True)
+            if found is not None:
+                return memoryview(found)
         # Not cleared first, as a bytearray would be.
         runs = np.empty(grid.size, np.uint8)
         target = runs.data
-        if grid.length < LONG_RUN and self.copy_resident(grid, target, in_thread=True):
-            return target
         if not grid.counts:
             self._fill(grid.start, target, touch)
         elif grid.length >= LONG_RUN and grid.steps[-1] - grid.length > _WARM_GAP:
@@ -190,15 +192,14 @@ class LocalSource(Closable):
         self._refuse_changed()
         return target
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        """Fill *target* with the runs of *grid* if they are in the page cache; never blocks.
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> Buffer | None:
+        """The runs of *grid*, one after another, if they are in the page cache; never blocks.
 
-        *target* has exactly their size. *in_thread* the interpreter is let go of meanwhile, for
-        a page that was there a moment ago may have to be waited for.
+        *in_thread* the interpreter is let go of meanwhile, for a page that was there a moment ago
+        may have to be waited for.
 
-        False, with anything in *target*, where a page is missing, the runs are more than
-        `RESIDENT_LIMIT`, they are too much scattered to ask about, or the file has changed
-        since it was opened.
+        None where a page is missing, the runs are more than `RESIDENT_LIMIT`, they are too much
+        scattered to ask about, or the file has changed since it was opened.
         """
         start, length, counts, steps, _ = grid
         version, descriptor = self.version, self._descriptor
@@ -208,35 +209,39 @@ class LocalSource(Closable):
         else:
             for count, step in zip(counts, steps, strict=True):
                 end += (count - 1) * step
-        if len(target) > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
-            return False
+        if grid.size > RESIDENT_LIMIT or start < 0 or end > version.size or descriptor < 0:
+            return None
         mapping = self._mapped or self._map()
         if not mapping.may_be_asked:
-            return self._copy_without_waiting(grid, target)
+            return self._read_without_waiting(grid)
         if end - start <= _ASKED_AT_ONCE:
             is_there = mapping.has_resident(start, end, in_thread=in_thread)
         else:
             is_there = _planes_resident(mapping, grid, in_thread=in_thread)
         if not is_there:
-            return False
+            return None
+        runs: Buffer
         if in_thread:
-            shape, strides = (*counts, length), (*steps, 1)
-            octets: NDArray[np.uint8] = np.ndarray(shape, np.uint8, target)
-            octets[...] = np.ndarray(shape, np.uint8, mapping.content, start, strides)
+            there: NDArray[np.uint8] = np.ndarray(
+                (*counts, length), np.uint8, mapping.content, start, (*steps, 1)
+            )
+            runs = there.copy().reshape(-1).data
         else:
             # A run that is one item is copied in one go, twice as fast as numbers or bytes are,
             # but numpy does not let go of the interpreter for such items.
-            run = _item(length)
-            copied: NDArray[np.void] = np.ndarray(counts, run, target)
-            copied[...] = np.ndarray(counts, run, mapping.content, start, steps)
+            items: NDArray[np.void] = np.ndarray(
+                counts, _item(length), mapping.content, start, steps
+            )
+            runs = items.tobytes()
         if mapping.is_torn:
             self._mapped = None
-            return False
+            return None
         try:
             status = os.fstat(descriptor)
         except OSError:
-            return False  # who reads it is told
-        return status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+            return None  # who reads it is told
+        is_same = status.st_mtime_ns == version.modified_ns and status.st_size == version.size
+        return runs if is_same else None
 
     def write_resident(self, pieces: Sequence[Piece], write: Write) -> int:
         """Have *write* take *pieces* from where they lie in memory; how many bytes it took.
@@ -377,17 +382,18 @@ class LocalSource(Closable):
                     runs[here].reshape(-1, length)[:] = rows[starts[begin:end] - first]
                 begin = end
 
-    def _copy_without_waiting(self, grid: RunGrid, target: memoryview) -> bool:
-        """`copy_resident` for a file about which the kernel tells this process nothing."""
+    def _read_without_waiting(self, grid: RunGrid) -> memoryview | None:
+        """`resident_runs` for a file about which the kernel tells this process nothing."""
         if prod(grid.counts) > _MOST_RUNS:
-            return False
+            return None
+        runs = np.empty(grid.size, np.uint8).data
         for number, start in enumerate(grid.starts().tolist()):
             at = number * grid.length
-            if not self._read_without_waiting(start, target[at : at + grid.length]):
-                return False
-        return self._is_unchanged()
+            if not self._fill_without_waiting(start, runs[at : at + grid.length]):
+                return None
+        return runs if self._is_unchanged() else None
 
-    def _read_without_waiting(self, start: int, buffer: memoryview) -> bool:
+    def _fill_without_waiting(self, start: int, buffer: memoryview) -> bool:
         try:
             return os.preadv(self._descriptor, [buffer], start, os.RWF_NOWAIT) == len(buffer)
         except OSError:
@@ -397,7 +403,7 @@ class LocalSource(Closable):
         """Reads everything where it is cheap, and says no where it is not."""
         if length > _SPAN:
             return False
-        return self._read_without_waiting(start, memoryview(bytearray(length)))
+        return self._fill_without_waiting(start, memoryview(bytearray(length)))
 
     def _check_inside(self, start: int, length: int) -> None:
         if start < 0 or length < 0:

@@ -85,10 +85,10 @@ class FileMapping:
         mincore = _mincore_in_thread if in_thread else _libc.mincore
         failed = mincore(self.address + start, end - start, states.address)
         # Bit 0 alone has a meaning, and Linux leaves the others zero.
-        found = states.pages.count(1, 0, count)
+        missing = states.pages.find(0, 0, count)
         if count <= _SPARE_PAGES:
             _spare.append(states)
-        return not failed and found == count
+        return not failed and missing < 0
 
     def mend(self, address: int) -> bool:
         """Put zeros from the page of *address* on; whether it is one of this mapping's."""

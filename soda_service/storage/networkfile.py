@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import Piece, Write
+    from soda_service.storage.source import Buffer, Piece, Write
 
 
 class NetworkFile(LocalSource):
@@ -23,12 +23,10 @@ class NetworkFile(LocalSource):
     _read_at_once: ClassVar[int] = 1024 * 1024
     """Less than of a disk of this machine: 100 kB a second are slow, but an answer."""
 
-    def copy_resident(
-        self, _grid: RunGrid, _target: memoryview, *, in_thread: bool = False
-    ) -> bool:
-        """False: whether the file is still the same, its server would have to say."""
+    def resident_runs(self, _grid: RunGrid, *, in_thread: bool = False) -> Buffer | None:
+        """None: whether the file is still the same, its server would have to say."""
         del in_thread  # it is the same there
-        return False
+        return None
 
     def write_resident(self, _pieces: Sequence[Piece], _write: Write) -> int:
         """0, for the same reason."""

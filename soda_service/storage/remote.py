@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from soda_service.storage.objectstore import Put, Store
     from soda_service.storage.remoteplace import RemotePlace
     from soda_service.storage.runs import RunGrid
-    from soda_service.storage.source import FileVersion, Piece, RunSource, Write
+    from soda_service.storage.source import Buffer, FileVersion, Piece, RunSource, Write
     from soda_service.storage.stores import Way
 
 RESIDENT_LIMIT: Final = 1024 * 1024
@@ -184,30 +184,30 @@ class RemoteSource(Closable):
             return
         self._gather([span for span in wanted if span.start < span.stop], _put_nowhere, self._keep)
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        """Fill *target* with the runs of *grid* if they are in memory; never blocks.
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> Buffer | None:
+        """The runs of *grid*, one after another, if they are in memory; never blocks.
 
-        *target* has exactly their size. False, with anything in *target*, where they are not,
-        are more than `RESIDENT_LIMIT` or too much scattered, or where the store has not been
-        asked for some time whether the object is still the same.
+        None where they are not, are more than `RESIDENT_LIMIT` or too much scattered, or where
+        the store has not been asked for some time whether the object is still the same.
         """
         del in_thread  # blocks of our own memory never make anybody wait
-        if len(target) > RESIDENT_LIMIT or prod(grid.counts) > _RESIDENT_RUNS or not grid.size:
-            return False
+        if grid.size > RESIDENT_LIMIT or prod(grid.counts) > _RESIDENT_RUNS or not grid.size:
+            return None
         if grid.start < 0 or grid.end > self.version.size or not self.is_fresh:
-            return False
+            return None
         starts, length = grid.starts(), grid.length
         spans = joined(starts, length, gap=self._store.limits.gap_bytes)
         if sum(span.stop - span.start for span in spans) > _RESIDENT_BLOCKS * BLOCK_BYTES:
-            return False
-        spread = Spread(starts, length, target)
+            return None
+        runs = np.empty(grid.size, np.uint8).data
+        spread = Spread(starts, length, runs)
         for span in spans:
             for block in blocks(span, BLOCK_BYTES):
                 content = self._cache.peek(self._key, *block)
                 if content is None:
-                    return False
+                    return None
                 spread.put(block.start, content)
-        return True
+        return runs
 
     def write_resident(self, _pieces: Sequence[Piece], _write: Write) -> int:
         """0: what is in memory lies there in blocks, to be copied."""

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from soda_service.storage.stores import RemoteStores
 
 
+Buffer: TypeAlias = "bytes | memoryview"
+
 Piece: TypeAlias = "bytes | RunGrid"
 """Bytes that are there, or runs of a source."""
 
-Write: TypeAlias = "Callable[[Sequence[bytes | memoryview]], int]"
+Write: TypeAlias = "Callable[[Sequence[Buffer]], int]"
 """Takes buffers, one after another, as far as that is possible at once; how many bytes of them."""
 
 
@@ -101,8 +103,10 @@ class RunSource(ByteSource, Protocol):
     def read_runs(self, grid: RunGrid) -> memoryview:
         """The runs of *grid*, one after another; raises what `read` raises."""
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        """Fill *target* with the runs of *grid* if they are in memory; never blocks.
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> Buffer | None:
+        """What `read_runs` gives if it is in memory, and not too much; otherwise None.
+
+        Never blocks.
 
         *in_thread* others go on meanwhile, should a page make us wait after all.
         """

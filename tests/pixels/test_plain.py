@@ -32,9 +32,8 @@ class _CountingSource(LocalSource):
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        del grid, target, in_thread
-        return False
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> None:
+        del grid, in_thread
 
     def _fill(self, start: int, buffer: memoryview, touch: Touch) -> None:
         self.reads += 1

@@ -74,9 +74,8 @@ def test_a_plain_image_in_memory_is_read_at_once(zoo_file: Callable[[str], ZooFi
     layout, stored = file.images[0]
     box = PixelBox((3, 5), (50, 41))
     file.source.read(0, file.source.version.size)
-    target = bytearray(len(expected := stored[box.slices].tobytes()))
-    assert file.source.copy_resident(runs_of(layout, box), memoryview(target))
-    assert target == expected
+    runs = file.source.resident_runs(runs_of(layout, box))
+    assert runs == stored[box.slices].tobytes()
 
 
 @pytest.mark.parametrize("family", ["tan", "compressed_tiles"])

@@ -304,9 +304,9 @@ class TestChangingFiles:
 
 
 def copied(source: LocalSource, grid: RunGrid) -> bytes | None:
-    """What `copy_resident` gives, if it gives anything."""
-    target = bytearray(grid.size)
-    return bytes(target) if source.copy_resident(grid, memoryview(target)) else None
+    """What `resident_runs` gives, if it gives anything."""
+    runs = source.resident_runs(grid)
+    return None if runs is None else bytes(runs)
 
 
 class TestWriteResident:
@@ -397,10 +397,9 @@ def _keep_in(got: list[bytes]) -> Write:
 def test_in_a_thread_the_same_is_copied(path: Path, content: bytes, grid: RunGrid) -> None:
     """By the way that lets others go on."""
     path.read_bytes()
-    target = bytearray(grid.size)
     with LocalSource.open(str(path)) as source:
-        assert source.copy_resident(grid, memoryview(target), in_thread=True)
-    assert target == b"".join(content[at : at + grid.length] for at in grid.starts().tolist())
+        runs = source.resident_runs(grid, in_thread=True)
+    assert runs == b"".join(content[at : at + grid.length] for at in grid.starts().tolist())
 
 
 class _ColdSource(LocalSource):
@@ -409,9 +408,8 @@ class _ColdSource(LocalSource):
     reads = 0
     bytes_read = 0
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        del grid, target, in_thread
-        return False
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> None:
+        del grid, in_thread
 
     def _fill(self, start: int, buffer: memoryview, touch: Touch) -> None:
         self.reads += 1
@@ -429,8 +427,8 @@ def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     from soda_service.storage.runs import RunGrid
 
     def copied(source, grid):
-        target = bytearray(grid.size)
-        return bytes(target) if source.copy_resident(grid, memoryview(target)) else None
+        runs = source.resident_runs(grid)
+        return None if runs is None else bytes(runs)
     """
     text = textwrap.dedent(beginning) + f"tmp = Path({str(folder)!r})\n" + textwrap.dedent(script)
     return subprocess.run(
@@ -460,15 +458,13 @@ def test_two_threads_that_map_together_ask_about_their_own_mapping(
     monkeypatch.setattr(mapping, "_kernel_tells", tell)
     monkeypatch.setattr(FileMapping, "has_resident", ask)
     grid = RunGrid(5, 1000)
-    targets = [bytearray(1000) for _ in range(3)]
     with LocalSource.open(str(path)) as source, ThreadPoolExecutor(1) as threads:
-        first = threads.submit(source.copy_resident, grid, memoryview(targets[0]))
+        first = threads.submit(source.resident_runs, grid)
         assert first_is_mapping.wait(20)
-        assert source.copy_resident(grid, memoryview(targets[1]))
+        second = source.resident_runs(grid)
         second_is_done.set()
-        assert first.result()
-        assert source.copy_resident(grid, memoryview(targets[2]))
-    assert targets == [content[5:1005]] * 3
+        copies = first.result(), second, source.resident_runs(grid)
+    assert copies == (content[5:1005],) * 3
     assert len(asked) == 3
     for address, mapped in asked:
         assert address in mapped

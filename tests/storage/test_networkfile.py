@@ -29,7 +29,7 @@ def test_its_bytes_are_those_of_any_file(tmp_path: Path, monkeypatch: pytest.Mon
         for grid in (RunGrid(7, 400_000), RunGrid(100, 50, (20, 30), (20_000, 600))):
             expected = b"".join(content[at : at + grid.length] for at in grid.starts().tolist())
             assert source.read_runs(grid) == expected
-            assert not source.copy_resident(grid, memoryview(bytearray(grid.size)))
+            assert source.resident_runs(grid) is None
 
 
 def test_a_slow_disk_is_seen_to_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -426,9 +426,7 @@ class TestBoxes:
         if grid.end > SIZE:
             return
         assert _shared_source().read_runs(grid) == runs_of(grid)
-        target = bytearray(grid.size)
-        if _shared_source().copy_resident(grid, memoryview(target)):
-            assert target == runs_of(grid)
+        assert _shared_source().resident_runs(grid) in (None, runs_of(grid))
 
     def test_ends_are_checked_before_a_request(self, server: RangeServer) -> None:
         """What the version says is the end."""
@@ -516,23 +514,19 @@ class TestResident:
 
     GRID = RunGrid(2880, 800, (200,), (16_384,), 4)
 
-    def test_true_only_when_it_was_read(self, server: RangeServer) -> None:
+    def test_given_only_when_it_was_read(self, server: RangeServer) -> None:
         """And no request is made either way."""
-        target = bytearray(self.GRID.size)
         with opened(server) as source:
-            assert not source.copy_resident(self.GRID, memoryview(target))
+            assert source.resident_runs(self.GRID) is None
             assert not server.asked
             source.read_runs(self.GRID)
             server.forget()
-            assert source.copy_resident(self.GRID, memoryview(target))
-            assert target == runs_of(self.GRID)
+            assert source.resident_runs(self.GRID) == runs_of(self.GRID)
             inner = RunGrid(2880 + 20 * 16_384 + 80, 400, (100,), (16_384,), 4)
-            target = bytearray(inner.size)
-            assert source.copy_resident(inner, memoryview(target))
-            assert target == runs_of(inner)
+            assert source.resident_runs(inner) == runs_of(inner)
             assert not server.asked
 
-    def test_false_for_much_and_for_far(self, server: RangeServer) -> None:
+    def test_none_for_much_and_for_far(self, server: RangeServer) -> None:
         """The event loop must not copy for long."""
         with opened(server) as source:
             for grid in (
@@ -541,8 +535,8 @@ class TestResident:
                 RunGrid(0, 100, (200,), (100_000,)),
             ):
                 source.read_runs(grid)
-                assert not source.copy_resident(grid, memoryview(bytearray(grid.size)))
-            assert not source.copy_resident(RunGrid(SIZE - 5, 10), memoryview(bytearray(10)))
+                assert source.resident_runs(grid) is None
+            assert source.resident_runs(RunGrid(SIZE - 5, 10)) is None
 
     def test_the_disk_is_not_memory(self, server: RangeServer, tmp_path: Path) -> None:
         """Blocks on disk save the request, but not the waiting."""
@@ -551,12 +545,11 @@ class TestResident:
         with opened(server, folder=folder, version=version) as source:
             source.read_runs(self.GRID)
         with opened(server, folder=folder, version=version) as source:
-            target = bytearray(self.GRID.size)
-            assert not source.copy_resident(self.GRID, memoryview(target))
+            assert source.resident_runs(self.GRID) is None
             assert source.read_runs(self.GRID) == runs_of(self.GRID)
             # Whether it is still the same object is asked once, as the source is new.
             assert [one.method for one in server.asked] == ["HEAD"]
-            assert source.copy_resident(self.GRID, memoryview(target))
+            assert source.resident_runs(self.GRID) == runs_of(self.GRID)
 
 
 class TestFreshness:
@@ -575,16 +568,14 @@ class TestFreshness:
             for read in (lambda: source.read(0, 1), source.check_unchanged):
                 with pytest.raises(ObjectChangedError, match="has changed"):
                     read()
-            target = memoryview(bytearray(self.GRID.size))
-            assert not source.copy_resident(self.GRID, target)
+            assert source.resident_runs(self.GRID) is None
             assert not server.asked
 
     def test_what_is_kept_is_confirmed_once_in_a_while(self, server: RangeServer) -> None:
         """By a request of its own, where there is no other."""
-        target = memoryview(bytearray(self.GRID.size))
         with opened(server, limits=RemoteLimits(fresh_seconds=0)) as source:
             source.read_runs(self.GRID)
-            assert not source.copy_resident(self.GRID, target)
+            assert source.resident_runs(self.GRID) is None
             server.forget()
             assert source.read_runs(self.GRID) == runs_of(self.GRID)
             assert [one.method for one in server.asked] == ["HEAD"]
@@ -695,7 +686,7 @@ class TestFaults:
                 source.read_runs(grid)
             assert len(server.asked) <= len(grid.starts()) * (limits.retries + 1)
             assert caught.value.path == server.url("/image")
-            assert not source.copy_resident(grid, memoryview(bytearray(grid.size)))
+            assert source.resident_runs(grid) is None
             if "changed" not in message and "gone" not in message:
                 server.always = None
                 read = partial(source.read_runs, grid)

@@ -42,9 +42,9 @@ class _Counting(LocalSource):
 
     copied = 0
 
-    def copy_resident(self, grid: RunGrid, target: memoryview, *, in_thread: bool = False) -> bool:
-        self.copied += len(target)
-        return super().copy_resident(grid, target, in_thread=in_thread)
+    def resident_runs(self, grid: RunGrid, *, in_thread: bool = False) -> bytes | memoryview | None:
+        self.copied += grid.size
+        return super().resident_runs(grid, in_thread=in_thread)
 
     def read_runs(self, grid: RunGrid) -> memoryview:
         self.copied += grid.size
