@@ -364,7 +364,8 @@ def _fit_in_hemisphere(points: list[Vector]) -> bool:
 
 
 def _are_one(a: Vector, b: Vector) -> bool:
-    return all(abs(p - q) <= _SAME_POINT for p, q in zip(a, b, strict=True))
+    (x, y, z), (u, v, w) = a, b
+    return abs(x - u) <= _SAME_POINT and abs(y - v) <= _SAME_POINT and abs(z - w) <= _SAME_POINT
 
 
 def _format_numbers(*numbers: float) -> str:

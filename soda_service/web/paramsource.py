@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope
 
-_AT_ONCE: Final = 16 * 1024
+_AT_ONCE: Final = 8 * 1024
 """Bytes of parameters that are understood in less than a millisecond or two."""
 
 _LONGEST_TYPE: Final = 1024
