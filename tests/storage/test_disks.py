@@ -213,8 +213,9 @@ class _Lost:
                 entered.set()
                 self._release.wait(30)
 
-        self._threads.append(threading.Thread(target=ask))
-        self._threads[-1].start()
+        thread = threading.Thread(target=ask)
+        thread.start()
+        self._threads.append(thread)  # once it can be joined: another thread may let go just now
         assert entered.wait(30)
 
     def let_go(self) -> None:
