@@ -154,7 +154,10 @@ def _workers(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
             server.warm(targets)
         for _ in range(arguments.rounds):
             for count, server in ((1, one), (2, two)):
-                rates[count].append(server.rate(targets, arguments.seconds).per_second)
+                rate = server.rate(
+                    targets, arguments.seconds, connections=http_load.MANY_CONNECTIONS
+                )
+                rates[count].append(rate.per_second)
                 loops[count].append(_loops(count))
     ratio = statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True))
     yield (

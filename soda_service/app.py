@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from soda_service.catalog.database import Database
 from soda_service.config import load_settings
 from soda_service.discovery.urls import Service
 from soda_service.errors import ConfigurationError
@@ -126,8 +125,7 @@ def _following_services(settings: Settings) -> Services:
     Raises ConfigurationError, also where there is no catalog or an old one.
     """
     # A worker that made one would serve nothing, beside others that serve what was there.
-    with closing(Database(settings.catalog_path, make=False)):
-        services = Services.of(settings)
+    services = Services.of(settings, make=False)
     services.store.follow()
     return services
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from soda_service.catalog.store import CollectionRow
     from soda_service.config import Settings
 
-_START_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 1.0
+"""Between two questions whether the service is ready, at first and after a while."""
+
 _KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of common proxies, so that they close first."""
 
@@ -174,25 +176,25 @@ def _name_other_disks(collections: Sequence[CollectionRow]) -> None:
 def _say_when_ready(
     host: str, port: int, base: str, announce: Callable[[str], None] | None
 ) -> None:
-    """Print the ready line once /health answers; give up silently when it never does."""
+    """Print the ready line once /health answers, however long that takes: the process may end."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared only
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end:
-        connection = HTTPConnection(reachable, port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                break
-        except (OSError, HTTPException):
-            time.sleep(_POLL_SECONDS)
-        finally:
-            connection.close()
-    else:
-        return
+    pause = _POLL_SECONDS
+    while not _is_healthy(reachable, port):
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_POLL_SECONDS)
     if announce is not None:
         announce(base)
     sys.stdout.write(f"soda-service ready at {base}\n")
     sys.stdout.flush()
+
+
+def _is_healthy(host: str, port: int) -> bool:
+    with closing(HTTPConnection(host, port, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
 
 
 def _url_host(host: str) -> str:

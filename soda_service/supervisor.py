@@ -1,8 +1,8 @@
 """The worker processes of a server: kept alive, and told of in the log when one is not.
 
 Uvicorn starts and stops them. What it says of one that died is a line of no importance without a
-reason, one that cannot start takes those that serve down with it, and one that ends by a signal
-takes along what its last answers had to say.
+reason, one that cannot start takes those that serve down with it, one that does not stop is waited
+for without end, and one that ends by a signal takes along what its last answers had to say.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _PAUSE_SECONDS = 10.0
 _START_SECONDS = 300.0
 """For which a worker may begin; it is asked meanwhile, and its pipe holds so many questions."""
 
+_STOP_SECONDS = 30.0
+"""For which a worker that shall stop may take beyond the time that its last answers have."""
+
 _DEATH_SECONDS: Final = 5.0
 """For which the end of a worker that was killed is waited for."""
 
@@ -55,7 +58,7 @@ class WorkerConfig(uvicorn.Config):
 
 
 class Supervisor(Multiprocess):
-    """Workers, each of which is replaced when it is gone."""
+    """Workers, each of which is replaced when it is gone, and none of which is waited for."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket]) -> None:
         super().__init__(config, sockets)
@@ -63,20 +66,64 @@ class Supervisor(Multiprocess):
         """Whether it ended because no worker could start."""
         self._have_served: set[int | None] = set()
         self._begun: dict[int | None, float] = {}
-        """When those that have not served yet were first looked at."""
+        """When each worker was started."""
+        self._outdated: list[Process] = []
+        """Workers that serve until there are new ones in their place."""
+        self._leaving: dict[Process, float] = {}
+        """Workers that were told to stop, and until when they may."""
         self._paused_until = 0.0
 
+    def init_processes(self) -> None:
+        """Start the first workers."""
+        self._start_missing()
+
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that are gone, or do not answer any more; say so, and why."""
-        for place, worker in enumerate(self.processes):
+        """Replace workers that are gone, or do not answer any more; say so, and why.
+
+        And see to it that those go, and come, of whom a signal has told that they shall.
+        """
+        if self.should_exit.is_set():
+            return
+        self._retire_surplus()
+        for worker in tuple(self.processes):
+            lives = worker.process.is_alive() and self._answers(worker)
             # A terminal sends its signal to the workers as well: they are gone because they shall.
             if self.should_exit.is_set() or self.signal_queue:
                 return
-            if worker.process.is_alive() and self._answers(worker):
-                continue
-            has_served = worker.pid in self._have_served
-            if has_served or time.monotonic() >= self._paused_until:
-                self._replace(place, worker)
+            if not lives and (worker.pid in self._have_served or not self._is_paused()):
+                self._replace(worker)
+        self._start_missing()
+        self._kill_belated()
+
+    def restart_all(self) -> None:
+        """Have new workers take the place of all, each as soon as it serves."""
+        self._outdated = list(self.processes)
+
+    def handle_ttin(self) -> None:
+        """Have one worker more."""
+        self.processes_num += 1
+        _logger.info("workers wanted: %s", self.processes_num)
+
+    def handle_ttou(self) -> None:
+        """Have one worker less, but not none."""
+        self.processes_num = max(1, self.processes_num - 1)
+        _logger.info("workers wanted: %s", self.processes_num)
+
+    def terminate_all(self) -> None:
+        """Tell all workers to stop."""
+        for worker in tuple(self.processes):
+            self._let_go(worker)
+
+    def join_all(self) -> None:
+        """Wait for the ends of all workers, which a hanging disk or a stopped process delays."""
+        for worker, end in self._leaving.items():
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.exitcode is None:
+                self._kill(worker)
+                worker.process.join(_DEATH_SECONDS)
+
+    def _is_paused(self) -> bool:
+        return time.monotonic() < self._paused_until
 
     def _answers(self, worker: Process) -> bool:
         """Whether a worker that has served lives; one that begins may take its time."""
@@ -87,53 +134,114 @@ class Supervisor(Multiprocess):
             self._have_served.add(worker.pid)
             _logger.info("worker %s answers", worker.pid)
             return True
-        begun = self._begun.setdefault(worker.pid, time.monotonic())
-        return time.monotonic() - begun < _START_SECONDS
+        return time.monotonic() - self._begun[worker.pid] < _START_SECONDS
 
-    def _replace(self, place: int, worker: Process) -> None:
+    def _replace(self, worker: Process) -> None:
         is_hung = worker.exitcode is None
         worker.kill()
         # One that hangs in a disk may not even die.
         worker.process.join(_DEATH_SECONDS)
-        self._begun.pop(worker.pid, None)
         has_served = worker.pid in self._have_served
-        self._have_served &= {one.pid for one in self.processes if one is not worker}
+        self._forget(worker)
         if worker.exitcode == STARTUP_FAILURE and not has_served and not self._have_served:
             # Nobody serves, and the next one would not, either.
             self.has_failed = True
             self.should_exit.set()
             return
-        new = self._started_at(place)
-        patience = self.config.timeout_worker_healthcheck if has_served else _START_SECONDS
-        how = (
-            f"did not answer for {patience:g} s and was killed"
-            if is_hung
-            else _end_of(worker.exitcode)
-        )
+        successor = self._start()
+        if not is_hung:
+            how = _end_of(worker.exitcode)
+        elif has_served:
+            how = f"did not answer for {self.config.timeout_worker_healthcheck:g} s and was killed"
+        else:
+            how = f"was not ready within {_START_SECONDS:g} s and was killed"
         if has_served and worker.exitcode == 0:
             _logger.warning(
-                "worker %s was told to stop, not by the process that keeps it; worker %s takes its "
-                "place: to stop the service end process %s",
-                worker.pid, new.pid, os.getpid(),
+                "worker %s was told to stop, not by the process that keeps it; %s: to stop the "
+                "service end process %s",
+                worker.pid, successor, os.getpid(),
             )  # fmt: skip
         elif has_served:
             _logger.error(
-                "worker %s %s; what it was answering is broken off, and worker %s takes its place",
-                worker.pid, how, new.pid,
+                "worker %s %s; what it was answering is broken off, and %s",
+                worker.pid, how, successor,
             )  # fmt: skip
         else:
-            self._paused_until = time.monotonic() + _PAUSE_SECONDS
+            self._pause()
             _logger.error(
-                "worker %s %s before it could serve, the lines above may say why; worker %s takes "
-                "its place; should that fail as well, it is tried again every %g s",
-                worker.pid, how, new.pid, _PAUSE_SECONDS,
+                "worker %s %s before it could serve, the lines above may say why; %s; should that "
+                "fail as well, it is tried again every %g s",
+                worker.pid, how, successor, _PAUSE_SECONDS,
             )  # fmt: skip
 
-    def _started_at(self, place: int) -> Process:
-        new = Process(self.config, self.sockets)
-        new.start()
-        self.processes[place] = new
-        return new
+    def _retire_surplus(self) -> None:
+        """Let one worker go that is wanted no more, or in whose place a new one serves."""
+        self._outdated = [one for one in self._outdated if one in self.processes]
+        if len(self.processes) <= self.processes_num:
+            return
+        if not self._outdated:
+            self._let_go(self.processes[-1])
+        elif self.processes[-1].pid in self._have_served:
+            self._let_go(self._outdated[0])
+
+    def _start_missing(self) -> None:
+        """Start as many workers as are wanted, and one more while there are old ones."""
+        wanted = self.processes_num + bool(self._outdated)
+        while len(self.processes) < wanted and not self._is_paused():
+            has, said = len(self.processes), self._start()
+            if self._is_paused():
+                _logger.error(
+                    "%s of %s workers run; %s; it is tried again every %g s",
+                    has, wanted, said, _PAUSE_SECONDS,
+                )  # fmt: skip
+
+    def _start(self) -> str:
+        """Start a worker, and say so; where memory, processes or files are short, say that."""
+        try:
+            new = Process(self.config, self.sockets)
+            new.start()
+        except OSError as error:
+            self._pause()
+            return f"no other can be started for now ({error.strerror})"
+        self.processes.append(new)
+        self._begun[new.pid] = time.monotonic()
+        return f"worker {new.pid} takes its place"
+
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+
+    def _let_go(self, worker: Process) -> None:
+        """Have it stop, once its answers have left."""
+        self._forget(worker)
+        worker.terminate()
+        self._leaving[worker] = time.monotonic() + self._patience
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for which a worker may stop."""
+        return (self.config.timeout_graceful_shutdown or 0) + _STOP_SECONDS
+
+    def _kill_belated(self) -> None:
+        """Kill those that have not stopped in time; how they end is not waited for."""
+        for worker, end in tuple(self._leaving.items()):
+            is_late = worker.exitcode is None and time.monotonic() >= end
+            if is_late:
+                self._kill(worker)
+            if is_late or worker.exitcode is not None:
+                del self._leaving[worker]
+
+    def _kill(self, worker: Process) -> None:
+        worker.kill()
+        _logger.error(
+            "worker %s was told to stop, did not within %g s and was killed; what it was answering "
+            "is broken off",
+            worker.pid, self._patience,
+        )  # fmt: skip
+
+    def _forget(self, worker: Process) -> None:
+        self.processes.remove(worker)
+        self._have_served.discard(worker.pid)
+        self._begun.pop(worker.pid, None)
 
 
 def leave_on_signals() -> None:

@@ -77,6 +77,31 @@ def _availability(service: Served) -> str:
     return httpx2.get(f"{service.base}availability", trust_env=False).text
 
 
+_EXCHANGING = """
+import pkgutil
+import sys
+from pathlib import Path
+
+from soda_service.cli import main
+
+owner = pkgutil.resolve_name(sys.argv[1])
+function = getattr(owner, sys.argv[2])
+
+
+def exchanging(*arguments, **options):
+    if Path("other/soda-data/catalog.sqlite").exists():
+        Path("soda-data/catalog.sqlite").rename("kept.sqlite")
+        Path("other/soda-data/catalog.sqlite").rename("soda-data/catalog.sqlite")
+    return function(*arguments, **options)
+
+
+setattr(owner, sys.argv[2], exchanging)
+del sys.argv[1:3]
+if __name__ == "__main__":
+    main()
+"""
+"""Puts another catalog in the place of this one when a function is called first."""
+
 _SAYS_LITTLE = {"SODA_LOG_LEVEL": "error"}
 
 
@@ -414,6 +439,38 @@ class TestIngest:
         again = run_command("ingest", "data", folder=tmp_path)
         assert again.returncode == 0, again.stderr
         assert again.stdout.startswith("6 added")
+
+    @pytest.mark.parametrize("at_end", [False, True])
+    def test_a_catalog_that_is_exchanged_meanwhile_is_told_of(
+        self, tmp_path: Path, *, at_end: bool
+    ) -> None:
+        """What was done is in a file that nobody serves: in its last moments, and before."""
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "image.fits").write_bytes(FAMILIES["tan"]())
+        (tmp_path / "other").mkdir()
+        assert run_command("ingest", "../data", folder=tmp_path / "other").returncode == 0
+        assert run_command("ingest", "data", folder=tmp_path).returncode == 0
+        (tmp_path / "data" / "second.fits").write_bytes(FAMILIES["tan"]())
+        module, function = (
+            ("soda_service.cli.ingest", "told")
+            if at_end
+            else ("soda_service.catalog.holdings.Holdings", "write")
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", _EXCHANGING, module, function, "ingest", "data"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        said = "is another one now" if at_end else "has just been replaced"
+        *_, line = ended.stderr.splitlines()
+        assert ended.returncode == 1, ended.stderr
+        assert line.startswith("soda-service: ")
+        assert said in line
+        checked = run_command("check", folder=tmp_path)
+        assert checked.stdout == "1 dataset checked, 0 problems\n"
+        moved = {"SODA_CATALOG": f"sqlite:///{tmp_path}/kept.sqlite"}
+        checked = run_command("check", folder=tmp_path, environment=moved)
+        datasets = "2 datasets" if at_end else "1 dataset"
+        assert checked.stdout == f"{datasets} checked, 0 problems\n"
 
     def test_the_bar_ends_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was skipped is done, too; before anything begins there is no bar."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -17,7 +20,7 @@ from support.service import SMALL_BUFFER, connect
 from support.turn import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from support.command import Served
 
@@ -32,6 +35,18 @@ main()
 """
 """The command line, which waits for last answers and between two attempts for a second."""
 
+_IMPATIENT: Final = _HASTY.replace(
+    "main()",
+    """
+soda_service.supervisor._STOP_SECONDS = 0
+soda_service.supervisor.Supervisor.handle_usr1 = lambda self: setattr(
+    soda_service.supervisor, "_START_SECONDS", 1
+)
+main()
+""",
+)
+"""The same, that waits for a second for those who stop, and, after SIGUSR1, who begin."""
+
 
 def _answering(service: Served) -> list[int]:
     """The numbers of the two workers that answer first."""
@@ -41,6 +56,42 @@ def _answering(service: Served) -> list[int]:
 
     until(lambda: len(told()) >= 2)
     return [int(number) for number in told()[:2]]
+
+
+def _state(process: int) -> str:
+    """The letter that the kernel has for it, Z of one that has ended; "" of none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return ""
+
+
+def _children(process: int) -> set[int]:
+    return {
+        int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    }
+
+
+@contextmanager
+def _stopped(process: int) -> Iterator[None]:
+    """A process that does nothing within the block, and is not left behind like that."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+@contextmanager
+def _without_files(process: int) -> Iterator[None]:
+    """A process that can open nothing within the block, and so cannot start another one."""
+    limits = resource.prlimit(process, resource.RLIMIT_NOFILE)
+    resource.prlimit(process, resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process, resource.RLIMIT_NOFILE, limits)
 
 
 def _told_of(service: Served, worker: int) -> str:
@@ -95,6 +146,119 @@ def test_a_worker_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> N
         assert httpx2.get(f"{service.base}health", trust_env=False).is_success
         cache.unlink()
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (
+            signal.SIGKILL,
+            "what it was answering is broken off, and no other can be started for now",
+        ),
+        (signal.SIGHUP, "2 of 3 workers run; no other can be started for now"),
+        (signal.SIGTTIN, "2 of 3 workers run; no other can be started for now"),
+    ],
+)
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, number: signal.Signals, said: str
+) -> None:
+    """Where memory, processes or open files are short; the others serve meanwhile."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service:
+        workers = _answering(service)
+        with _without_files(service.process.pid):
+            is_death = number == signal.SIGKILL
+            os.kill(workers[0] if is_death else service.process.pid, number)
+            until(lambda: sum("(Too many open files)" in line for line in service.log) >= 2)
+            first, *_ = (line for line in service.log if "(Too many open files)" in line)
+            assert " ERROR soda_service.supervisor " in first
+            assert said in first
+            assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+            assert _state(workers[1]) not in {"", "Z"}
+        answering = 4 if number == signal.SIGHUP else 3
+        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == answering)
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+    assert "Traceback" not in "".join(service.log)
+
+
+def test_a_worker_that_does_not_begin_is_killed(tmp_path: Path) -> None:
+    """It may take its time, but not for ever."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+        worker, other = _answering(service)
+        known = _children(service.process.pid)
+        os.kill(worker, signal.SIGKILL)
+        until(lambda: _children(service.process.pid) - known)
+        (new,) = _children(service.process.pid) - known
+        # Before it is another program, who starts it waits for it.
+        until(lambda: b"spawn_main" in Path(f"/proc/{new}/cmdline").read_bytes())
+        with _stopped(new):
+            service.process.send_signal(signal.SIGUSR1)
+            line = _told_of(service, new)
+        assert " ERROR soda_service.supervisor " in line
+        assert f"worker {new} was not ready within 1 s and was killed before it could" in line
+        assert "takes its place" in line
+        assert _state(other) not in {"", "Z"}
+
+
+def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    """The service stops all the same, and nobody takes the place of who does not answer."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+        worker = _answering(service)[0]
+        with _stopped(worker):
+            time.sleep(1)  # after which it is being asked whether it lives
+            service.process.terminate()
+            assert service.process.wait(60) == 0
+        assert _state(worker) == ""
+    line = _told_of(service, worker)
+    assert " ERROR soda_service.supervisor " in line
+    assert f"worker {worker} was told to stop, did not within 1 s and was killed" in line
+    assert "takes its place" not in "".join(service.log)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_that_a_terminal_stops_are_not_replaced(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """It tells them as it tells the process that keeps them; they may be the faster ones."""
+    with served("serve", "--workers", "2", folder=tmp_path) as service:
+        workers = _answering(service)
+        with _stopped(service.process.pid):
+            for one in (*workers, service.process.pid):
+                os.kill(one, number)
+            until(lambda: [_state(one) for one in workers] == ["Z", "Z"])
+        assert service.process.wait(60) == 0
+    log = "".join(service.log)
+    assert "takes its place" not in log, log
+    assert " ERROR " not in log, log
+
+
+def test_fewer_workers(tmp_path: Path) -> None:
+    """One that is wanted no more is not waited for, though it does not stop."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service:
+        first, last = sorted(_answering(service))
+        with _stopped(last):
+            service.process.send_signal(signal.SIGTTOU)
+            until(lambda: any(line.endswith(" workers wanted: 1\n") for line in service.log))
+            os.kill(first, signal.SIGKILL)
+            assert "takes its place" in _told_of(service, first)
+            until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
+            assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        until(lambda: _state(last) == "")
+        assert not any(f"worker {last} did not answer" in line for line in service.log)
+        service.process.terminate()
+        assert service.process.wait(60) == 0
+
+
+def test_new_workers_for_old_ones(tmp_path: Path) -> None:
+    """Each old one goes when a new one serves; who does not stop keeps nobody from that."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+        workers = _answering(service)
+        service.process.send_signal(signal.SIGHUP)
+        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 4)
+        until(lambda: [_state(one) for one in workers] == ["", ""])
+        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
 

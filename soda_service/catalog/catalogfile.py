@@ -14,7 +14,8 @@ import logging
 import os
 import sqlite3
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.presence import file_at
@@ -47,20 +48,23 @@ def make_file(path: Path) -> None:
     that cannot be done, or another program holds the folder locked for ten seconds.
     """
     _make_folder(path)
-    path = path.resolve()
     try:
-        if _is_there(path):
+        path = path.resolve()
+        if is_there(path):
             return
-        with alone_in(path.parent):
-            if _is_there(path):
+        with alone_in(path.parent, patience=_LOCK_SECONDS):
+            if is_there(path):
                 return
             for end in BESIDE:
-                _put_aside(path.with_name(path.name + end))
+                put_aside(path.with_name(path.name + end))
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644))
     except BlockingIOError:
         raise unusable(path, "another program holds its folder locked") from None
     except OSError as error:
         raise unusable(path, f"{_CANNOT_OPEN} ({error.strerror})") from None
+    except RuntimeError:
+        # So Python says it up to 3.12; later `stat` does, with an OSError.
+        raise unusable(path, "it is a symbolic link that leads to itself") from None
 
 
 def _make_folder(path: Path) -> None:
@@ -72,7 +76,7 @@ def _make_folder(path: Path) -> None:
         ) from None
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether it is; raises OSError where nobody can tell, which `exists` may call absent."""
     try:
         path.stat()
@@ -81,42 +85,66 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _put_aside(left: Path) -> None:
+def put_aside(left: Path) -> None:
     """Take away what a catalog has left that is gone; its last changes are kept."""
-    if left.name.endswith("-wal") and _is_there(left) and left.stat().st_size:
-        kept = left.with_name(left.name + ".before")
+    if left.name.endswith("-wal") and is_there(left) and left.stat().st_size:
+        kept = _free_name(left)
         left.replace(kept)
         _logger.warning(
             "%s holds what was last written to a catalog that was removed or moved away; it is "
-            "kept as %s, and belongs beside that one",
+            "kept as %s, and belongs beside that one, which may be broken without it",
             left, kept,
         )  # fmt: skip
     else:
         left.unlink(missing_ok=True)
 
 
+def _free_name(left: Path) -> Path:
+    """A name under which *left* may be kept; an empty file is there, so that nobody else has it."""
+    for number in count(1):
+        kept = left.with_name(f"{left.name}.before{number if number > 1 else ''}")
+        try:
+            kept.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return kept
+    raise AssertionError
+
+
+def has_a_name(identity: tuple[int, int]) -> bool:
+    """Whether a file that this process has open is still in a folder, whatever it is called."""
+    # Not opened anew: to close that would let go of all locks that SQLite has on the file.
+    with suppress(OSError):
+        for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers are wanted
+            with suppress(OSError):  # the listing's own is closed by now
+                status = os.fstat(int(descriptor))
+                if (status.st_dev, status.st_ino) == identity:
+                    return status.st_nlink > 0
+    return False
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, patience: float) -> Iterator[None]:
     """A block in which nobody else is for this folder, where its file system has locks.
 
-    Waits for whoever has it. Raises BlockingIOError where that takes longer than ten seconds, and
-    OSError where the folder cannot be opened.
+    Waits for whoever has it. Raises BlockingIOError where that takes longer than *patience*, in
+    seconds, and OSError where the folder cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        _lock(descriptor)
+        _lock(descriptor, patience)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> None:
-    end = time.monotonic() + _LOCK_SECONDS
+def _lock(descriptor: int, patience: float) -> None:
+    end = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
+            if time.monotonic() >= end:
                 raise
             time.sleep(0.02)
         except OSError:
@@ -214,7 +242,8 @@ def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
 def calls_itself_a_catalog(path: Path) -> bool:
     """Whether a file has the mark of catalogs (SQLite's file format §1.3.17).
 
-    SQLite does not open it, nor what is beside it. Raises OSError where it cannot be read.
+    SQLite does not open it, nor what is beside it. Not for a file that this process has open: to
+    close it lets go of all locks that SQLite has on it. Raises OSError where it cannot be read.
     """
     with path.open("rb") as file:
         return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")

@@ -113,8 +113,10 @@ class Reindexer:
             raise
         try:
             self._store.holdings.write([rows], patience=_PATIENCE)
-        except OperationalError as error:
-            _logger.warning("cannot store %s anew: %s", dataset.publisher_did, error.orig)
+        except (OperationalError, SourceUnavailableError) as error:
+            # Another one writes for long, or the catalog is gone: the file can be cut all the same.
+            reason = getattr(error, "orig", error)
+            _logger.warning("cannot store %s anew: %s", dataset.publisher_did, reason)
         return dataset_of(rows.dataset, rows.hdus, place.config)
 
     def close(self) -> None:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Final, Self
 from sqlalchemy import func, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import Database
 from soda_service.catalog.query import fold
 from soda_service.catalog.rows import polygons_of
 from soda_service.geometry.moc import Moc
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from soda_service.config import Settings
+    from soda_service.catalog.database import Database
 
 _ORDER: Final = 10
 """Order of the MOC: cells of 3.4 arcminutes, a map of 12 MB while it is made."""
@@ -77,17 +76,12 @@ class CollectionCoverage:
 class SkyCoverages:
     """The coverage of every collection of a catalog. Safe to use from several threads."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Open the catalog that *settings* names. Raises ConfigurationError as that does."""
-        path = settings.catalog_path
-        self._database = Database(path)
-        self._folder = path.with_name(path.name + "-coverage")
+    def __init__(self, database: Database) -> None:
+        """*database* stays the caller's."""
+        self._database = database
+        self._folder = database.path.with_name(database.path.name + "-coverage")
         self._lock = threading.Lock()
         self._known: dict[str, tuple[int, float, CollectionCoverage]] = {}
-
-    def close(self) -> None:
-        """Let go of the catalog's file."""
-        self._database.close()
 
     def get(self, collection: str) -> CollectionCoverage | None:
         """The coverage of *collection*, whatever its case; None where no dataset is in one.

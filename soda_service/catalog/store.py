@@ -22,6 +22,7 @@ from soda_service.catalog.query import fold
 from soda_service.catalog.readyrows import form_of_ready, search_ready
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of
 from soda_service.catalog.search import GULP, Columns, search
+from soda_service.catalog.skycoverage import SkyCoverages
 from soda_service.catalog.summaries import summarize
 from soda_service.config import CollectionConfig
 
@@ -79,15 +80,18 @@ class StoredDataset:
 class CatalogStore:
     """The catalog of a service. Safe to use from several threads."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Open the catalog that *settings* names, made where there is none.
+    def __init__(self, settings: Settings, *, make: bool = True) -> None:
+        """Open the catalog that *settings* names; *make* it where there is none.
 
         It stays with the file that it has opened; see `follow`. Raises ConfigurationError for a
-        file that is not a catalog of this version.
+        file that is not a catalog of this version; where none is to be made, also for an older one,
+        and where there is none.
         """
-        self._database = Database(settings.catalog_path, follow=False)
+        self._database = Database(settings.catalog_path, make=make)
         self.holdings = Holdings(self._database)
         """What it holds of which file, to be changed."""
+        self.coverages = SkyCoverages(self._database)
+        """What of the sky its collections cover."""
         self._distinct: dict[str, tuple[int, float, tuple[str, ...]]] = {}
         self._distinct_lock = threading.Lock()
         self._counted = (-1, 0)
@@ -104,7 +108,7 @@ class CatalogStore:
 
         Not for who writes one thing after the other, and counts on what it has written.
         """
-        self._database.follows = True
+        self._database.follow()
 
     def fault(self) -> str | None:
         """What is wrong with the file under the catalog's name, for people; else None."""

@@ -13,6 +13,7 @@ from soda_service.cli.progress import progress
 from soda_service.cli.wording import shown
 
 if TYPE_CHECKING:
+    from soda_service.catalog.store import CatalogStore
     from soda_service.catalog.tally import IngestReport
     from soda_service.config import Settings
 
@@ -47,29 +48,36 @@ def ingest(
 ) -> None:
     """Read the headers of FITS files into the catalog; run it again after any change."""
     from soda_service.catalog.ingest import ingest as run_ingest
+    from soda_service.catalog.store import CatalogStore
     from soda_service.catalog.tally import IngestInterrupted
     from soda_service.config import load_collections, load_settings
+    from soda_service.errors import SourceUnavailableError
 
     settings = load_settings(config)
     collections = load_collections(settings.collections)
-    try:
-        with progress("Reading headers") as advance:
-            report = run_ingest(
-                [path_or_url(path) for path in paths],
-                settings,
-                collections,
-                collection=collection,
-                workers=workers,
-                move=move,
-                allow_empty=allow_empty,
-                progress=advance,
-                problem=tell_skipped,
-            )
-    except IngestInterrupted as stopped:
-        typer.echo(_told_of_stop(stopped.report), err=True)
-        raise typer.Exit(130) from None
-    make_rows_ready(settings)
-    typer.echo(told(report))
+    # It is held open to tell whether it is the same catalog in the end.
+    with closing(CatalogStore(settings)) as store:
+        try:
+            with progress("Reading headers") as advance:
+                report = run_ingest(
+                    [path_or_url(path) for path in paths],
+                    settings,
+                    collections,
+                    collection=collection,
+                    workers=workers,
+                    move=move,
+                    allow_empty=allow_empty,
+                    progress=advance,
+                    problem=tell_skipped,
+                )
+        except IngestInterrupted as stopped:
+            typer.echo(_told_of_stop(stopped.report), err=True)
+            raise typer.Exit(130) from None
+        _make_ready(store)
+        typer.echo(told(report))
+        fault = store.fault()
+    if fault is not None:
+        raise SourceUnavailableError(f"{fault} What was done is in the one before: run it again")
     if report.failed:
         raise typer.Exit(1)
 
@@ -77,20 +85,25 @@ def ingest(
 def make_rows_ready(settings: Settings) -> None:
     """Make the rows of searches ready that are not, a few milliseconds for a hundred."""
     from soda_service.catalog.store import CatalogStore
+
+    with closing(CatalogStore(settings)) as store:
+        _make_ready(store)
+
+
+def _make_ready(store: CatalogStore) -> None:
     from soda_service.discovery.readyrows import make_ready
     from soda_service.web.urls import SiteUrls
 
-    with closing(CatalogStore(settings)) as store:
-        counts = make_ready(store.holdings, SiteUrls(""))
-        total = next(counts, 0)
-        if total == 0:
-            return
-        with progress("Making rows ready") as advance:
+    counts = make_ready(store.holdings, SiteUrls(""))
+    total = next(counts, 0)
+    if total == 0:
+        return
+    with progress("Making rows ready") as advance:
+        advance(total, None, "")
+        for count in counts:
+            total += count
             advance(total, None, "")
-            for count in counts:
-                total += count
-                advance(total, None, "")
-            advance(total, total, "")
+        advance(total, total, "")
 
 
 def tell_skipped(path: str, reason: str) -> None:

@@ -105,8 +105,9 @@ class LimitedHttp(HttpToolsProtocol):
         self._beside_body += len(data)
         self._may_answer_at_once = True
         super().data_received(data)
+        rest: bytes | memoryview = data
         while self._left_at is not None and not self._is_deaf:
-            data = self._go_on(data)
+            rest = self._go_on(rest)
         self._may_answer_at_once = False
         if self._beside_body > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(Refusal(431, f"the head is longer than {MAX_HEAD_BYTES} bytes"))
@@ -117,29 +118,32 @@ class LimitedHttp(HttpToolsProtocol):
         if isinstance(error, HttpParserUpgrade):
             (self._left_at,) = error.args
 
-    def _go_on(self, data: bytes) -> bytes:
+    def _go_on(self, data: bytes | memoryview) -> memoryview:
         """Understand as HTTP what follows a head with Upgrade in *data*, and give that.
 
         No other protocol is spoken here, and who offers one gets the answer all the same
         (RFC 9110 §7.8). The parser takes the body, if there is one, for that protocol's.
         """
-        rest, self._left_at = data[self._left_at :], None
+        # Not copied: of thousands of such requests each would copy all that follow.
+        rest, self._left_at = memoryview(data)[self._left_at :], None
         goes_on = _AfterUpgrade(self)
         self.parser = HttpRequestParser(goes_on)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         framing = [one for one in self.headers if one[0] in _FRAMING]
-        if framing and self.cycle.scope is self.scope:
-            self.cycle.more_body = not self.cycle.response_complete
+        if framing:
+            # Also where it has its answer, as without Upgrade: what is wrong with a body that
+            # nobody reads ends the connection, and is no request that gets another answer.
+            self.cycle.more_body = True
             head = b"".join(b"%b: %b\r\n" % one for one in framing)
             try:
                 self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % head)
             except HttpParserError:
                 # A coding that frames nothing; the parser before did not look at it.
                 self.send_400_response("")
-                return b""
+                return rest[:0]
         goes_on.has_begun = True
         if rest:
-            super().data_received(rest)
+            super().data_received(cast("bytes", rest))  # it only goes to the parser
         return rest
 
     def send_400_response(self, msg: str) -> None:

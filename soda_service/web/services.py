@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from soda_service.catalog.remotes import catalog_stores
 from soda_service.catalog.resolver import Resolver
-from soda_service.catalog.skycoverage import SkyCoverages
 from soda_service.catalog.store import CatalogStore
 from soda_service.cutout.cutter import Cutter
 from soda_service.storage.resultcache import result_cache
@@ -19,6 +18,7 @@ from soda_service.web.urls import Proxies, UrlsFactory
 if TYPE_CHECKING:
     from typing import Self
 
+    from soda_service.catalog.skycoverage import SkyCoverages
     from soda_service.config import Settings
     from soda_service.storage.resultcache import ResultCache
     from soda_service.storage.stores import RemoteStores
@@ -50,9 +50,9 @@ class Services:
     up_since: datetime
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The services that *settings* describe; opens the catalog."""
-        store = CatalogStore(settings)
+    def of(cls, settings: Settings, *, make: bool = True) -> Self:
+        """The services that *settings* describe; opens the catalog, or may *make* it."""
+        store = CatalogStore(settings, make=make)
         stores = catalog_stores(settings, store)
         resolver = Resolver(store, settings, stores=stores)
         return cls(
@@ -61,7 +61,7 @@ class Services:
             resolver=resolver,
             cutter=Cutter(resolver, settings, stores),
             stores=stores,
-            coverages=SkyCoverages(settings),
+            coverages=store.coverages,
             results=result_cache(settings),
             urls=UrlsFactory(settings, Proxies(settings.proxy_networks)),
             threads=Threads(settings.threads),
@@ -78,6 +78,5 @@ class Services:
         closing.start()
         closing.join(_CLOSE_SECONDS)
         self.stores.close()
-        self.coverages.close()
         self.resolver.close()
         self.store.close()

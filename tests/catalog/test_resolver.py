@@ -182,6 +182,24 @@ def test_a_changed_file_does_not_wait_for_who_writes(
     assert archive.store.get(DID) == after
 
 
+def test_a_changed_file_is_answered_for_while_the_catalog_is_away(
+    resolver: Resolver, archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is written to a catalog that is not there under its name."""
+    resolver.resolve(DID)
+    (archive.folder / "tan.fits").write_bytes(FAMILIES["mef"]())
+    path = archive.settings.catalog_path
+    away = path.rename(path.with_name("away"))
+    after = resolver.resolve(DID)
+    assert len(after.hdus) > 1
+    assert f"cannot store {DID} anew: the catalog is gone" in caplog.text
+    assert resolver.resolve(DID) is after
+    away.rename(path)
+    stored = archive.store.get(DID)
+    assert stored is not None
+    assert len(stored.hdus) == 1
+
+
 def test_a_vanished_file_is_gone_and_may_come_back(resolver: Resolver, archive: Archive) -> None:
     dataset = resolver.resolve(DID)
     path = archive.folder / "tan.fits"
@@ -260,10 +278,10 @@ def test_only_what_is_not_there_is_gone(
     stat = os.stat
     reasons = {"error": OSError(5, "Input/output error"), "none": NotADirectoryError()}
 
-    def failing(path: str) -> os.stat_result:
+    def failing(path: str, *, follow_symlinks: bool = True) -> os.stat_result:
         if path == dataset.url:
             raise reasons[kind]
-        return stat(path)
+        return stat(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(os, "stat", failing)
     kind = "error"

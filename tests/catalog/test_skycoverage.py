@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from support.wcs import first_image
 from soda_service.catalog import skycoverage
 from soda_service.catalog.dataset import Footprint
 from soda_service.catalog.rows import rows_of
-from soda_service.catalog.skycoverage import SkyCoverages
+from soda_service.catalog.store import CatalogStore
 from soda_service.fits.footprint import footprint
 from soda_service.geometry.mocbuilder import MocBuilder
 from soda_service.geometry.shapes import Circle, Polygon
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import mocpy
 
     from soda_service.catalog.dataset import Dataset
-    from soda_service.catalog.store import CatalogStore
     from soda_service.config import Settings
 
 FAMILIES = [name for name in SKY_FAMILIES if name not in COMPRESSED_FAMILIES]
@@ -69,13 +69,10 @@ def expected(*lons: float) -> mocpy.MOC:
 
 def covered(settings: Settings, name: str = "visits") -> mocpy.MOC:
     """By a process that has just started."""
-    coverages = SkyCoverages(settings)
-    try:
-        found = coverages.get(name)
+    with closing(CatalogStore(settings)) as store:
+        found = store.coverages.get(name)
         assert found is not None
         return reference(found.moc)
-    finally:
-        coverages.close()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -114,13 +111,12 @@ def test_the_moc_is_the_union_of_the_footprints(settings: Settings, store: Catal
 
 
 def test_names_are_of_any_case_and_others_are_none(settings: Settings, store: CatalogStore) -> None:
-    coverages = SkyCoverages(settings)
+    coverages = store.coverages
     found = coverages.get("VISITS")
     assert found is not None
     assert found.collection == "visits"
     for name in ("nothing", "", "visits\n", "é", "%"):
         assert coverages.get(name) is None
-    coverages.close()
 
 
 def test_a_collection_without_places_has_an_empty_moc(
@@ -131,7 +127,7 @@ def test_a_collection_without_places_has_an_empty_moc(
 
 def test_what_is_added_is_added(settings: Settings, store: CatalogStore) -> None:
     """In one process and in the next, from what is kept and without it."""
-    coverages = SkyCoverages(settings)
+    coverages = store.coverages
     before = coverages.get("visits")
     store.holdings.write([rows_of(place(30.0), "by hand")])
     after = coverages.get("visits")
@@ -139,7 +135,6 @@ def test_what_is_added_is_added(settings: Settings, store: CatalogStore) -> None
     assert after is not None
     assert before.etag != after.etag
     assert reference(after.moc) == expected(10.0, 20.0, 30.0)
-    coverages.close()
     assert covered(settings) == expected(10.0, 20.0, 30.0)
 
 
@@ -193,37 +188,34 @@ def test_a_changing_catalog_is_believed_for_a_while(
     settings: Settings, store: CatalogStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(skycoverage, "_BELIEVED_SECONDS", 1000.0)
-    coverages = SkyCoverages(settings)
+    coverages = store.coverages
     before = coverages.get("visits")
     store.holdings.write([rows_of(place(30.0), "by hand")])
     assert coverages.get("visits") is before
     monkeypatch.setattr(skycoverage, "_BELIEVED_SECONDS", 0.0)
     assert coverages.get("visits") is not before
-    coverages.close()
 
 
 def test_another_collection_that_changes_leaves_the_tag(
     settings: Settings, store: CatalogStore
 ) -> None:
-    coverages = SkyCoverages(settings)
+    coverages = store.coverages
     before = coverages.get("visits")
     store.holdings.write([rows_of(make_dataset("cubes", "other"), "by hand")])
     after = coverages.get("visits")
     assert before is not None
     assert after is not None
     assert before.etag == after.etag
-    coverages.close()
 
 
 def test_a_collection_whose_datasets_were_removed_has_none(
     settings: Settings, store: CatalogStore
 ) -> None:
     """As if it had never been; it may come back."""
-    coverages = SkyCoverages(settings)
+    coverages = store.coverages
     assert coverages.get("visits") is not None
     for lon in (10.0, 20.0):
         assert store.holdings.remove(place(lon).url) == 1
     assert coverages.get("visits") is None
     store.holdings.write([rows_of(place(20.0), "")])
     assert coverages.get("visits") is not None
-    coverages.close()

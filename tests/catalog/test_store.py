@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 import tracemalloc
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from math import inf
-from typing import TYPE_CHECKING
+from pathlib import Path
+from time import monotonic
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
@@ -25,7 +31,9 @@ from support.catalogs import (
     unplaced,
     visit,
 )
+from support.turn import until
 
+from soda_service.app import _following_services
 from soda_service.catalog import catalogfile, database
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
@@ -34,12 +42,13 @@ from soda_service.catalog.store import CatalogStore
 from soda_service.config import CollectionConfig, LinkRule
 from soda_service.errors import ConfigurationError, SourceUnavailableError
 from soda_service.geometry.shapes import Interval, Range
+from soda_service.web.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from soda_service.catalog.dataset import Dataset
+    from soda_service.config import Settings
 
 EVERYTHING = CatalogQuery()
 
@@ -332,10 +341,14 @@ def test_identifiers_are_all_there(store: CatalogStore) -> None:
     assert store.count() == 4
 
 
+_LONG = 1000.0
+"""Seconds between two looks of a thread that a test does not want."""
+
+
 @pytest.fixture
 def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CatalogStore]:
-    """A catalog that is gone over from as soon as another is in its place."""
-    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
+    """A catalog that is gone over from when another is in its place and `fault` is asked."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
     monkeypatch.setattr(database, "_TOLD_SECONDS", 0.0)
     store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
     store.follow()
@@ -360,6 +373,7 @@ def test_another_catalog_in_its_place_is_read(followed: CatalogStore, tmp_path: 
     pieces = iter(rows)
     begun = list(next(pieces))
     _put_another(tmp_path, visit("one", obs_title="another one", calib_level=3), visit("three"))
+    assert followed.fault() is None
     assert followed.count() == 2
     assert followed.data_version() != first[0]
     again = followed.get_stored(visit("one").publisher_did)
@@ -385,6 +399,8 @@ def test_a_catalog_that_is_gone_is_read_on(
     followed.count()
     path.rename(aside)
     assert "is gone" in str(followed.fault())
+    with pytest.raises(SourceUnavailableError, match="is gone"):
+        followed.holdings.write([rows_of(visit("three"), "")])
     assert followed.get(visit("one").publisher_did) is not None
     assert followed.count() == 2
     with ExitStack() as reading, pytest.raises(SourceUnavailableError, match="is gone"):
@@ -403,6 +419,22 @@ def test_a_catalog_that_is_gone_is_read_on(
     assert followed.count() == 3
 
 
+def test_what_cannot_be_read_in_the_place_of_a_catalog(
+    followed: CatalogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing beside it is in the way, and none of that is touched."""
+    (tmp_path / "catalog.sqlite").rename(tmp_path / "kept.sqlite")
+    (tmp_path / "catalog.sqlite").mkdir()
+    assert "cannot be used so far" in str(followed.fault())
+    (line,) = (one.getMessage() for one in caplog.records)
+    assert "cannot be read: Is a directory; the one before is served" in line
+    (tmp_path / "catalog.sqlite").rmdir()
+    (tmp_path / "kept.sqlite").rename(tmp_path / "catalog.sqlite")
+    assert followed.fault() is None
+    followed.holdings.write([rows_of(visit("three"), "")])
+    assert followed.count() == 3
+
+
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_what_is_left_of_one_catalog_is_not_read_into_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_linked: bool
@@ -411,7 +443,7 @@ def test_what_is_left_of_one_catalog_is_not_read_into_another(
 
     Whoever has moved the first one away has it with those changes.
     """
-    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
     settings = make_settings(tmp_path)
     path = tmp_path / "catalog.sqlite"
     if is_linked:
@@ -460,6 +492,325 @@ def test_the_last_changes_of_a_catalog_that_was_moved_away_are_kept(
     before.close()
 
 
+def _datasets(path: Path) -> list[str]:
+    """The obs_ids in the file of a catalog, which is whole; by SQLite alone."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [row[0] for row in connection.execute("SELECT obs_id FROM dataset ORDER BY id")]
+
+
+def _exchange(folder: Path, *names: str, version: str | None = None) -> None:
+    """Move the catalog to `kept.sqlite`, and another one with *names* into its place.
+
+    What is beside it stays where it is. The other one may be of an older *version*.
+    """
+    (folder / "other").mkdir()
+    make_store(make_settings(folder / "other"), *map(visit, names)).close()
+    if version is not None:
+        with closing(sqlite3.connect(folder / "other" / "catalog.sqlite")) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+            connection.commit()
+    (folder / "catalog.sqlite").rename(folder / "kept.sqlite")
+    (folder / "other" / "catalog.sqlite").rename(folder / "catalog.sqlite")
+
+
+def test_a_service_that_nobody_asks_lets_go_of_what_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next process to open the new catalog would read the old one's changes into it."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", 0.01)
+    settings = make_settings(tmp_path)
+    wal = tmp_path / "catalog.sqlite-wal"
+    with closing(make_store(settings, visit("one"), visit("two"))) as store:
+        store.follow()
+        first = wal.stat().st_ino
+        _exchange(tmp_path, "three")
+        until(lambda: wal.exists() and wal.stat().st_ino != first)
+        # Which is made before all is done.
+        until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
+    assert "catalog-follower" not in {one.name for one in threading.enumerate()}
+    assert _datasets(tmp_path / "kept.sqlite") == ["one", "two"]
+    assert _datasets(tmp_path / "catalog.sqlite") == ["three"]
+
+
+@pytest.mark.parametrize("is_followed", [False, True])
+@pytest.mark.parametrize("comes_first", [False, True])
+def test_who_ends_leaves_nothing_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_followed: bool, comes_first: bool
+) -> None:
+    """Of a catalog that comes before the end, or after it."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
+    if is_followed:
+        store.follow()
+    _exchange(tmp_path, "three")
+    if not comes_first:
+        (tmp_path / "catalog.sqlite").rename(tmp_path / "later.sqlite")
+    store.close()
+    if not comes_first:
+        (tmp_path / "later.sqlite").rename(tmp_path / "catalog.sqlite")
+    assert _datasets(tmp_path / "kept.sqlite") == ["one", "two"]
+    assert _datasets(tmp_path / "catalog.sqlite") == ["three"]
+
+
+def test_what_cannot_be_moved_into_a_catalog_that_was_moved_away_is_kept(
+    followed: CatalogStore, tmp_path: Path
+) -> None:
+    """An answer on its way reads what is older."""
+    pieces = followed.find_rows(EVERYTHING, 10, ["obs_id"])
+    next(iter(pieces))
+    followed.holdings.write([rows_of(visit("acknowledged"), "")])
+    _exchange(tmp_path, "three")
+    assert followed.fault() is None
+    list(pieces)
+    (tmp_path / "catalog.sqlite-wal.before").rename(tmp_path / "kept.sqlite-wal")
+    assert _datasets(tmp_path / "kept.sqlite") == ["one", "two", "acknowledged"]
+
+
+def test_what_was_last_written_to_a_catalog_that_was_removed_is_kept(
+    followed: CatalogStore, tmp_path: Path
+) -> None:
+    """Whoever has copied it before, to another disk, has it without that."""
+    shutil.copyfile(tmp_path / "catalog.sqlite", tmp_path / "copy.sqlite")
+    _exchange(tmp_path, "three")
+    (tmp_path / "kept.sqlite").unlink()
+    assert followed.fault() is None
+    assert followed.count() == 1
+    (tmp_path / "catalog.sqlite-wal.before").rename(tmp_path / "copy.sqlite-wal")
+    assert _datasets(tmp_path / "copy.sqlite") == ["one", "two"]
+
+
+def test_what_was_kept_first_is_kept_beside_what_is_kept_next(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    path = tmp_path / "catalog.sqlite"
+    stores = []
+    for name in ("one", "two", "three"):
+        stores.append(make_store(settings, visit(name)))
+        path.rename(tmp_path / f"{name}.sqlite")
+    make_store(settings, visit("four")).close()
+    for name, end in (("one", ""), ("two", "2"), ("three", "3")):
+        (tmp_path / f"catalog.sqlite-wal.before{end}").rename(tmp_path / f"{name}.sqlite-wal")
+        assert _datasets(tmp_path / f"{name}.sqlite") == [name]
+    assert _datasets(path) == ["four"]
+    for store in stores:
+        store.close()
+
+
+_WRITES = """
+import sys
+from pathlib import Path
+from support.catalogs import make_settings, visit
+from soda_service.catalog.rows import rows_of
+from soda_service.catalog.store import CatalogStore
+
+store = CatalogStore(make_settings(Path(sys.argv[1])))
+store.holdings.write([rows_of(visit("of another process"), "")])
+print(store.count(), flush=True)
+sys.stdin.read()
+store.close()
+"""
+
+
+@pytest.mark.parametrize("version", [None, "0001"])
+def test_a_catalog_that_comes_back_is_shared_with_others_again(
+    followed: CatalogStore, tmp_path: Path, version: str | None
+) -> None:
+    """After one that was good, and after one of an older version, which is not gone over to.
+
+    What was beside it has been taken away, so that others open what is new there.
+    """
+    path, kept = tmp_path / "catalog.sqlite", tmp_path / "kept.sqlite"
+    _exchange(tmp_path, "three", version=version)
+    assert (followed.fault() is None) == (version is None)
+    path.rename(tmp_path / "other.sqlite")
+    kept.rename(path)
+    assert followed.fault() is None
+    folders = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITES, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": folders},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "3\n"
+        assert followed.count() == 3
+        followed.holdings.write([rows_of(visit("own"), "")])
+        assert followed.fault() is None
+        process.communicate("")
+    followed.close()
+    assert _datasets(path) == ["one", "two", "of another process", "own"]
+    assert _datasets(tmp_path / "other.sqlite") == ["three"]
+
+
+def test_a_catalog_that_comes_back_waits_for_answers_on_their_way(
+    followed: CatalogStore, tmp_path: Path
+) -> None:
+    """They have open what was beside it, which others do not share; nothing is written to that."""
+    pieces = followed.find_rows(EVERYTHING, 10, ["obs_id"])
+    begun = list(next(iter(pieces)))
+    _exchange(tmp_path, "three", version="0001")
+    assert followed.fault() is not None
+    (tmp_path / "catalog.sqlite").rename(tmp_path / "other.sqlite")
+    (tmp_path / "kept.sqlite").rename(tmp_path / "catalog.sqlite")
+    for _ in range(2):
+        with pytest.raises(SourceUnavailableError):
+            followed.holdings.write([rows_of(visit("four"), "")])
+        assert "was away" in str(followed.fault())
+    with pytest.raises(SourceUnavailableError):
+        followed.data_version()
+    assert begun + [row for piece in pieces for row in piece] == [("one",), ("two",)]
+    assert followed.fault() is None
+    followed.data_version()
+
+
+def test_nothing_is_written_that_ends_after_the_catalog(tmp_path: Path) -> None:
+    store = make_store(make_settings(tmp_path), visit("one"))
+
+    def remove() -> None:
+        with store._database.writing() as connection:
+            connection.exec_driver_sql("DELETE FROM dataset")
+            _exchange(tmp_path, "two")
+
+    with pytest.raises(SourceUnavailableError):
+        remove()
+    with pytest.raises(SourceUnavailableError), store._database.writing():
+        pytest.fail("is begun")
+    assert store.count() == 1
+    store.close()
+
+
+def test_a_catalog_that_was_gone_over_from_is_let_go_of(
+    followed: CatalogStore, tmp_path: Path
+) -> None:
+    """By the next look, or when the last answer out of it ends."""
+    path = tmp_path / "catalog.sqlite"
+    for name in ("three", "four"):
+        identity = path.stat().st_ino
+        pieces = followed.find_rows(EVERYTHING, 10, ["obs_id"])
+        next(iter(pieces))
+        _exchange(tmp_path, name)
+        (tmp_path / "other").rmdir()
+        for _ in range(3):
+            assert followed.fault() is None
+        list(pieces)
+        assert identity not in _open_files()
+        assert path.stat().st_ino in _open_files()
+
+
+def _open_files() -> set[int]:
+    found = set()
+    for descriptor in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers are wanted
+        with suppress(OSError):
+            found.add(os.fstat(int(descriptor)).st_ino)
+    return found
+
+
+def test_files_are_told_apart_where_sqlite_numbers_their_changes_alike(
+    followed: CatalogStore, tmp_path: Path
+) -> None:
+    numbers = []
+    for name in ("three", "four"):
+        _exchange(tmp_path, name)
+        (tmp_path / "other").rmdir()
+        assert followed.fault() is None
+        numbers.append(followed.data_version())
+    assert numbers[0] % 2**32 == numbers[1] % 2**32
+    assert numbers[0] != numbers[1]
+
+
+def test_a_catalog_that_is_replaced_while_it_is_connected_to_is_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is open by then, and what is beside it may be the other one's."""
+    store = make_store(make_settings(tmp_path), visit("one"))
+    made: list[sqlite3.Connection] = []
+
+    class Slow(sqlite3.Connection):
+        def execute(self, sql: str, *rest: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA schema_version" and self is made[0]:
+                monkeypatch.undo()
+                _exchange(tmp_path, "two")
+            return super().execute(sql, *rest)
+
+    def slow(path: Path, **options: Any) -> sqlite3.Connection:
+        made.append(sqlite3.connect(path, factory=Slow, **options))
+        return made[-1]
+
+    monkeypatch.setattr(database, "open_connection", slow)
+    store._database._file.engine.dispose()
+    with pytest.raises(SourceUnavailableError, match="just been replaced"):
+        store.count()
+    assert len(made) == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+    store.close()
+
+
+def test_two_may_make_a_catalog_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes second leaves alone what he finds when it is his turn."""
+    settings = make_settings(tmp_path)
+    alone_in = catalogfile.alone_in
+    quicker = []
+
+    @contextmanager
+    def late(folder: Path, *, patience: float) -> Iterator[None]:
+        monkeypatch.setattr(catalogfile, "alone_in", alone_in)
+        quicker.append(make_store(settings, visit("one")))
+        with alone_in(folder, patience=patience):
+            yield
+
+    monkeypatch.setattr(catalogfile, "alone_in", late)
+    with closing(CatalogStore(settings)) as store:
+        assert store.count() == 1
+    quicker[0].close()
+    assert _datasets(tmp_path / "catalog.sqlite") == ["one"]
+
+
+def test_a_worker_makes_no_catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it goes at that very moment."""
+    settings = make_settings(tmp_path)
+    make_store(settings, visit("one")).close()
+    path = tmp_path / "catalog.sqlite"
+    services_of = Services.of
+
+    def of(settings: Settings, **options: bool) -> Services:
+        path.unlink()
+        return services_of(settings, **options)
+
+    monkeypatch.setattr(Services, "of", of)
+    with pytest.raises(ConfigurationError, match="there is no catalog"):
+        _following_services(settings)
+    assert not path.exists()
+
+
+def test_a_folder_that_is_locked_keeps_nobody_waiting(
+    followed: CatalogStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is beside another catalog cannot be taken away meanwhile, but will be."""
+
+    def sleep(_seconds: float) -> None:
+        pytest.fail("waits")
+
+    _exchange(tmp_path, "three")
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogfile, "time", SimpleNamespace(monotonic=monotonic, sleep=sleep))
+            assert followed.fault() is not None
+        assert followed.count() == 2
+    finally:
+        os.close(descriptor)
+    (line,) = (one.getMessage() for one in caplog.records)
+    assert "another program holds the folder locked" in line
+    assert "remove" not in line.split("beside it")[1]
+    assert followed.fault() is None
+    assert followed.count() == 1
+
+
 def test_a_folder_that_somebody_else_has_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,7 +832,8 @@ def test_a_new_catalog_has_nothing_of_the_one_before(tmp_path: Path) -> None:
     assert (tmp_path / "catalog.sqlite-wal").stat().st_size
     (tmp_path / "catalog.sqlite").unlink()
     after = make_store(settings, visit("three"))
-    before.holdings.write([rows_of(visit("four"), "")])
+    with pytest.raises(SourceUnavailableError, match="been replaced"):
+        before.holdings.write([rows_of(visit("four"), "")])
     after.holdings.write([rows_of(visit("five"), "")])
     before.close()
     after.close()
@@ -490,11 +842,8 @@ def test_a_new_catalog_has_nothing_of_the_one_before(tmp_path: Path) -> None:
     again.close()
 
 
-def test_who_does_not_follow_stays_with_his_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_does_not_follow_stays_with_his_file(tmp_path: Path) -> None:
     """As ingest, which numbers what it has met by what it has read."""
-    monkeypatch.setattr(database, "_LOOK_SECONDS", -1.0)
     store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
     store.count()
     _put_another(tmp_path, visit("three"))
@@ -522,3 +871,10 @@ def test_a_catalog_that_is_not_to_be_made_is_left_alone(tmp_path: Path, found: s
     assert "\n" not in str(caught.value)
     assert path.parent.exists() == (found != "nothing")
     assert before == (path.read_bytes() if path.exists() else None)
+
+
+def test_a_link_that_leads_to_itself_is_no_catalog(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite"
+    path.symlink_to(path)
+    with pytest.raises(ConfigurationError, match=r"cannot be used: .*(leads to itself|symbolic)"):
+        database.Database(path)

@@ -244,6 +244,54 @@ class TestOtherProtocols:
         head = f"POST /soda/sync HTTP/1.1\r\nHost: x\r\n{_UPGRADE}Transfer-Encoding: gzip\r\n\r\n"
         assert "is not HTTP: " in assert_refused(wire.raw(head.encode()), "text")
 
+    @pytest.mark.parametrize(
+        "sent", [b"", b"zz\r\n", b"hello", b"hello" + _LAST, b"5\r\nhello\r\n0\r\n\r\n" + _LAST]
+    )
+    @pytest.mark.parametrize(
+        "framing",
+        ["Transfer-Encoding: gzip", "Transfer-Encoding: chunked", "Content-Length: 5"],
+    )
+    def test_a_body_that_nobody_reads(self, wire: Wire, framing: str, sent: bytes) -> None:
+        """What is answered at once has no other answer, whatever is wrong with its body."""
+        target = f"/soda/sync?ID={PLAIN}&CIRCLE=1+2+3"
+        self._whole(wire, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        plain, upgraded = (
+            self._whole(
+                wire, f"GET {target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n{more}\r\n".encode() + sent
+            )
+            for more in ("", _UPGRADE)
+        )
+        assert plain.startswith(b"HTTP/1.1 200 ")
+        assert SMALL in plain
+        assert upgraded == plain
+
+    @pytest.mark.parametrize("more", ["", _UPGRADE])
+    def test_what_follows_the_last_request(
+        self, wire: Wire, caplog: pytest.LogCaptureFixture, more: str
+    ) -> None:
+        """Who says `Connection: close` and goes on is not refused for that."""
+        first = f"GET /health HTTP/1.1\r\nHost: x\r\n{more}\r\n".encode()
+        closing = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
+            client.sendall(first + closing + _LAST)
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        assert re.findall(rb"^HTTP/1.1 (\d+) ", received, re.MULTILINE) == [b"200", b"200"]
+        assert "Invalid HTTP request received." not in caplog.messages
+
+    @staticmethod
+    def _whole(wire: Wire, sent: bytes) -> bytes:
+        """What comes back until the connection ends, without ids and dates."""
+        with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as client:
+            client.sendall(sent)
+            received = b""
+            last = b"ok\n" if sent.endswith(_LAST) else SMALL
+            while not received.endswith(last) and (piece := client.recv(65_536)):
+                received += piece
+            # Of some of these the service waits for more, though it has answered.
+            client.shutdown(socket.SHUT_WR)
+            received += b"".join(iter(lambda: client.recv(65_536), b""))
+        return re.sub(rb"(x-request-id|date): [^\r]+", b"", received)
+
     @staticmethod
     def _answers(wire: Wire, sent: bytes, size: int, count: int) -> list[bytes]:
         """What comes back where *sent* is sent in pieces of *size* bytes."""
