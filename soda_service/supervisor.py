@@ -180,7 +180,8 @@ class Supervisor(Multiprocess):
         if len(self.processes) <= self.processes_num:
             return
         if not self._outdated:
-            self._let_go(self.processes[-1])
+            beginning = [one for one in self.processes if one.pid not in self._have_served]
+            self._let_go((beginning or self.processes)[-1])
         elif self.processes[-1].pid in self._have_served:
             self._let_go(self._outdated[0])
 

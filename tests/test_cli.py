@@ -245,7 +245,7 @@ class TestServe:
             catalog.unlink()
             until(lambda: any(f"the catalog {catalog} is gone" in one for one in service.log))
             assert run_command("ingest", "data", folder=tmp_path).returncode == 0
-            until(lambda: any("is another file now" in one for one in service.log))
+            until(lambda: any("is another file than before" in one for one in service.log))
             assert "1 dataset can be found" in _availability(service)
 
     def test_workers_end_with_the_process_that_keeps_them(self, tmp_path: Path) -> None:

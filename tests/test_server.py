@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from soda_service import server
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 
 class _Beginning(BaseHTTPRequestHandler):
     """Answers 503 three times, then 200."""
 
-    statuses = iter((503, 503, 503, 200))
+    statuses: Iterator[int]
 
     def do_GET(self) -> None:
         self.send_response(next(self.statuses))
@@ -31,6 +33,7 @@ def test_the_ready_line_comes_however_long_the_service_takes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each look at the clock takes an hour here; between two questions there is a pause."""
+    monkeypatch.setattr(_Beginning, "statuses", iter((503, 503, 503, 200)), raising=False)
     pauses: list[float] = []
     clock = SimpleNamespace(sleep=pauses.append, monotonic=count(0, 3600).__next__)
     monkeypatch.setattr(server, "time", clock)

@@ -231,8 +231,8 @@ def _revision(connection: sqlite3.Connection, path: Path) -> str | None:
     """Of the catalog's schema, None of a file without any; raises ConfigurationError likewise."""
     (identity,) = connection.execute("PRAGMA application_id").fetchone()
     if identity == APPLICATION_ID:
-        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        return str(revision)
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        return "" if row is None else str(row[0])
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if identity or tables:
         raise ConfigurationError(f"{path} is a database, but not a catalog of this service")

@@ -67,6 +67,10 @@ _POOLED_CONNECTIONS: Final = 16
 _WRITING: Final = "soda_writing"
 """Of a transaction that may write: its patience."""
 
+_PATIENT: Final = f"PRAGMA busy_timeout = {round(_PATIENCE * 1000)}"
+_IMPATIENT: Final = "soda_impatient"
+"""Of a connection: whether it waits for another writer as long as its last writer said."""
+
 _NUMBER: Final = "soda_number"
 """Of a connection: see `number_of`."""
 
@@ -182,8 +186,15 @@ class Database:
             _logger.error("%s", self._is_left_behind(error))  # noqa: TRY400 - the reason is told
 
     def _look_on(self) -> None:
+        told = False
         while not self._ended.wait(_LOOK_SECONDS):
-            self._look()
+            try:
+                self._look()
+            except Exception:
+                # Whatever it is: who stops looking serves what is not there any more.
+                if not told:
+                    _logger.exception("cannot tell which file is the catalog %s", self.path)
+                told = True
 
     def _look(self) -> None:
         """Find out which file is there now, and go over to it where that is to be done."""
@@ -307,6 +318,8 @@ class _File:
         """As the first connection has found it, which lasts: all others have to share it."""
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
+        self._version = 0
+        """What the watcher has said last."""
         self._in_use: set[ConnectionPoolEntry] = set()
         self.is_closed = False
         """Whether nobody gets a connection to it any more."""
@@ -317,7 +330,12 @@ class _File:
         with self._watcher_lock:
             self._watcher = self._connect()
             self._watcher.isolation_level = None
+            if os.access(self._real, os.W_OK):
+                # A copy need not have it (VACUUM INTO); it takes a lock only where that is so.
+                self._watcher.execute("PRAGMA journal_mode = WAL").fetchone()
+                self._watcher.execute("PRAGMA schema_version").fetchone()
             self._beside = _beside(self._real)
+        self.data_version()
         self.refuse_lost()
 
     def begin_writing(self, patience: float) -> AbstractContextManager[Connection]:
@@ -326,12 +344,16 @@ class _File:
 
     def data_version(self) -> int:
         """See `Database.data_version`."""
-        with self._watcher_lock:
-            if self._watcher is None:
-                raise _lost()
-            # The watcher never writes, so it sees every commit, those of this process too.
-            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            return self.number << _NUMBER_SHIFT | int(version)
+        # Where the watcher is busy, with a checkpoint perhaps, the next call will see what is new.
+        if self._watcher_lock.acquire(blocking=False):
+            try:
+                if self._watcher is None:
+                    raise _lost()
+                # The watcher never writes, so it sees every commit, those of this process too.
+                (self._version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+            finally:
+                self._watcher_lock.release()
+        return self.number << _NUMBER_SHIFT | self._version
 
     @property
     def is_lost(self) -> bool:
@@ -392,16 +414,18 @@ class _File:
         with self._watcher_lock, suppress(sqlite3.Error):
             if self._watcher is not None:
                 self._watcher.execute("PRAGMA busy_timeout = 0")
-                self._watcher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self._watcher.execute(f"PRAGMA busy_timeout = {round(_PATIENCE * 1000)}")
+                try:
+                    self._watcher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    self._watcher.execute(_PATIENT)
 
     def close(self) -> None:
         """Let go of every connection, of those in use when they are not any more."""
         self.is_closed = True
         with self._watcher_lock:
-            if self._watcher is not None:
-                self._watcher.close()
-                self._watcher = None
+            watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.close()
         self.engine.dispose()
 
     def _connect(self) -> sqlite3.Connection:
@@ -441,6 +465,7 @@ class _File:
                 connection.exec_driver_sql("BEGIN")
                 return
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+            connection.info[_IMPATIENT] = True
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
         @event.listens_for(self.engine, "checkout")
@@ -454,9 +479,10 @@ class _File:
 
         @event.listens_for(self.engine, "checkin")  # codespell:ignore
         def _given_back(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-            # Its pool is gone by then, and would keep it.
-            if self.is_closed and connection is not None:
-                connection.close()
+            if connection is not None and self.is_closed:
+                connection.close()  # its pool is gone by then, and would keep it
+            elif connection is not None and record.info.pop(_IMPATIENT, False):
+                connection.cursor().execute(_PATIENT)
             self._in_use.discard(record)
 
 

@@ -47,7 +47,7 @@ _NUMBERS: Final = frozenset({
 })  # fmt: skip
 _SIGNED: Final = frozenset({"s_dec", "t_min", "t_max"})
 
-_CLOCKS: Final = ("TIME-OBS", "UTC-OBS", "UT", "TIME")
+_CLOCKS: Final = ("TIME-OBS", "UTC-OBS", "UT", "TIME", "TAIHMS")
 """Keywords that hold the time of day where DATE-OBS holds the date alone."""
 
 _LARGEST_INTEGER: Final = 2**31 - 1

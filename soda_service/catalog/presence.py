@@ -34,13 +34,13 @@ def watched(path: Path) -> Iterator[None]:
 
 
 def _look_on(path: Path, first: tuple[int, int] | None, ended: threading.Event) -> None:
-    seen = first
+    seen = last = first
     while not ended.wait(_LOOK_SECONDS):
         now = file_at(path)
         if now == seen:
             continue
         seen = now
-        if now == first:
+        if now is not None and now == last:
             _logger.warning("the catalog %s is back", path)
         elif now is None:
             _logger.error(
@@ -49,10 +49,9 @@ def _look_on(path: Path, first: tuple[int, int] | None, ended: threading.Event) 
                 path,
             )
         else:
-            _logger.warning(
-                "the catalog %s is another file now, which is served as soon as it is a catalog",
-                path,
-            )
+            last = now
+            # Those who serve look more often, and may have said already what becomes of it.
+            _logger.info("the catalog %s is another file than before", path)
 
 
 def file_at(path: Path) -> tuple[int, int] | None:

@@ -46,6 +46,8 @@ NOT_QUICK: Final = Quickness.NOT_QUICK
 
 _MAX_RADIUS = 60.0
 """Degrees; far from where a circle reaches the plane's horizon or has no inside."""
+_CLEAR = 1.0 - 1e-3
+"""Of the way to the horizon: rounding is divided by what is left of it."""
 _MAX_VERTICES = 64
 _DOUBT = 1e-5
 """Pixels: a limit that comes closer to an edge between pixels is in doubt. Rounding is a
@@ -224,7 +226,7 @@ class SkyPlane:
         depth = g * x + h * y + i * z
         s00, s11, s22, s02, s12, s01 = self.products
         sine = sin(radians(circle.radius))
-        if sine * sine * s22 >= depth * depth:
+        if sine * sine * s22 >= depth * depth * _CLEAR:
             return None
         if depth < 0.0:
             return inf, inf, 0.0, 0.0, 0.0

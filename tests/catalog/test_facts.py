@@ -167,6 +167,11 @@ def test_an_image_without_coordinates_is_a_dataset(tmp_path: Path) -> None:
         ([("MJD-OBS", 2455555.75)], "t_min", 55555.25),
         ([("DATE-OBS", "2010-12-25T06:00:00")], "t_min", 55555.25),
         ([("DATE-OBS", "2010-12-25"), ("TIME-OBS", "06:00:00.0")], "t_min", 55555.25),
+        (
+            [("DATE-OBS", "2010-12-25"), ("TAIHMS", "06:00:34.00"), ("TIMESYS", "TAI")],
+            "t_min",
+            55555.25,
+        ),
         ([("DATE-OBS", "25/12/99")], "t_min", 51537.0),
         ([("DATE-OBS", "yesterday"), ("DATE_OBS", "2010-12-25T06:00:00")], "t_min", 55555.25),
         ([("DATE-BEG", "2010-12-25T06:00:34"), ("TIMESYS", "TAI")], "t_min", 55555.25),

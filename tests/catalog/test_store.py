@@ -878,3 +878,76 @@ def test_a_link_that_leads_to_itself_is_no_catalog(tmp_path: Path) -> None:
     path.symlink_to(path)
     with pytest.raises(ConfigurationError, match=r"cannot be used: .*(leads to itself|symbolic)"):
         database.Database(path)
+
+
+def test_a_file_that_nobody_would_expect_does_not_end_the_looking(
+    followed: CatalogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with the mark of a catalog, and no revision in its table of revisions."""
+    path, odd = tmp_path / "catalog.sqlite", tmp_path / "odd"
+    make_store(make_settings(tmp_path / "elsewhere"), visit("three")).close()
+    (tmp_path / "elsewhere" / "catalog.sqlite").replace(odd)
+    with closing(sqlite3.connect(odd)) as connection:
+        connection.execute("DELETE FROM alembic_version")
+        connection.commit()
+    odd.replace(path)
+    assert "cannot be used so far" in str(followed.fault())
+    with pytest.raises(ConfigurationError):
+        database.Database(path, make=False)
+
+
+def test_whatever_happens_the_looking_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And is told of once."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", 0.01)
+    went_wrong = iter(range(3))
+    look = database.Database._fault_now
+
+    def looking(opened: database.Database) -> str | None:
+        if next(went_wrong, None) is not None:
+            raise ZeroDivisionError
+        return look(opened)
+
+    with closing(make_store(make_settings(tmp_path), visit("one"))) as store:
+        monkeypatch.setattr(database.Database, "_fault_now", looking)
+        store.follow()
+        until(lambda: next(went_wrong, None) is None)
+        _exchange(tmp_path, "three")
+        until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
+    told = [one for one in caplog.records if "cannot tell which file" in one.getMessage()]
+    assert len(told) == 1
+
+
+def test_a_checkpoint_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Who asks for the version meanwhile gets that of before, and the new one with his next."""
+    with closing(database.Database(tmp_path / "catalog.sqlite")) as opened:
+        before = opened.data_version()
+        with opened.writing() as connection:
+            connection.exec_driver_sql("CREATE TABLE more (x)")
+        with opened._file._watcher_lock:
+            assert opened.data_version() == before
+        assert opened.data_version() != before
+
+
+def test_a_copy_need_not_be_in_wal_mode(tmp_path: Path) -> None:
+    """Else a writer would wait for everybody who reads; so SQLite's own VACUUM INTO leaves it."""
+    settings = make_settings(tmp_path)
+    make_store(settings, visit("one")).close()
+    path, copy = tmp_path / "catalog.sqlite", tmp_path / "copy"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM INTO ?", [str(copy)])
+    copy.replace(path)
+    with closing(database.Database(path)) as opened, opened.reading() as reader:
+        reader.exec_driver_sql("SELECT count(*) FROM dataset").fetchall()
+        with opened.writing(patience=0.1) as writer:
+            writer.exec_driver_sql("CREATE TABLE more (x)")
+
+
+def test_who_reads_is_as_patient_as_ever(tmp_path: Path) -> None:
+    """Over the connection of a writer who was not."""
+    with closing(database.Database(tmp_path / "catalog.sqlite")) as opened:
+        with opened.writing(patience=0.05) as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
+        with opened.reading() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000

@@ -10,6 +10,7 @@ from support.planes import DISTORTED, NAXIS, PLANES, SCALE, sky_of
 from soda_service.geometry.pixelbox import NOT_QUICK, box_around, box_around_quickly
 from soda_service.geometry.shapes import Circle, Polygon, Range
 from soda_service.geometry.skyindex import SkyIndex
+from soda_service.geometry.skyplane import SkyPlane
 
 INDICES = [SkyIndex.of(grid) for grid in PLANES]
 PLACES = st.tuples(st.floats(-60, NAXIS[0] + 60), st.floats(-60, NAXIS[1] + 60))
@@ -91,3 +92,13 @@ def test_derivatives_and_their_bounds(number: int) -> None:
         assert np.linalg.norm([f_x, f_y, g_x, g_y]) <= distortion.slope
         assert np.linalg.norm([f_xx, f_xy, f_xy, f_yy, g_xx, g_xy, g_xy, g_yy]) <= distortion.bend
         assert float(np.sqrt(counted @ np.square(thirds))) <= distortion.twist * 1.0001 + 1e-12
+
+
+@pytest.mark.parametrize("degrees", [one / 2 for one in range(60, 150)])
+def test_circles_that_just_reach_the_horizon(degrees: float) -> None:
+    """All of the image is in them: what has no closed form there is not told to be elsewhere."""
+    inverse = np.linalg.inv(np.array([[0.0, 0.0, 1.0], [1e-4, 0.0, 0.0], [0.0, 1e-4, 0.0]]))
+    plane = SkyPlane.of(inverse)
+    for beyond in (-1e-9, 0.0, 1e-9):
+        limits = plane.limits(Circle(0.0, degrees, 90.0 - degrees + beyond))
+        assert limits is None or max(map(abs, limits)) < 1e9
