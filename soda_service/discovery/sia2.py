@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from functools import lru_cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
@@ -114,7 +115,7 @@ def answer(
         blocks = _ready_blocks(ready, query, limit + 1, store, table.facts, form)
         write = partial(ready.pieces, serialization=form)
     else:
-        blocks = map(table.block, _begun(store.find_rows(query, limit + 1, table.facts)))
+        blocks = _blocks(store.find_rows(query, limit + 1, table.facts), table.block)
     if isinstance(form, Delimited):
         return delimited_chunks(form, template.fields, blocks, limit=limit)
     if limit == 0:
@@ -170,15 +171,26 @@ def _ready_blocks(
     serialization: Serialization,
 ) -> Iterator[Block]:
     columns = READY_COLUMNS[serialization]
-    found = _begun(store.find_ready(query, limit, columns, facts, form=ready.form))
-    return (ready.block(cells, lacking, serialization) for cells, lacking in found)
+    found = store.find_ready(query, limit, columns, facts, form=ready.form)
+    return _blocks(found, lambda gulp: ready.block(*gulp, serialization))
 
 
-def _begun(found: Iterator[_Gulp]) -> Iterator[_Gulp]:
-    """*found*, its first rows being fetched already, so that a search that fails fails now."""
+def _blocks(found: Iterator[_Gulp], make: Callable[[_Gulp], Block]) -> Iterator[Block]:
+    """What *make* makes of *found*, whose first rows are fetched now: here a search may fail."""
     for first in found:
-        return chain((first,), found)
+        return _made(chain((first,), found), make, found)
     return iter(())
+
+
+def _made(
+    gulps: Iterator[_Gulp], make: Callable[[_Gulp], Block], found: Iterator[_Gulp]
+) -> Iterator[Block]:
+    """What *make* makes; where it fails the search ends now, and lets go of its connection."""
+    try:
+        yield from map(make, gulps)
+    finally:
+        if isinstance(found, Generator):  # other iterators hold nothing
+            found.close()
 
 
 def _column_id(fields: Sequence[Field]) -> str:

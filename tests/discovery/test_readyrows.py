@@ -181,4 +181,5 @@ def test_what_cannot_be_written_is_never_ready(tmp_path: Path) -> None:
     assert ready_rows(store) == 2
     document = b"".join(sia2.answer(CatalogQuery(), store=store, urls=URLS, settings=settings))
     assert b'name="QUERY_STATUS" value="ERROR"' in document
+    assert not store._database._file.is_in_use  # the search has ended, and waits for no collector
     store.close()
