@@ -203,7 +203,7 @@ class Supervisor(Multiprocess):
             new.start()
         except OSError as error:
             self._pause()
-            return f"no other can be started for now ({error.strerror})"
+            return f"no other can be started ({error.strerror})"
         self.processes.append(new)
         self._begun[new.pid] = time.monotonic()
         return f"worker {new.pid} takes its place"

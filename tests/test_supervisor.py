@@ -155,10 +155,10 @@ def test_a_worker_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> N
     [
         (
             signal.SIGKILL,
-            "what it was answering is broken off, and no other can be started for now",
+            "what it was answering is broken off, and no other can be started",
         ),
-        (signal.SIGHUP, "2 of 3 workers run; no other can be started for now"),
-        (signal.SIGTTIN, "2 of 3 workers run; no other can be started for now"),
+        (signal.SIGHUP, "2 of 3 workers run; no other can be started"),
+        (signal.SIGTTIN, "2 of 3 workers run; no other can be started"),
     ],
 )
 def test_a_worker_that_cannot_be_started_is_tried_again(
