@@ -71,6 +71,8 @@ class Supervisor(Multiprocess):
         """Workers that serve until there are new ones in their place."""
         self._leaving: dict[Process, float] = {}
         """Workers that were told to stop, and until when they may."""
+        self._stopped: set[Process] = set()
+        """Workers that have stopped, for a reason that may be on its way to this process."""
         self._paused_until = 0.0
 
     def init_processes(self) -> None:
@@ -87,10 +89,12 @@ class Supervisor(Multiprocess):
         self._retire_surplus()
         for worker in tuple(self.processes):
             lives = worker.process.is_alive() and self._answers(worker)
-            # A terminal sends its signal to the workers as well: they are gone because they shall.
             if self.should_exit.is_set() or self.signal_queue:
                 return
-            if not lives and (worker.pid in self._have_served or not self._is_paused()):
+            if worker.exitcode == 0 and worker not in self._stopped:
+                # A terminal tells workers as well as this process, which may hear of it last.
+                self._stopped.add(worker)
+            elif not lives and (worker.pid in self._have_served or not self._is_paused()):
                 self._replace(worker)
         self._start_missing()
         self._kill_belated()
@@ -242,6 +246,7 @@ class Supervisor(Multiprocess):
     def _forget(self, worker: Process) -> None:
         self.processes.remove(worker)
         self._have_served.discard(worker.pid)
+        self._stopped.discard(worker)
         self._begun.pop(worker.pid, None)
 
 

@@ -47,6 +47,28 @@ main()
 )
 """The same, that waits for a second for those who stop, and, after SIGUSR1, who begin."""
 
+_LATE: Final = """
+import os
+import signal
+
+from soda_service.cli import main
+from soda_service.supervisor import Supervisor
+
+look = Supervisor.keep_subprocess_alive
+
+
+def look_and_be_told(supervisor):
+    looked_after = tuple(supervisor.processes)
+    look(supervisor)
+    if any(worker.exitcode == 0 for worker in looked_after):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+Supervisor.keep_subprocess_alive = look_and_be_told
+main()
+"""
+"""The command line, which hears that it shall stop once it has seen that a worker has."""
+
 
 def _answering(service: Served) -> list[int]:
     """The numbers of the two workers that answer first."""
@@ -228,6 +250,17 @@ def test_workers_that_a_terminal_stops_are_not_replaced(
             for one in (*workers, service.process.pid):
                 os.kill(one, number)
             until(lambda: [_state(one) for one in workers] == ["Z", "Z"])
+        assert service.process.wait(60) == 0
+    log = "".join(service.log)
+    assert "takes its place" not in log, log
+    assert " ERROR " not in log, log
+
+
+def test_a_signal_that_comes_after_the_workers_have_gone(tmp_path: Path) -> None:
+    """The kernel may give it to a thread that runs when the workers have been looked at."""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _LATE)) as service:
+        for worker in _answering(service):
+            os.kill(worker, signal.SIGTERM)
         assert service.process.wait(60) == 0
     log = "".join(service.log)
     assert "takes its place" not in log, log
