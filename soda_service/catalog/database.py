@@ -1,44 +1,38 @@
-"""The catalog's database: the open file, its connections and its transactions.
+"""The catalog's database: which file it is, and the transactions on that.
 
 SQLite in WAL mode: readers never wait for the writer nor it for them. Reading
 transactions see one state from their first statement to their last; writing ones take the
 writer's lock when they begin, so that they cannot fail half-way for want of it.
 
 Where another file is put in the place of the open one it may be gone over to, if it is a catalog
-and once what SQLite keeps beside the old one is out of its way: `catalogfile` makes files and
-judges them. Nothing is written to a file that is not under the catalog's name any more, nor to
-one that has come back without what was beside it: nobody else would see that.
+and once what SQLite keeps beside the old one is out of its way: `openfile` has each of the two,
+`catalogfile` makes files and judges them. Nothing is written to a file that is not under the
+catalog's name any more, nor to one that has come back without what was beside it: nobody else
+would see that.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import QueuePool, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from soda_service.catalog.catalogfile import (
     BESIDE,
-    alone_in,
     calls_itself_a_catalog,
-    has_a_name,
     is_current,
-    is_there,
     make_file,
-    open_connection,
-    put_aside,
     refuse_unusable,
     unusable,
     use_wal,
 )
+from soda_service.catalog.openfile import PATIENCE, OpenFile, driver_of
 from soda_service.catalog.presence import file_at
 from soda_service.catalog.upgrade import migrate
 from soda_service.errors import ConfigurationError, SourceUnavailableError
@@ -46,13 +40,9 @@ from soda_service.errors import ConfigurationError, SourceUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from sqlalchemy import Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
-
-_PATIENCE: Final = 60.0
-"""Seconds that a writer waits for another; ingest commits several times a second."""
 
 _LOOK_SECONDS: Final = 0.5
 """Between two looks at which file is under the catalog's name."""
@@ -62,20 +52,6 @@ _TOLD_SECONDS: Final = 3.0
 
 _CLOSE_SECONDS: Final = 2.0
 """How long the end waits for a look that is under way, and for the lock of the folder."""
-
-_POOLED_CONNECTIONS: Final = 16
-_WRITING: Final = "soda_writing"
-"""Of a transaction that may write: its patience."""
-
-_PATIENT: Final = f"PRAGMA busy_timeout = {round(_PATIENCE * 1000)}"
-_IMPATIENT: Final = "soda_impatient"
-"""Of a connection: whether it waits for another writer as long as its last writer said."""
-
-_NUMBER: Final = "soda_number"
-"""Of a connection: see `number_of`."""
-
-_NUMBER_SHIFT: Final = 32
-"""SQLite's own number of changes is below."""
 
 _logger = logging.getLogger(__name__)
 
@@ -99,8 +75,8 @@ class Database:
         self._look_lock = threading.Lock()
         if make:
             make_file(path)
-        self._file = _File(path, 0)
-        self._before: list[_File] = []
+        self._file = OpenFile(path, 0)
+        self._before: list[OpenFile] = []
         """Answers on their way may read them, and until the next look whoever had one in hand."""
         try:
             if make:
@@ -145,7 +121,7 @@ class Database:
         """
         file = self._file
         file.refuse_lost()
-        with file.begin_writing(_PATIENCE if patience is None else patience) as connection:
+        with file.begin_writing(patience) as connection:
             yield connection
             file.refuse_lost()
 
@@ -247,7 +223,7 @@ class Database:
                 return f"the catalog {self.path} has been replaced by a file that is none"
         except OSError as error:
             return f"the catalog {self.path} was replaced and cannot be read: {error.strerror}"
-        fresh = _File(self.path, self._file.number + 1)
+        fresh = OpenFile(self.path, self._file.number + 1)
         try:
             # Before it is judged, and even if it is refused: else whoever is told to bring it up
             # to date would read into it what belongs to the one before.
@@ -282,10 +258,10 @@ class Database:
         with self._file.engine.connect() as connection:
             if is_current(driver_of(connection), self.path):
                 return
-        use_wal(self.path, patience=_PATIENCE)
+        use_wal(self.path, patience=PATIENCE)
         while True:
             try:
-                with self._file.begin_writing(_PATIENCE) as connection:
+                with self._file.begin_writing() as connection:
                     migrate(connection, self.path, driver=driver_of(connection))
             except OperationalError as error:
                 if "locked" not in str(error.orig):
@@ -294,218 +270,6 @@ class Database:
                 _logger.warning("another process writes to the catalog %s; waiting", self.path)
             else:
                 return
-
-
-class _File:
-    """The file under a catalog's name, for as long as it is that."""
-
-    def __init__(self, path: Path, number: int) -> None:
-        self.number = number
-        """Of the files that have been under the name."""
-        self.identity = file_at(path)
-        self.engine = create_engine(
-            "sqlite://",
-            creator=self._connect,
-            poolclass=QueuePool,
-            pool_size=_POOLED_CONNECTIONS,
-            max_overflow=-1,  # each thread that streams an answer holds a connection meanwhile
-        )
-        self._set_up()
-        self._path = path
-        self._real = Path(os.path.realpath(path))
-        """SQLite calls what is beside the file after it, not after a link to it."""
-        self._beside: list[tuple[int, int] | None] | None = None
-        """As the first connection has found it, which lasts: all others have to share it."""
-        self._watcher: sqlite3.Connection | None = None
-        self._watcher_lock = threading.Lock()
-        self._version = 0
-        """What the watcher has said last."""
-        self._in_use: set[ConnectionPoolEntry] = set()
-        self.is_closed = False
-        """Whether nobody gets a connection to it any more."""
-
-    def open(self) -> None:
-        """Open the connection that lasts; others may be had before that to prepare the file."""
-        self.engine.dispose()
-        with self._watcher_lock:
-            self._watcher = self._connect()
-            self._watcher.isolation_level = None
-            if os.access(self._real, os.W_OK):
-                # A copy need not have it (VACUUM INTO); it takes a lock only where that is so.
-                self._watcher.execute("PRAGMA journal_mode = WAL").fetchone()
-                self._watcher.execute("PRAGMA schema_version").fetchone()
-            self._beside = _beside(self._real)
-        self.data_version()
-        self.refuse_lost()
-
-    def begin_writing(self, patience: float) -> AbstractContextManager[Connection]:
-        """A transaction that has the writer's lock, for which it waits *patience*, in seconds."""
-        return self.engine.execution_options(**{_WRITING: patience}).begin()
-
-    def data_version(self) -> int:
-        """See `Database.data_version`."""
-        # Where the watcher is busy, with a checkpoint perhaps, the next call will see what is new.
-        if self._watcher_lock.acquire(blocking=False):
-            try:
-                if self._watcher is None:
-                    raise _lost()
-                # The watcher never writes, so it sees every commit, those of this process too.
-                (self._version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            finally:
-                self._watcher_lock.release()
-        return self.number << _NUMBER_SHIFT | self._version
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether others who open the catalog would open another file, or this and not all of it.
-
-        So it is once it has been away, and what was beside it has been taken away.
-        """
-        return (
-            self.is_closed
-            or file_at(self._path) != self.identity
-            or (self._beside is not None and _beside(self._real) != self._beside)
-        )
-
-    def refuse_lost(self) -> None:
-        """Raise SourceUnavailableError where it is lost."""
-        if self.is_lost:
-            raise _lost()
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether answers on their way have connections to it."""
-        return bool(self._in_use)
-
-    def take_away(self, *, patience: float = 0.0) -> None:
-        """Take away what is beside this file where it is not under its name any more.
-
-        It would be taken for what was last written to another one that is there, or will be, and
-        destroy it. What is not in this file so far is kept. Raises OSError where it cannot be
-        done, BlockingIOError where the folder is locked for longer than *patience*, in seconds.
-        """
-        if self.is_closed or self._is_in_place() or not self._left_behind():
-            return
-        with alone_in(self._real.parent, patience=patience):
-            if self._is_in_place():
-                return
-            # Whoever has moved this file away wants it with what was last written to it. But who
-            # has removed it may have a copy, which lacks that.
-            if self.identity is not None and has_a_name(self.identity):
-                self.empty_wal()
-            for one in self._left_behind():
-                put_aside(one)
-
-    def _is_in_place(self) -> bool:
-        return is_there(self._real) and file_at(self._real) == self.identity
-
-    def _left_behind(self) -> list[Path]:
-        """What is beside and belongs to this file; open, so that no other has its number."""
-        return [
-            self._real.with_name(self._real.name + end)
-            for end, ours, there in zip(
-                BESIDE, self._beside or [], _beside(self._real), strict=False
-            )
-            if ours and ours == there
-        ]
-
-    def empty_wal(self) -> None:
-        """Move what was last written into the file itself, unless somebody still reads it."""
-        with self._watcher_lock, suppress(sqlite3.Error):
-            if self._watcher is not None:
-                self._watcher.execute("PRAGMA busy_timeout = 0")
-                try:
-                    self._watcher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                finally:
-                    self._watcher.execute(_PATIENT)
-
-    def close(self) -> None:
-        """Let go of every connection, of those in use when they are not any more."""
-        self.is_closed = True
-        with self._watcher_lock:
-            watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            watcher.close()
-        self.engine.dispose()
-
-    def _connect(self) -> sqlite3.Connection:
-        """A connection to this file; raises SourceUnavailableError where it is there no more."""
-        connection = None
-        try:
-            connection = open_connection(self._path, check_same_thread=False, timeout=_PATIENCE)
-            # Before the first question, at which SQLite opens what is beside the file: what is left
-            # beside another one would be written into it when the connection is closed.
-            self.refuse_lost()
-            connection.execute("PRAGMA schema_version").fetchone()
-            self.refuse_lost()
-        except (sqlite3.Error, SourceUnavailableError):
-            if connection is not None:
-                connection.close()
-            self.refuse_lost()
-            raise
-        return connection
-
-    def _set_up(self) -> None:
-        """Say how connections are set up, how transactions begin, and who has one in use."""
-
-        @event.listens_for(self.engine, "connect")
-        def _connection(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
-            # Transactions begin where `_begin` says, not where the driver guesses.
-            connection.isolation_level = None
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA foreign_keys = ON")
-            cursor.execute("PRAGMA temp_store = MEMORY")
-            cursor.close()
-            record.info[_NUMBER] = self.number
-
-        @event.listens_for(self.engine, "begin")
-        def _begin(connection: Connection) -> None:
-            patience = connection.get_execution_options().get(_WRITING)
-            if patience is None:
-                connection.exec_driver_sql("BEGIN")
-                return
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(patience * 1000)}")
-            connection.info[_IMPATIENT] = True
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-        @event.listens_for(self.engine, "checkout")
-        def _taken(
-            connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object
-        ) -> None:
-            del connection
-            self._in_use.add(record)
-            if self.is_closed:  # meanwhile, and perhaps nobody is waited for any more
-                raise _lost()
-
-        @event.listens_for(self.engine, "checkin")  # codespell:ignore
-        def _given_back(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
-            if connection is not None and self.is_closed:
-                connection.close()  # its pool is gone by then, and would keep it
-            elif connection is not None and record.info.pop(_IMPATIENT, False):
-                connection.cursor().execute(_PATIENT)
-            self._in_use.discard(record)
-
-
-def number_of(connection: Connection) -> int:
-    """Which of the files that have been under the catalog's name this reads."""
-    number = connection.info[_NUMBER]
-    assert isinstance(number, int)
-    return number
-
-
-def driver_of(connection: Connection) -> sqlite3.Connection:
-    """The driver's own connection, for what SQLAlchemy's objects would slow down."""
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    return driver
-
-
-def _beside(path: Path) -> list[tuple[int, int] | None]:
-    return [file_at(path.with_name(path.name + end)) for end in BESIDE]
-
-
-def _lost() -> SourceUnavailableError:
-    return SourceUnavailableError("the catalog is gone or has just been replaced")
 
 
 def _reason(error: Exception) -> str:

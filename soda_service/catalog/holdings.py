@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import and_, func, not_, or_, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import driver_of
+from soda_service.catalog.openfile import driver_of
 from soda_service.catalog.query import fold
 from soda_service.catalog.readyrows import lacking_ready, put_ready
 from soda_service.catalog.search import GULP

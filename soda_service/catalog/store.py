@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from sqlalchemy import func, select
 
 from soda_service.catalog import schema
-from soda_service.catalog.database import Database, driver_of, number_of
+from soda_service.catalog.database import Database
 from soda_service.catalog.dataset import Relation, Relations
 from soda_service.catalog.holdings import Holdings
+from soda_service.catalog.openfile import driver_of, number_of
 from soda_service.catalog.query import fold
 from soda_service.catalog.readyrows import form_of_ready, search_ready
 from soda_service.catalog.rows import OBSCORE_NAMES, dataset_of, obscore_of

@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
-from soda_service.catalog import database as database_module, migrations, upgrade
+from soda_service.catalog import migrations, openfile, upgrade
 from soda_service.catalog.database import Database
 from soda_service.catalog.dataset import ObsCore
 from soda_service.catalog.schema import APPLICATION_ID, HEAD, dataset, metadata
@@ -250,7 +250,7 @@ def test_who_comes_while_another_process_writes_waits(
     old_catalog: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """However long that takes."""
-    monkeypatch.setattr(database_module, "_PATIENCE", 0.02)
+    monkeypatch.setattr(openfile, "PATIENCE", 0.02)
     other = sqlite3.connect(old_catalog, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode = WAL")
     other.execute("BEGIN IMMEDIATE")

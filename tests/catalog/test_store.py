@@ -34,7 +34,7 @@ from support.catalogs import (
 from support.turn import until
 
 from soda_service.app import _following_services
-from soda_service.catalog import catalogfile, database
+from soda_service.catalog import catalogfile, database, openfile
 from soda_service.catalog.dataset import Relations
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
@@ -736,7 +736,7 @@ def test_a_catalog_that_is_replaced_while_it_is_connected_to_is_not_asked(
         made.append(sqlite3.connect(path, factory=Slow, **options))
         return made[-1]
 
-    monkeypatch.setattr(database, "open_connection", slow)
+    monkeypatch.setattr(openfile, "open_connection", slow)
     store._database._file.engine.dispose()
     with pytest.raises(SourceUnavailableError, match="just been replaced"):
         store.count()
