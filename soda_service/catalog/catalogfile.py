@@ -194,10 +194,10 @@ def open_connection(
     return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
 
 
-def refuse_unusable(path: Path) -> None:
+def refuse_unusable(path: Path, *, patience: float = _LOOK_PATIENCE) -> None:
     """Raise ConfigurationError unless there is a catalog at *path*, and up to date.
 
-    So too where somebody has it for himself; waits for him a fraction of a second only.
+    So too where somebody has it for himself for longer than *patience*, in seconds.
     """
     if file_at(path) is None:
         raise ConfigurationError(
@@ -205,7 +205,7 @@ def refuse_unusable(path: Path) -> None:
             "it is"
         )
     try:
-        with closing(open_connection(path, timeout=_LOOK_PATIENCE)) as connection:
+        with closing(open_connection(path, timeout=patience)) as connection:
             revision = _revision(connection, path)
     except sqlite3.DatabaseError as error:
         raise unusable(path, str(error)) from None

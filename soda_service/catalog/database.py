@@ -82,7 +82,8 @@ class Database:
             if make:
                 self._prepare()
             else:
-                refuse_unusable(path)
+                # Who closes it last has it for himself while he takes away what is beside it.
+                refuse_unusable(path, patience=PATIENCE)
             self._file.open()
         except (DatabaseError, sqlite3.DatabaseError, SourceUnavailableError) as error:
             self._file.close()
@@ -166,6 +167,7 @@ class Database:
         while not self._ended.wait(_LOOK_SECONDS):
             try:
                 self._look()
+                told = False
             except Exception:
                 # Whatever it is: who stops looking serves what is not there any more.
                 if not told:
@@ -235,7 +237,8 @@ class Database:
             return self._is_left_behind(error)
         except (ConfigurationError, SourceUnavailableError, sqlite3.Error) as error:
             fresh.close()
-            return str(error)
+            said = unusable(self.path, str(error)) if isinstance(error, sqlite3.Error) else error
+            return str(said)
         self._before.append(self._file)
         self._file = fresh
         return None

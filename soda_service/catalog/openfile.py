@@ -41,11 +41,15 @@ _WRITING: Final = "soda_writing"
 """Of a transaction that may write: its patience."""
 
 _PATIENT: Final = f"PRAGMA busy_timeout = {round(PATIENCE * 1000)}"
+_AT_ONCE: Final = "PRAGMA busy_timeout = 0"
 _IMPATIENT: Final = "soda_impatient"
 """Of a connection: whether it waits for another writer as long as its last writer said."""
 
 _NUMBER: Final = "soda_number"
 """Of a connection: see `number_of`."""
+
+_PRIMARY_CODE: Final = 0xFF
+"""Of SQLite's codes of errors, whose upper bits tell more."""
 
 _NUMBER_SHIFT: Final = 32
 """SQLite's own number of changes is below."""
@@ -73,6 +77,8 @@ class OpenFile:
         """As the first connection has found it, which lasts: all others have to share it."""
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
+        self._version_lock = threading.Lock()
+        """Of those who ask the watcher for the version; nobody has it for long."""
         self._version = 0
         """What the watcher has said last."""
         self._in_use: set[ConnectionPoolEntry] = set()
@@ -86,10 +92,15 @@ class OpenFile:
             self._watcher = self._connect()
             self._watcher.isolation_level = None
             if os.access(self._real, os.W_OK):
-                # A copy need not have it (VACUUM INTO); it takes a lock only where that is so.
-                self._watcher.execute("PRAGMA journal_mode = WAL").fetchone()
+                # A copy need not have it (VACUUM INTO), and does without where somebody reads it,
+                # or nothing can be written beside it.
+                self._watcher.execute(_AT_ONCE)
+                with suppress(sqlite3.OperationalError):
+                    self._watcher.execute("PRAGMA journal_mode = WAL").fetchone()
+                self._watcher.execute(_PATIENT)
                 self._watcher.execute("PRAGMA schema_version").fetchone()
             self._beside = _beside(self._real)
+            self._watcher.execute(_AT_ONCE)
         self.data_version()
         self.refuse_lost()
 
@@ -101,16 +112,27 @@ class OpenFile:
 
     def data_version(self) -> int:
         """See `Database.data_version`."""
-        # Where the watcher is busy, with a checkpoint perhaps, the next call will see what is new.
-        if self._watcher_lock.acquire(blocking=False):
-            try:
-                if self._watcher is None:
-                    raise _lost()
-                # The watcher never writes, so it sees every commit, those of this process too.
-                (self._version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            finally:
-                self._watcher_lock.release()
-        return self.number << _NUMBER_SHIFT | self._version
+        with self._version_lock:
+            # Where the watcher makes a checkpoint, the next call will see what is new.
+            if self._watcher_lock.acquire(blocking=False):
+                try:
+                    self._version = self._version_now()
+                finally:
+                    self._watcher_lock.release()
+            return self.number << _NUMBER_SHIFT | self._version
+
+    def _version_now(self) -> int:
+        if self._watcher is None:
+            raise _lost()
+        try:
+            # The watcher never writes, so it sees every commit, those of this process too.
+            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+                raise
+            return self._version  # a commit to a copy without WAL is under way
+        assert isinstance(version, int)
+        return version
 
     @property
     def is_lost(self) -> bool:
@@ -170,11 +192,7 @@ class OpenFile:
         """Move what was last written into the file itself, unless somebody still reads it."""
         with self._watcher_lock, suppress(sqlite3.Error):
             if self._watcher is not None:
-                self._watcher.execute("PRAGMA busy_timeout = 0")
-                try:
-                    self._watcher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                finally:
-                    self._watcher.execute(_PATIENT)
+                self._watcher.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Let go of every connection, of those in use when they are not any more."""

@@ -36,6 +36,7 @@ from support.turn import until
 from soda_service.app import _following_services
 from soda_service.catalog import catalogfile, database, openfile
 from soda_service.catalog.dataset import Relations
+from soda_service.catalog.presence import file_at
 from soda_service.catalog.query import ACCESS_FORMAT, CatalogQuery, fold
 from soda_service.catalog.rows import rows_of
 from soda_service.catalog.store import CatalogStore
@@ -139,7 +140,8 @@ class Spread:
 
 @given(times=st.lists(INTERVALS, max_size=4), fov=st.lists(INTERVALS, max_size=4))
 @hypothesis_settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_intervals_are_closed_and_alternatives(
     spread: Spread, times: list[Interval], fov: list[Interval]
@@ -523,9 +525,10 @@ def test_a_service_that_nobody_asks_lets_go_of_what_is_in_the_way(
     wal = tmp_path / "catalog.sqlite-wal"
     with closing(make_store(settings, visit("one"), visit("two"))) as store:
         store.follow()
-        first = wal.stat().st_ino
-        _exchange(tmp_path, "three")
-        until(lambda: wal.exists() and wal.stat().st_ino != first)
+        first = file_at(wal)
+        with wal.open("rb"):  # so that no other file has its number
+            _exchange(tmp_path, "three")
+            until(lambda: file_at(wal) not in {None, first})
         # Which is made before all is done.
         until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
     assert "catalog-follower" not in {one.name for one in threading.enumerate()}
@@ -901,18 +904,20 @@ def test_whatever_happens_the_looking_goes_on(
 ) -> None:
     """And is told of once."""
     monkeypatch.setattr(database, "_LOOK_SECONDS", 0.01)
-    went_wrong = iter(range(3))
+    went_wrong = 0
     look = database.Database._fault_now
 
     def looking(opened: database.Database) -> str | None:
-        if next(went_wrong, None) is not None:
+        nonlocal went_wrong
+        if went_wrong < 3:
+            went_wrong += 1
             raise ZeroDivisionError
         return look(opened)
 
     with closing(make_store(make_settings(tmp_path), visit("one"))) as store:
         monkeypatch.setattr(database.Database, "_fault_now", looking)
         store.follow()
-        until(lambda: next(went_wrong, None) is None)
+        until(lambda: went_wrong == 3)
         _exchange(tmp_path, "three")
         until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
     told = [one for one in caplog.records if "cannot tell which file" in one.getMessage()]
@@ -930,18 +935,127 @@ def test_a_checkpoint_keeps_nobody_waiting(tmp_path: Path) -> None:
         assert opened.data_version() != before
 
 
-def test_a_copy_need_not_be_in_wal_mode(tmp_path: Path) -> None:
-    """Else a writer would wait for everybody who reads; so SQLite's own VACUUM INTO leaves it."""
-    settings = make_settings(tmp_path)
-    make_store(settings, visit("one")).close()
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A catalog that SQLite's own VACUUM INTO has made, which is not in WAL mode."""
+    make_store(make_settings(tmp_path), visit("one")).close()
     path, copy = tmp_path / "catalog.sqlite", tmp_path / "copy"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("VACUUM INTO ?", [str(copy)])
     copy.replace(path)
-    with closing(database.Database(path)) as opened, opened.reading() as reader:
+    return path
+
+
+def test_a_copy_need_not_be_in_wal_mode(copied: Path) -> None:
+    """Else a writer would wait for everybody who reads."""
+    with closing(database.Database(copied)) as opened, opened.reading() as reader:
         reader.exec_driver_sql("SELECT count(*) FROM dataset").fetchall()
         with opened.writing(patience=0.1) as writer:
             writer.exec_driver_sql("CREATE TABLE more (x)")
+
+
+def test_who_asks_while_another_asks_is_told_of_the_same_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the last one that anybody has heard of, which may be as old as the process."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, watcher: sqlite3.Connection) -> None:
+            self._watcher = watcher
+
+        def execute(self, sql: str) -> sqlite3.Cursor:
+            asked.set()
+            assert may_answer.wait(60)
+            return self._watcher.execute(sql)
+
+    with closing(database.Database(tmp_path / "catalog.sqlite")) as opened:
+        before, told = opened.data_version(), []
+        with opened.writing() as connection:
+            connection.exec_driver_sql("CREATE TABLE more (x)")
+        asking = [
+            threading.Thread(target=lambda: told.append(opened.data_version())) for _ in range(2)
+        ]
+        with monkeypatch.context() as patch:
+            watcher = opened._file._watcher
+            assert watcher is not None
+            patch.setattr(opened._file, "_watcher", Slow(watcher))
+            asking[0].start()
+            assert asked.wait(60)
+            asking[1].start()
+            asking[1].join(0.2)  # who does not wait has been told by then
+            may_answer.set()
+            for one in asking:
+                one.join(60)
+    assert len(told) == 2
+    assert before not in told
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_copy_that_somebody_reads_is_opened(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, *, make: bool
+) -> None:
+    """As it is: to turn WAL on it has to be had alone."""
+    monkeypatch.setattr(openfile, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(copied, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM dataset").fetchone()
+        with (
+            closing(database.Database(copied, make=make)) as opened,
+            opened.reading() as reader,
+        ):
+            assert reader.exec_driver_sql("SELECT count(*) FROM dataset").scalar() == 1
+
+
+def test_a_commit_to_a_copy_keeps_nobody_waiting(copied: Path) -> None:
+    """Who asks for the version meanwhile is on the event loop."""
+    with closing(sqlite3.connect(copied, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM dataset").fetchone()
+        with closing(database.Database(copied, make=False)) as opened:
+            before = opened.data_version()
+            other.execute("ROLLBACK")
+            other.execute("BEGIN EXCLUSIVE")
+            other.execute("CREATE TABLE more (x)")
+            assert opened.data_version() == before
+            other.execute("COMMIT")
+            assert opened.data_version() != before
+
+
+def test_who_has_the_catalog_for_himself_is_waited_for(copied: Path) -> None:
+    """Longer than for a look: so has for a moment whoever closes a catalog last."""
+    opened: list[database.Database] = []
+    with closing(sqlite3.connect(copied, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        comes = threading.Thread(
+            target=lambda: opened.append(database.Database(copied, make=False))
+        )
+        comes.start()
+        comes.join(0.5)  # who does not wait has given up by then
+        other.execute("ROLLBACK")
+    comes.join(60)
+    (one,) = opened
+    one.close()
+
+
+def test_a_fault_names_the_catalog(
+    followed: CatalogStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SQLite's own words do not."""
+
+    def locked(_file: openfile.OpenFile) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    _exchange(tmp_path, "three")
+    with monkeypatch.context() as patch:
+        patch.setattr(openfile.OpenFile, "open", locked)
+        assert followed.fault() is not None
+    (line,) = (one.getMessage() for one in caplog.records if one.levelname == "ERROR")
+    path = tmp_path / "catalog.sqlite"
+    assert line.startswith(f"the catalog {path} cannot be used: database is locked")
 
 
 def test_who_reads_is_as_patient_as_ever(tmp_path: Path) -> None:
