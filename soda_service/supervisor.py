@@ -28,8 +28,14 @@ STARTUP_FAILURE: Final = 3
 _PAUSE_SECONDS = 10.0
 """Between two attempts to start a worker that could not."""
 
+_ROUND_SECONDS: Final = 0.5
+"""Between two looks at the workers; uvicorn has it so."""
+
+_SILENT_SECONDS: Final = 5.0
+"""For which a worker may leave a question unanswered; see `Supervisor._answers`."""
+
 _START_SECONDS = 300.0
-"""For which a worker may begin; it is asked meanwhile, and its pipe holds so many questions."""
+"""For which a worker may begin."""
 
 _STOP_SECONDS = 30.0
 """For which a worker that shall stop may take beyond the time that its last answers have."""
@@ -58,7 +64,10 @@ class WorkerConfig(uvicorn.Config):
 
 
 class Supervisor(Multiprocess):
-    """Workers, each of which is replaced when it is gone, and none of which is waited for."""
+    """Workers, each of which is replaced when it is gone, and none of which is waited for.
+
+    A thread of each worker answers what is asked through its pipe with whether it serves.
+    """
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket]) -> None:
         super().__init__(config, sockets)
@@ -67,12 +76,14 @@ class Supervisor(Multiprocess):
         self._have_served: set[int | None] = set()
         self._begun: dict[int | None, float] = {}
         """When each worker was started."""
+        self._silent_rounds: dict[Process, int] = {}
+        """How often each worker that has been asked had not answered yet."""
         self._outdated: list[Process] = []
         """Workers that serve until there are new ones in their place."""
         self._leaving: dict[Process, float] = {}
         """Workers that were told to stop, and until when they may."""
         self._stopped: set[Process] = set()
-        """Workers that have stopped, for a reason that may be on its way to this process."""
+        """Workers that have ended, for a reason that may be on its way to this process."""
         self._paused_until = 0.0
 
     def init_processes(self) -> None:
@@ -91,10 +102,19 @@ class Supervisor(Multiprocess):
             lives = worker.process.is_alive() and self._answers(worker)
             if self.should_exit.is_set() or self.signal_queue:
                 return
-            if worker.exitcode == 0 and worker not in self._stopped:
-                # A terminal tells workers as well as this process, which may hear of it last.
+            has_served = worker.pid in self._have_served
+            has_left = worker.exitcode is not None and (worker.exitcode == 0 or not has_served)
+            if has_left and worker not in self._stopped:
+                # A terminal tells workers as well as this process, which may hear of it last; who
+                # begins does not yet end with 0 then.
                 self._stopped.add(worker)
-            elif not lives and (worker.pid in self._have_served or not self._is_paused()):
+            elif worker.exitcode == STARTUP_FAILURE and not self._have_served:
+                # Nobody serves so far: whether the next one would is known once all have begun.
+                if all(one.exitcode is not None for one in self.processes):
+                    self.has_failed = True
+                    self.should_exit.set()
+                    return
+            elif not lives and (has_served or not self._is_paused()):
                 self._replace(worker)
         self._start_missing()
         self._kill_belated()
@@ -130,14 +150,26 @@ class Supervisor(Multiprocess):
         return time.monotonic() < self._paused_until
 
     def _answers(self, worker: Process) -> bool:
-        """Whether a worker that has served lives; one that begins may take its time."""
-        seconds = self.config.timeout_worker_healthcheck
+        """Whether a worker lives, asked and not waited for; one that begins may take its time.
+
+        Its silence counts in looks: while the machine stands still nobody answers, nor looks.
+        """
+        try:
+            if worker.parent_conn.poll():
+                serves = worker.parent_conn.recv()
+                del self._silent_rounds[worker]
+                if serves and worker.pid not in self._have_served:
+                    self._have_served.add(worker.pid)
+                    _logger.info("worker %s answers", worker.pid)
+            if worker in self._silent_rounds:
+                self._silent_rounds[worker] += 1
+            else:
+                worker.parent_conn.send(b"ping")
+                self._silent_rounds[worker] = 0
+        except (OSError, EOFError):
+            return False
         if worker.pid in self._have_served:
-            return worker.ping(seconds)
-        if worker.is_ready(seconds):
-            self._have_served.add(worker.pid)
-            _logger.info("worker %s answers", worker.pid)
-            return True
+            return self._silent_rounds[worker] * _ROUND_SECONDS < _SILENT_SECONDS
         return time.monotonic() - self._begun[worker.pid] < _START_SECONDS
 
     def _replace(self, worker: Process) -> None:
@@ -147,16 +179,11 @@ class Supervisor(Multiprocess):
         worker.process.join(_DEATH_SECONDS)
         has_served = worker.pid in self._have_served
         self._forget(worker)
-        if worker.exitcode == STARTUP_FAILURE and not has_served and not self._have_served:
-            # Nobody serves, and the next one would not, either.
-            self.has_failed = True
-            self.should_exit.set()
-            return
         successor = self._start()
         if not is_hung:
             how = _end_of(worker.exitcode)
         elif has_served:
-            how = f"did not answer for {self.config.timeout_worker_healthcheck:g} s and was killed"
+            how = f"did not answer for {_SILENT_SECONDS:g} s and was killed"
         else:
             how = f"was not ready within {_START_SECONDS:g} s and was killed"
         if has_served and worker.exitcode == 0:
@@ -247,6 +274,7 @@ class Supervisor(Multiprocess):
         self.processes.remove(worker)
         self._have_served.discard(worker.pid)
         self._stopped.discard(worker)
+        self._silent_rounds.pop(worker, None)
         self._begun.pop(worker.pid, None)
 
 

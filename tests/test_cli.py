@@ -28,6 +28,7 @@ from astropy.table import Table
 from rich.console import Console
 from support.command import run_command, served
 from support.images import FAMILIES
+from support.processes import children_of, has_ended
 from support.service import SMALL_BUFFER, connect
 from support.turn import until
 
@@ -241,6 +242,7 @@ class TestServe:
         assert run_command("ingest", "data", folder=tmp_path).returncode == 0
         catalog = tmp_path / "soda-data" / "catalog.sqlite"
         with served("serve", folder=tmp_path, program=("-c", _WATCHFUL)) as service:
+            until(lambda: service.log)
             assert f"the catalog {catalog} has 1 dataset\n" in service.log[0]
             catalog.unlink()
             until(lambda: any(f"the catalog {catalog} is gone" in one for one in service.log))
@@ -251,12 +253,11 @@ class TestServe:
     def test_workers_end_with_the_process_that_keeps_them(self, tmp_path: Path) -> None:
         """Killed, it cannot tell them; they would keep the port, and nobody would replace them."""
         with served("serve", "--workers", "2", folder=tmp_path) as service:
-            keeper = service.process.pid
-            workers = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+            workers = children_of(service.process.pid)
             assert len(workers) >= 2
             service.process.kill()
             service.process.wait(60)
-            until(lambda: not any(map(_is_running, workers)))
+            until(lambda: all(map(has_ended, workers)))
 
     @pytest.mark.parametrize("workers", ["1", "2"])
     def test_the_file_named_wins_over_the_one_in_the_environment(
@@ -296,14 +297,6 @@ soda_service.catalog.presence._LOOK_SECONDS = 0.05
 main()
 """
 """The command line, which looks at the file of its catalog twenty times a second."""
-
-
-def _is_running(number: str) -> bool:
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # which has ended, though nobody has asked how
 
 
 _HELD = """

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import time
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx2
@@ -16,11 +14,13 @@ import pytest
 from astropy.io import fits
 from support.command import run_command, served
 from support.images import FAMILIES
+from support.processes import children_of, has_ended, state_of
 from support.service import SMALL_BUFFER, connect
 from support.turn import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.command import Served
 
@@ -39,13 +39,13 @@ _IMPATIENT: Final = _HASTY.replace(
     "main()",
     """
 soda_service.supervisor._STOP_SECONDS = 0
-soda_service.supervisor.Supervisor.handle_usr1 = lambda self: setattr(
-    soda_service.supervisor, "_START_SECONDS", 1
-)
 main()
 """,
 )
-"""The same, that waits for a second for those who stop, and, after SIGUSR1, who begin."""
+"""The same, that waits for a second for those who stop."""
+
+_CALM: Final = _HASTY.replace("main()", "soda_service.supervisor._SILENT_SECONDS = 600\nmain()")
+"""The command line, which waits for ten minutes for workers that do not answer."""
 
 _LATE: Final = """
 import os
@@ -60,14 +60,57 @@ look = Supervisor.keep_subprocess_alive
 def look_and_be_told(supervisor):
     looked_after = tuple(supervisor.processes)
     look(supervisor)
-    if any(worker.exitcode == 0 for worker in looked_after):
+    if any(worker.exitcode is not None for worker in looked_after):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 Supervisor.keep_subprocess_alive = look_and_be_told
+"""
+"""To be followed by main(): hears that it shall stop once it has seen that a worker has."""
+
+_THIRD: Final = """
+import os
+import signal
+
+import soda_service.supervisor
+from soda_service.cli import main
+
+start = soda_service.supervisor.Process.start
+started = 0
+
+
+def start_and_befall(worker):
+    global started
+    start(worker)
+    started += 1
+    if started == 3:
+        befall(worker.pid)
+
+
+soda_service.supervisor.Process.start = start_and_befall
+"""
+"""To be followed by main(): what `befall` says happens to the third worker."""
+
+_FIRST_FAILS: Final = """
+import sys
+from multiprocessing import get_context
+
+import soda_service.supervisor
+from soda_service.cli import main
+
+start = soda_service.supervisor.Process.start
+
+
+def fail(worker):
+    worker.process = get_context("spawn").Process(target=sys.exit, args=(3,))
+    soda_service.supervisor.Process.start = start
+    start(worker)
+
+
+soda_service.supervisor.Process.start = fail
 main()
 """
-"""The command line, which hears that it shall stop once it has seen that a worker has."""
+"""The command line, whose first worker ends like one that cannot start."""
 
 
 def _answering(service: Served) -> list[int]:
@@ -78,20 +121,6 @@ def _answering(service: Served) -> list[int]:
 
     until(lambda: len(told()) >= 2)
     return [int(number) for number in told()[:2]]
-
-
-def _state(process: int) -> str:
-    """The letter that the kernel has for it, Z of one that has ended; "" of none."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return ""
-
-
-def _children(process: int) -> set[int]:
-    return {
-        int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    }
 
 
 @contextmanager
@@ -197,7 +226,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
             assert " ERROR soda_service.supervisor " in first
             assert said in first
             assert httpx2.get(f"{service.base}health", trust_env=False).is_success
-            assert _state(workers[1]) not in {"", "Z"}
+            assert not has_ended(workers[1])
         answering = 4 if number == signal.SIGHUP else 3
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == answering)
         service.process.terminate()
@@ -207,32 +236,48 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
 
 def test_a_worker_that_does_not_begin_is_killed(tmp_path: Path) -> None:
     """It may take its time, but not for ever."""
-    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+    program = f"""{_THIRD}
+def befall(worker):
+    os.kill(worker, signal.SIGSTOP)
+    soda_service.supervisor._START_SECONDS = 1
+
+main()
+"""
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", program)) as service:
         worker, other = _answering(service)
-        known = _children(service.process.pid)
         os.kill(worker, signal.SIGKILL)
-        until(lambda: _children(service.process.pid) - known)
-        (new,) = _children(service.process.pid) - known
-        # Before it is another program, who starts it waits for it.
-        until(lambda: b"spawn_main" in Path(f"/proc/{new}/cmdline").read_bytes())
-        with _stopped(new):
-            service.process.send_signal(signal.SIGUSR1)
-            line = _told_of(service, new)
+        until(lambda: any("was not ready" in line for line in service.log))
+        (line,) = (line for line in service.log if "was not ready" in line)
         assert " ERROR soda_service.supervisor " in line
-        assert f"worker {new} was not ready within 1 s and was killed before it could" in line
+        assert "was not ready within 1 s and was killed before it could serve" in line
         assert "takes its place" in line
-        assert _state(other) not in {"", "Z"}
+        assert not has_ended(other)
+
+
+def test_a_worker_that_cannot_start_before_another_has(tmp_path: Path) -> None:
+    """It may be the only one, so those who begin meanwhile are waited for."""
+    program = ("-c", _FIRST_FAILS)
+    with served("serve", "--workers", "2", folder=tmp_path, program=program) as service:
+        _answering(service)
+        (line,) = (line for line in service.log if "before it could serve" in line)
+        assert "ended with exit code 3 before it could serve" in line
+        assert "takes its place" in line
+        service.process.terminate()
+        assert service.process.wait(60) == 0
 
 
 def test_a_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     """The service stops all the same, and nobody takes the place of who does not answer."""
-    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+    with (
+        served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service,
+        ExitStack() as held,
+    ):
         worker = _answering(service)[0]
-        with _stopped(worker):
-            time.sleep(1)  # after which it is being asked whether it lives
+        with _stopped(service.process.pid):
+            held.enter_context(_stopped(worker))
             service.process.terminate()
-            assert service.process.wait(60) == 0
-        assert _state(worker) == ""
+        assert service.process.wait(60) == 0
+        assert state_of(worker) == ""
     line = _told_of(service, worker)
     assert " ERROR soda_service.supervisor " in line
     assert f"worker {worker} was told to stop, did not within 1 s and was killed" in line
@@ -249,7 +294,7 @@ def test_workers_that_a_terminal_stops_are_not_replaced(
         with _stopped(service.process.pid):
             for one in (*workers, service.process.pid):
                 os.kill(one, number)
-            until(lambda: [_state(one) for one in workers] == ["Z", "Z"])
+            until(lambda: [state_of(one) for one in workers] == ["Z", "Z"])
         assert service.process.wait(60) == 0
     log = "".join(service.log)
     assert "takes its place" not in log, log
@@ -258,19 +303,39 @@ def test_workers_that_a_terminal_stops_are_not_replaced(
 
 def test_a_signal_that_comes_after_the_workers_have_gone(tmp_path: Path) -> None:
     """The kernel may give it to a thread that runs when the workers have been looked at."""
-    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _LATE)) as service:
-        for worker in _answering(service):
-            os.kill(worker, signal.SIGTERM)
+    program = ("-c", f"{_LATE}\nmain()")
+    with served("serve", "--workers", "2", folder=tmp_path, program=program) as service:
+        workers = _answering(service)
+        with _stopped(service.process.pid):
+            for worker in workers:
+                os.kill(worker, signal.SIGTERM)
         assert service.process.wait(60) == 0
     log = "".join(service.log)
     assert "takes its place" not in log, log
     assert " ERROR " not in log, log
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_after_one_that_begins_has_gone(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """Which ends otherwise than those who serve."""
+    program = f"{_LATE}{_THIRD}\ndef befall(worker): os.kill(worker, {number:d})\n\nmain()"
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", program)) as service:
+        _answering(service)
+        service.process.send_signal(signal.SIGTTIN)
+        assert service.process.wait(60) == 0
+    log = "".join(service.log)
+    assert "workers wanted: 3" in log
+    assert "takes its place" not in log, log
+    assert " ERROR " not in log, log
+
+
 def test_fewer_workers(tmp_path: Path) -> None:
     """One that is wanted no more is not waited for, though it does not stop."""
-    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _HASTY)) as service:
-        first, last = sorted(_answering(service))
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _CALM)) as service:
+        workers = _answering(service)
+        first, last = (one for one in children_of(service.process.pid) if one in workers)
         with _stopped(last):
             service.process.send_signal(signal.SIGTTOU)
             until(lambda: any(line.endswith(" workers wanted: 1\n") for line in service.log))
@@ -278,8 +343,7 @@ def test_fewer_workers(tmp_path: Path) -> None:
             assert "takes its place" in _told_of(service, first)
             until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
             assert httpx2.get(f"{service.base}health", trust_env=False).is_success
-        until(lambda: _state(last) == "")
-        assert not any(f"worker {last} did not answer" in line for line in service.log)
+        until(lambda: state_of(last) == "")
         service.process.terminate()
         assert service.process.wait(60) == 0
 
@@ -290,7 +354,7 @@ def test_new_workers_for_old_ones(tmp_path: Path) -> None:
         workers = _answering(service)
         service.process.send_signal(signal.SIGHUP)
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 4)
-        until(lambda: [_state(one) for one in workers] == ["", ""])
+        until(lambda: [state_of(one) for one in workers] == ["", ""])
         assert httpx2.get(f"{service.base}health", trust_env=False).is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
@@ -325,6 +389,12 @@ def _said(service: Served, path: str, **parameters: str) -> httpx2.Response:
     return httpx2.get(f"{service.base}{path}", params=parameters, trust_env=False)
 
 
+def _says(service: Served, path: str, *words: str) -> bool:
+    """Whether whoever answers says all these; the other worker may not have looked yet."""
+    said = _said(service, path).text
+    return all(one in said for one in words)
+
+
 def _of_each(service: Served, path: str, **parameters: str) -> set[int]:
     """The codes of so many answers that each of two workers has given some."""
     return {_said(service, path, **parameters).status_code for _ in range(20)}
@@ -342,8 +412,7 @@ def test_a_catalog_that_is_removed_and_made_anew(tmp_path: Path) -> None:
         worker = _answering(service)[0]
         assert _of_each(service, "soda/sync", ID=first) == {200}
         catalog.unlink()
-        until(lambda: ":available>false<" in _said(service, "availability").text)
-        assert "is gone" in _said(service, "availability").text
+        until(lambda: _says(service, "availability", ":available>false<", "is gone"))
         assert _of_each(service, "soda/sync", ID=first) == {200}
         os.kill(worker, signal.SIGKILL)
         until(lambda: sum("before it could serve" in line for line in service.log) >= 2)
@@ -356,11 +425,9 @@ def test_a_catalog_that_is_removed_and_made_anew(tmp_path: Path) -> None:
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
         until(lambda: _of_each(service, "soda/sync", ID=second) == {200})
         until(lambda: _of_each(service, "soda/sync", ID=first) == {404})
-        said = _said(service, "availability").text
-        assert ":available>true<" in said
-        assert "1 dataset can be found" in said
-        assert "second" in _said(service, "sia/query", FORMAT="all").text
-        assert _of_each(service, "coverage/second") == {200}
+        until(lambda: _says(service, "availability", ":available>true<", "1 dataset can be found"))
+        until(lambda: _says(service, "sia/query?FORMAT=all", "second"))
+        until(lambda: _of_each(service, "coverage/second") == {200})
         (tmp_path / "first" / "third.fits").write_bytes(FAMILIES["tan"]())
         assert run_command("ingest", "first", folder=tmp_path).returncode == 0
         until(lambda: _of_each(service, "soda/sync", ID=first) == {200})

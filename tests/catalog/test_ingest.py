@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from astropy.table import Table
 from support.images import DAMAGED_FAMILIES, FAMILIES, write_family
+from support.processes import has_ended
+from support.turn import until
 
 from soda_service.catalog import crew, tally, walk, worker
 from soda_service.catalog.batches import Batches
@@ -736,13 +738,7 @@ def test_workers_end_with_their_master(archive: Archive) -> None:
         assert master.stdout is not None
         worker = int(master.stdout.readline())
         master.kill()
-    end = time.monotonic() + 20
-    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
-        if " Z " in Path(f"/proc/{worker}/stat").read_text():
-            break
-        time.sleep(0.05)
-    else:
-        assert not Path(f"/proc/{worker}").exists()
+    until(lambda: has_ended(worker))
 
 
 @pytest.mark.parametrize("asked", [0, 1, 3])
