@@ -166,7 +166,7 @@ _ANY_SETTINGS: dict[str, st.SearchStrategy[object]] = {
 }
 
 
-@settings_of_hypothesis(max_examples=60, deadline=None)
+@settings_of_hypothesis(max_examples=60)
 @given(values=st.fixed_dictionaries({}, optional=_ANY_SETTINGS))
 def test_any_settings_pass_through_any_environment(values: dict[str, object]) -> None:
     """Another file in $SODA_CONFIG and other variables, in whatever case, leave no trace."""

@@ -188,7 +188,8 @@ WRONG = st.binary(min_size=1, max_size=9)
 
 
 @hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(st.tuples(st.integers(0, 2), PLACES, WRONG), min_size=1, max_size=4))
 def test_whatever_the_bytes_are_there_is_an_answer(

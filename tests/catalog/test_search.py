@@ -183,7 +183,8 @@ QUERIES = st.builds(
 
 @pytest.mark.parametrize("budgets", [candidates.BUDGETS, (2, 5), (0,)])
 @hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(QUERIES)
 def test_a_search_finds_what_meets_the_query(
@@ -258,7 +259,8 @@ def without_nodes(store: CatalogStore, query: CatalogQuery, limit: int) -> list[
 
 @pytest.mark.parametrize("budgets", [candidates.BUDGETS, (60, 60, 60)])
 @hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     st.lists(SHAPES, min_size=1, max_size=3).map(tuple),

@@ -87,7 +87,7 @@ def grown(shape: Shape, by: float) -> Shape:
 
 
 @pytest.mark.parametrize("name", FACES_FAMILIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lon=st.one_of(st.sampled_from([40.0, 85.0, 130.0, 220.0, 355.0, 0.0]), st.floats(0.0, 360.0)),
     lat=st.one_of(st.sampled_from([0.0, 35.26, 45.0, -45.0, 90.0, -90.0]), st.floats(-90.0, 90.0)),

@@ -36,7 +36,6 @@ NAMED = (
 )
 MANY = settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

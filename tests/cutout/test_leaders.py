@@ -461,7 +461,7 @@ def test_the_same_cards_are_one_grid_however_little_of_it_is_on_the_sky(
     subject.cutter.close()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     codes=st.tuples(*[st.sampled_from(["AIT", "CAR", "MOL", "SIN", "ZEA", "SFL"])] * 2),
     steps=st.tuples(*[st.sampled_from([4.0, 4.0, 4.02, 5.0])] * 2),

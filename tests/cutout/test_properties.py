@@ -29,7 +29,6 @@ TWICE: Final = (
 SUMMED: Final = CutoutForm(checksums=True)
 RELAXED: Final = settings(
     max_examples=12,
-    deadline=None,
     # The workbench is the same for all examples, and meant to be.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -58,7 +58,7 @@ def places(header: bytes, x: Floats, y: Floats, letter: str = " ") -> Floats:
     return np.array(wcs.all_pix2world(x, y, *[0 * x] * (wcs.naxis - 2), 0))[:2]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), swapped=st.booleans(), size=st.sampled_from([150, 12_000]))
 def test_every_pixel_stays_where_it_was(seed: int, swapped: bool, size: int) -> None:
     """Cut once, and cut again, beyond the edges too, to a ten-thousandth of a milliarcsecond."""

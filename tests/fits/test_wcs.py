@@ -373,7 +373,7 @@ _VALUES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(_KEYWORDS), _VALUES), min_size=1, max_size=6))
 def test_any_card_is_either_understood_or_refused(extra: list[tuple[str, object]]) -> None:
     """No card makes anything but coordinates or WcsError, and wcslib survives."""

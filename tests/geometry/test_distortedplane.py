@@ -19,7 +19,7 @@ PLACES = st.tuples(st.floats(-60, NAXIS[0] + 60), st.floats(-60, NAXIS[1] + 60))
 INDICES = [SkyIndex.of(grid) for grid in DISTORTED]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(number=st.integers(0, 5), place=PLACES, pixels=st.floats(0.01, 60))
 def test_distorted_circles(number: int, place: tuple[float, float], pixels: float) -> None:
     """What two derivatives and their doubt answer is what the search answers."""

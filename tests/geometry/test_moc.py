@@ -25,7 +25,7 @@ def texts(draw: st.DrawFn) -> list[str]:
     return words
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(words=texts())
 def test_a_text_is_read_as_mocpy_reads_it(words: list[str]) -> None:
     moc = parse_moc(" ".join(words))
@@ -37,7 +37,7 @@ def test_a_text_is_read_as_mocpy_reads_it(words: list[str]) -> None:
     assert moc.sky_fraction == pytest.approx(expected.sky_fraction)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(words=texts())
 def test_what_is_written_is_read_again_here_and_there(words: list[str]) -> None:
     moc = parse_moc(" ".join(words))
@@ -91,7 +91,7 @@ def test_an_order_that_there_is_not_is_quoted() -> None:
     assert str(caught.value) == "MOC has the order '99', and orders go from 0 to 29, got '99/0'"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet="0123456789/-, st\n", max_size=30) | st.text(max_size=20))
 def test_any_text_is_a_moc_or_refused(text: str) -> None:
     try:

@@ -41,7 +41,7 @@ def by_mocpy(order: int, polygon: Polygon) -> mocpy.MOC:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), order=st.integers(0, 8), place=st.integers(0, 5))
 def test_no_cell_is_missing_and_few_are_too_many(seed: int, order: int, place: int) -> None:
     rng = np.random.default_rng(seed)

@@ -199,7 +199,7 @@ def check(grid: SkyGrid, moc: Moc, box: PixelBox | None, *, is_smooth: bool) -> 
 
 
 @pytest.mark.parametrize("name", FOLLOWED)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_box_holds_every_pixel_that_a_moc_meets_and_no_more(name: str, seed: int) -> None:
     grid = grid_of(name)
@@ -322,7 +322,7 @@ def test_a_moc_is_never_quick() -> None:
     assert box_around_quickly(ALL_SKY, grid, index) is NOT_QUICK
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_margin_bounds_the_distance_from_the_edge(seed: int) -> None:
     """And is at least an eighth of it, near the edge."""
@@ -349,7 +349,7 @@ def test_the_margin_bounds_the_distance_from_the_edge(seed: int) -> None:
     assert (margin[~outside] >= 0).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_deep_inside_is_far_from_what_is_outside(seed: int) -> None:
     """No point within the margin is on the other side."""
@@ -388,7 +388,7 @@ def test_the_cap_holds_the_moc(text: str) -> None:
         assert contains(cap, edges(moc, 50)).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_outlines_that_meet_a_moc(seed: int) -> None:
     """Large and small triangles, against dense samples of both."""

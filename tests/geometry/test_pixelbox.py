@@ -166,7 +166,7 @@ def check(grid: SkyGrid, shape: Shape, box: PixelBox | None) -> None:
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_box_holds_every_pixel_that_the_shape_meets_and_no_more(name: str, seed: int) -> None:
     grid = grid_of(name)
@@ -175,7 +175,7 @@ def test_the_box_holds_every_pixel_that_the_shape_meets_and_no_more(name: str, s
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_quick_answer_is_the_answer(name: str, seed: int) -> None:
     shape = random_shape(np.random.default_rng(seed), grid_of(name))
@@ -347,7 +347,7 @@ def test_a_polygon_through_the_corners_of_pixels_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1), factor=st.floats(1.0, 2.0))
 def test_a_larger_circle_has_no_smaller_box(name: str, seed: int, factor: float) -> None:
     lon, lat, radius = random_place(np.random.default_rng(seed), grid_of(name))
@@ -360,7 +360,7 @@ def test_a_larger_circle_has_no_smaller_box(name: str, seed: int, factor: float)
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_way_round_a_polygon_does_not_matter(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -373,7 +373,7 @@ def test_the_way_round_a_polygon_does_not_matter(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_cutting_and_turning_the_image_cuts_and_turns_the_box(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ WAYS = st.one_of(st.floats(-0.2, -0.01), st.floats(0.01, 0.99), st.floats(1.01, 
 
 
 @pytest.mark.parametrize("name", BENT)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), way_x=WAYS, way_y=WAYS)
 def test_a_small_circle_meets_a_calm_rectangle_where_its_centre_lies_in_it(
     name: str, seed: int, way_x: float, way_y: float

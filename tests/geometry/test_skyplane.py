@@ -16,7 +16,7 @@ INDICES = [SkyIndex.of(grid) for grid in PLANES]
 PLACES = st.tuples(st.floats(-60, NAXIS[0] + 60), st.floats(-60, NAXIS[1] + 60))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(number=st.integers(0, 2), place=PLACES, pixels=st.floats(0.01, 120))
 def test_circles(number: int, place: tuple[float, float], pixels: float) -> None:
     """What the closed form answers is what the search answers."""
@@ -27,7 +27,7 @@ def test_circles(number: int, place: tuple[float, float], pixels: float) -> None
         assert quick == box_around(shape, grid, index)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(number=st.integers(0, 2), places=st.lists(PLACES, min_size=3, max_size=6))
 def test_polygons(number: int, places: list[tuple[float, float]]) -> None:
     """Crossing edges and spikes included."""

@@ -122,7 +122,7 @@ def winding_is_odd(polygon: Polygon) -> Bools:
     return odd
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shape=shapes)
 def test_points_are_held_as_counted_otherwise(shape: PlainShape) -> None:
     margin = region_of(shape).margin(POINTS)
@@ -130,7 +130,7 @@ def test_points_are_held_as_counted_otherwise(shape: PlainShape) -> None:
     assert (contains(shape, POINTS) == held(shape))[~doubtful].all(), format_pos(shape)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shape=shapes)
 def test_the_margin_is_no_more_than_the_distance_from_the_edge(shape: PlainShape) -> None:
     """Within the margin around a point, every other point is on the same side."""
@@ -142,7 +142,7 @@ def test_the_margin_is_no_more_than_the_distance_from_the_edge(shape: PlainShape
         assert (inside[around] == inside[index]).all(), format_pos(shape)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(a=shapes, b=shapes)
 def test_shapes_with_a_sample_in_common_intersect_and_others_come_close(
     a: PlainShape, b: PlainShape
@@ -157,7 +157,7 @@ def test_shapes_with_a_sample_in_common_intersect_and_others_come_close(
         assert both.max() > -radians(1.0), (format_pos(a), format_pos(b))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shape=shapes)
 def test_the_bounding_cap_holds_the_shape(shape: PlainShape) -> None:
     inside = contains(shape, POINTS)
@@ -166,7 +166,7 @@ def test_the_bounding_cap_holds_the_shape(shape: PlainShape) -> None:
     assert (region_of(bounding_cap(shape)).margin(edge) >= -1e-13).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shape=shapes, others=st.lists(polygons(), min_size=1, max_size=6))
 def test_many_outlines_at_once_are_as_one_by_one(shape: PlainShape, others: list[Polygon]) -> None:
     together = intersects_many(shape, Outlines.of(others))
@@ -219,7 +219,7 @@ def test_a_nan_vector_is_held_by_nothing() -> None:
         assert not contains(parse_pos(text), nothing).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(circle=circles())
 def test_circles_hold_what_regions_says(circle: Circle) -> None:
     assume(0.0 < circle.radius < 179.0)

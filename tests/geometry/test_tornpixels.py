@@ -119,7 +119,7 @@ def area_of(grid: SkyGrid, pixel: NDArray[np.int64], shape: Shape) -> float:
 
 
 @pytest.mark.parametrize("name", TORN)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 2**32 - 1))
 @example(seed=281)
 def test_what_is_larger_than_a_millionth_of_a_torn_pixel_is_found(name: str, seed: int) -> None:

@@ -15,7 +15,7 @@ from soda_service.geometry.vectors import (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 40),

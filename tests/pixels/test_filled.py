@@ -50,7 +50,7 @@ def bands(stored: NDArray[np.generic], size: int) -> Iterator[memoryview]:
 limits = st.tuples(st.integers(-6, 3), st.integers(4, 12))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(limits, min_size=1, max_size=4),
     st.sampled_from([">f4", ">i2", "u1", ">f8"]),

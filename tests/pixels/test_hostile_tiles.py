@@ -293,7 +293,7 @@ HEADERS: Final = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     method=st.sampled_from(sorted(HEADERS)),
     axes=st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -367,7 +367,7 @@ print(outcomes[True], outcomes[False])
     assert refused > 2000
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     slow=st.integers(4, 40),
     fast=st.integers(4, 40),

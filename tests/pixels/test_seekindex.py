@@ -71,7 +71,7 @@ def _values(kind: str, dtype: str, shape: tuple[int, int], seed: int) -> Values:
     return clipped
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     bytepix=st.sampled_from([1, 2, 4]),
     block=st.sampled_from([1, 7, 16, 32, 64, 100, 128]),

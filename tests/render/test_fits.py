@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
 from soda_service.errors import CorruptFileError
 from soda_service.render.fits import (
@@ -89,7 +89,6 @@ class TestChunks:
 class TestChecksums:
     """Sums as FITS 4.0 §4.4.2.7 and its appendix J define them."""
 
-    @settings(deadline=None)
     @given(st.data())
     def test_astropy_agrees(self, data: st.DataObject) -> None:
         """For any pixels in any pieces, below any header."""

@@ -276,7 +276,7 @@ def test_tiles_of_every_shape(
     assert all(one <= length for one, length in zip(tile, naxis, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_values_survive(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Extremes, noise that cannot be compressed, NaNs of any payload."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(pieces=st.lists(st.tuples(st.booleans(), st.binary(max_size=300_000)), max_size=8))
 def test_what_is_written_is_read(
     pieces: list[tuple[bool, bytes]], tmp_path_factory: pytest.TempPathFactory

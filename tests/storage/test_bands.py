@@ -80,7 +80,7 @@ class Kernel:
         return len(taken)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pieces(), st.randoms(use_true_random=False))
 def test_written_at_hand_or_not(path: Path, drawn: list[bytes | RunGrid], chance: Random) -> None:
     """In any mixture of waiting, taking what is at hand, and writing what the kernel takes."""
@@ -129,7 +129,7 @@ def test_the_last_band_is_not_written(path: Path) -> None:
     assert bytes(first) + kernel.got + last == CONTENT
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pieces(), st.randoms(use_true_random=False))
 def test_at_hand_or_not(path: Path, drawn: list[bytes | RunGrid], chance: Random) -> None:
     """In any mixture of waiting and taking what is at hand."""

@@ -134,7 +134,7 @@ class TestReading:
             with pytest.raises(ValueError, match="no such range"):
                 source.read(start, length)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         st.sampled_from((1, 2, 4, 8)),
         st.integers(1, 3000),

@@ -61,7 +61,7 @@ def test_a_vector_made_by_hand() -> None:
     assert _unpacked(b"\x1f\x9d\x90" + bits.to_bytes(5, "little")) == b"abababa"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=400), st.sampled_from([0x8A, 0x90, 0x10, 0x0C]))
 def test_any_bytes_end_in_bytes_or_in_an_error(rest: bytes, flags: int) -> None:
     """Never in anything else, and never in no end."""

@@ -124,7 +124,7 @@ def test_stilts_reads_both_alike(tmp_path: Path) -> None:
     assert said[0].count("\n") == len(ROWS) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

@@ -50,7 +50,7 @@ def columns_of(datatype: str) -> st.SearchStrategy[list[Value]]:
 
 
 @pytest.mark.parametrize("datatype", VALUES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_text_of_a_column_is_that_of_its_cells(datatype: str, data: st.DataObject) -> None:
     """In every form of text, whatever the neighbours of a value are."""
@@ -64,7 +64,7 @@ def test_text_of_a_column_is_that_of_its_cells(datatype: str, data: st.DataObjec
 
 
 @pytest.mark.parametrize("datatype", VALUES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_binary_columns_are_those_of_their_cells(datatype: str, data: st.DataObject) -> None:
     """The same for bytes, whose base64 goes on across blocks."""

@@ -30,7 +30,7 @@ FIELDS = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.data(),
     st.permutations(list(FIELDS)),
