@@ -118,9 +118,9 @@ class Engine:
             dataset = self._resolver.resolve(field.identifier)
             with self.cutter._files.borrow(dataset.url, dataset.version, packed=False):  # noqa: SLF001 - the engine is what is measured
                 pass
-            borrowed = self.cutter._files.peek(dataset.url, dataset.version)  # noqa: SLF001
+            borrowed = self.cutter._files.peek(dataset.url, dataset.version)  # noqa: SLF001 - likewise
             assert borrowed is not None
-            prepared = self.cutter._prepared.get(dataset)  # noqa: SLF001
+            prepared = self.cutter._prepared.get(dataset)  # noqa: SLF001 - likewise
             (one,) = prepared.hdus
             history = commentary("HISTORY", one.history_prefix).rstrip() + b" "
             self._kept[field.path] = _Kept(

@@ -27,7 +27,7 @@ import pytest
 from astropy.io import fits
 from support.command import served
 from support.faultydisk import FaultyDisk, require_faulty_disk, unmount
-from support.service import received, running
+from support.service import rest_of, running
 
 from soda_service.app import create_app
 from soda_service.catalog import watch
@@ -78,10 +78,10 @@ class _Site:
     def file(self, collection: str, name: str | int) -> str:
         return f"{self.base}/files/{collection}/{name}.fits"
 
-    def until(self, url: str, status: int) -> httpx2.Response:
+    def until(self, url: str, status: int, *, method: str = "GET") -> httpx2.Response:
         """The first answer with this *status*; asks until it comes."""
         end = time.monotonic() + _SECONDS
-        while (came := _get(url)).status_code != status:
+        while (came := _ask(method, url)).status_code != status:
             assert time.monotonic() < end, (url, came.status_code, came.text[:200])
             time.sleep(0.05)
         return came
@@ -91,8 +91,12 @@ def _identifier(collection: str, name: str | int) -> str:
     return f"ivo://archive.example/{collection}?{name}.fits"
 
 
-def _get(url: str, **headers: str) -> httpx2.Response:
-    return httpx2.get(url, headers=headers, timeout=_SECONDS, trust_env=False)
+def _get(url: str) -> httpx2.Response:
+    return _ask("GET", url)
+
+
+def _ask(method: str, url: str) -> httpx2.Response:
+    return httpx2.request(method, url, timeout=_SECONDS, trust_env=False)
 
 
 class _Asking:
@@ -180,7 +184,6 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disks, "HANGS_SECONDS", 1.0)
     monkeypatch.setattr(disks, "_TRIAL_SECONDS", 1.0)
     monkeypatch.setattr(pools, "_LOOK_SECONDS", 0.1)
-    monkeypatch.setattr(responses, "STALL_SECONDS", 1.0)
 
 
 @contextmanager
@@ -349,13 +352,20 @@ def test_changed_files_that_cannot_be_read_hold_up_nobody(tmp_path: Path, impati
 
 
 def _received(url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
-    with httpx2.Client(timeout=_SECONDS, trust_env=False) as client:
-        return received(client, url, deed)
+    """See `rest_of`; asks until an answer begins."""
+    end = time.monotonic() + _SECONDS
+    while time.monotonic() < end:
+        with httpx2.stream("GET", url, timeout=_SECONDS, trust_env=False) as answer:
+            if answer.status_code == 200:
+                return rest_of(answer, deed)
+    raise TimeoutError(url)
 
 
 @pytest.mark.parametrize("way", ["cutout", "file"])
 @pytest.mark.parametrize("fault", ["hangs", "EIO", "ESTALE"])
-def test_an_answer_that_cannot_be_finished_is_broken(site: _Site, way: str, fault: str) -> None:
+def test_an_answer_that_cannot_be_finished_is_broken(
+    site: _Site, monkeypatch: pytest.MonkeyPatch, way: str, fault: str
+) -> None:
     url = site.file("ill", "large") if way == "file" else site.cutout("ill", "large", "[*,*]")
 
     def fail() -> None:
@@ -367,7 +377,9 @@ def test_an_answer_that_cannot_be_finished_is_broken(site: _Site, way: str, faul
             case _:
                 site.disk.fail("read", "getattr", error=errno.ESTALE)
 
-    got, complete = _received(url, fail)
+    with monkeypatch.context() as patch:
+        patch.setattr(responses, "STALL_SECONDS", 1.0)
+        got, complete = _received(url, fail)
     assert not complete
     end = site.cutout("ill", "large", f"[1:20,{LARGE - 5}:{LARGE}]")
     assert _get(end).status_code == 503
@@ -383,7 +395,7 @@ def test_a_disk_that_is_mounted_anew_serves_again(site: _Site, archive: Path) ->
     """What is kept open is of the old one, and is let go of."""
     urls = [site.cutout("ill", 0), site.file("ill", 0)]
     for url in urls:
-        assert _get(url).status_code == 200
+        site.until(url, 200)
     unmount(site.disk.mount)
     for url in urls:
         assert _get(url).status_code == 503
@@ -397,7 +409,7 @@ def test_a_disk_that_is_mounted_anew_serves_again(site: _Site, archive: Path) ->
 
 def test_who_is_lost_in_an_old_disk_says_nothing_of_the_new_one(site: _Site, archive: Path) -> None:
     url = site.cutout("ill", 0)
-    assert _get(url).status_code == 200
+    site.until(url, 200)
     site.disk.hang("read", "getattr")
     asking = _Asking([url, *(site.cutout("ill", number) for number in range(1, FILES))])
     site.disk.wait_until_hanging()
@@ -412,11 +424,10 @@ def test_who_is_lost_in_an_old_disk_says_nothing_of_the_new_one(site: _Site, arc
 def test_closing_a_file_holds_nobody_up(site: _Site) -> None:
     """Of FUSE, and of others, the end of a file is a question too; HEAD reads nothing else."""
     site.disk.hang("flush")
-    answer = httpx2.head(site.file("ill", 0), timeout=_SECONDS, trust_env=False)
-    assert answer.status_code == 200
+    site.until(site.file("ill", 0), 200, method="HEAD")
     site.disk.wait_until_hanging()
     assert _get(f"{site.base}/health").status_code == 200
-    assert _get(site.cutout("ill", 1)).status_code == 200
+    site.until(site.cutout("ill", 1), 200)
 
 
 _IMPATIENT: Final = """

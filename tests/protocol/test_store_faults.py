@@ -22,6 +22,7 @@ from astropy.io import fits
 from support.command import run_command, served
 from support.rangeserver import Fault, range_server
 from support.service import running
+from support.turn import until
 
 from soda_service.app import create_app
 from soda_service.catalog.ingest import ingest
@@ -54,7 +55,8 @@ PATIENT: dict[str, Any] = {
 HASTY = {"remote_timeout_seconds": 0.5}
 """For a store that does not answer: nobody should wait long. What is right may come too late, too,
 so nothing that is to go well may hang on its going well at once."""
-STUBBORN = {**HASTY, "remote_retries": 8}
+STUBBORN = {**HASTY, "remote_retries": 20}
+"""For one that does not answer once; a machine that stands still for a while is outlasted, too."""
 NEVER_COMES = (Fault.SILENT, Fault.TRICKLE)
 
 
@@ -260,7 +262,7 @@ def _broken_answer(
 )
 def test_what_passes_nobody_notices(own_store: RangeServer, tmp_path: Path, fault: Fault) -> None:
     """The requests are counted: nobody else's come to this store."""
-    changes, most = (STUBBORN, 9) if fault in NEVER_COMES else ({}, 2)
+    changes, most = (STUBBORN, 21) if fault in NEVER_COMES else ({}, 2)
     with serving(own_store, tmp_path, **changes) as live:
         own_store.faults.append(fault)
         _assert_right(_cut(live))
@@ -395,7 +397,7 @@ def test_a_silent_store_is_left_alone(own_store: RangeServer, tmp_path: Path) ->
     with serving(store, tmp_path, threads=2, **limits) as live, ThreadPoolExecutor(6) as clients:
         store.always = Fault.SILENT
         assert [one.result() for one in _cuts(live, clients)] == [503] * 6
-        assert 1 <= len(store.asked) <= 2
+        until(lambda: store.asked)  # by who may have given up before it was heard
         assert "has not answered lately" in _cut(live).text
         assert len(store.asked) <= 2
 

@@ -129,19 +129,24 @@ def running(
 
 def received(client: httpx2.Client, url: str, deed: Callable[[], None]) -> tuple[bytes, bool]:
     """What came of an answer that had begun before the *deed*, and whether it was all of it."""
-    got = bytearray()
     with client.stream("GET", url) as answer:
         assert answer.status_code == 200
-        pieces = answer.iter_bytes()
-        got += next(pieces)
-        deed()
-        try:
-            for piece in pieces:
-                got += piece
-        except httpx2.RemoteProtocolError:
-            return bytes(got), False
-        assert len(got) == int(answer.headers["content-length"])
-        return bytes(got), True
+        return rest_of(answer, deed)
+
+
+def rest_of(answer: httpx2.Response, deed: Callable[[], None]) -> tuple[bytes, bool]:
+    """The same of an *answer* that begins."""
+    got = bytearray()
+    pieces = answer.iter_bytes()
+    got += next(pieces)
+    deed()
+    try:
+        for piece in pieces:
+            got += piece
+    except httpx2.RemoteProtocolError:
+        return bytes(got), False
+    assert len(got) == int(answer.headers["content-length"])
+    return bytes(got), True
 
 
 def connect(port: int, *, buffer_bytes: int | None = None, timeout: float = 60) -> socket.socket:

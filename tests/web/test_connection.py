@@ -93,6 +93,7 @@ def in_turn(client: socket.socket, count: int) -> list[bytes]:
 class TestRefusals:
     """What httptools does not take is answered as all else is."""
 
+    @pytest.mark.usefixtures("patient")
     @pytest.mark.parametrize(("path", "form"), FORMS)
     def test_a_target_that_is_too_long(self, wire: Wire, path: str, form: str) -> None:
         """414 (RFC 9112 §3), with the limit and the way out; just within it all is well."""
@@ -124,6 +125,7 @@ class TestRefusals:
         """In text."""
         assert_refused(wire.raw(data), "text")
 
+    @pytest.mark.usefixtures("patient")
     def test_headers_without_end(self, wire: Wire) -> None:
         """431 (RFC 6585 §5), which arrives although not all of it is read."""
         head = b"GET /sia/query HTTP/1.1\r\n" + b"Name: value\r\n" * 120_000
@@ -306,6 +308,7 @@ class TestOtherProtocols:
 class TestBodiesThatAreTooLong:
     """413 reaches those who write all of it before they read."""
 
+    @pytest.mark.usefixtures("patient")
     @pytest.mark.parametrize(("path", "form"), FORMS[:3])
     @pytest.mark.parametrize("framing", ["length", "chunked"])
     @pytest.mark.parametrize("kind", [FORM, "multipart/form-data; boundary=a"])

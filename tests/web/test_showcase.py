@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be shown is waited for, however slow the machine is."""
+    monkeypatch.setattr(showcase, "_PAGE_SECONDS", 600)
+    monkeypatch.setattr(showcase, "_PATIENCE_SECONDS", 600)
+
+
 def _settings(folder: Path) -> Settings:
     return Settings(
         catalog=f"sqlite:///{folder / 'catalog.sqlite'}",

@@ -13,6 +13,8 @@ from lxml import etree
 from support.catalogs import AUTHORITY, HOSTILE_AS_READ
 from support.scripted import PLAIN, SMALL
 
+from soda_service.web import showcase
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -24,6 +26,12 @@ READ = [
     "/", "/health", "/soda/examples", "/files/visits/plain.fits",
     *(f"{one}/{document}" for one in PREFIXES for document in ("capabilities", "availability")),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page is to show is waited for, however slow the machine is."""
+    monkeypatch.setattr(showcase, "_PAGE_SECONDS", 600)
 
 
 class _Page(HTMLParser):

@@ -407,7 +407,8 @@ class TestFailures:
     def test_short_work_does_not_wait_behind_long_work(self, scripted: ScriptedService) -> None:
         """Every thread for long work is held; searches and the others are answered."""
         cutter, live = scripted.cutter, scripted.live
-        cutter.goes_on.clear()
+        for event in (cutter.goes_on, cutter.is_held):
+            event.clear()
         path = live.url(SYNC, ID=PLAIN, CUTOUTDETAIL="held")
         try:
             with ThreadPoolExecutor(20) as clients:

@@ -7,10 +7,11 @@ import gc
 import threading
 import weakref
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from support.leaping import StandingTime
+from support.turn import until
 
 from soda_service.errors import SourceUnavailableError
 from soda_service.storage.disks import Disk, DiskHangsError
@@ -47,16 +48,23 @@ def test_new_requests_are_refused_when_too_many_wait() -> None:
 
 def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk hangs with all threads; one that is only slow is waited for."""
-    monkeypatch.setattr("soda_service.web.threads.STALL_SECONDS", 0.05)
+    clock = StandingTime()
+    monkeypatch.setattr("soda_service.web.threads.time", clock)
+    monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 10_000.0)  # nobody looks
     threads = Threads(2)
-    release = threading.Event()
+    begun, release = threading.Barrier(3), threading.Event()
+
+    def work() -> None:
+        begun.wait(60)
+        assert release.wait(60)
 
     async def ask() -> None:
-        stuck = [threads.submit(release.wait, 30) for _ in range(2)]
-        await asyncio.sleep(0.1)
+        stuck = [threads.submit(work) for _ in range(2)]
+        begun.wait(60)
+        clock.now += STALL_SECONDS + 1.0
         # Nobody has had to wait so far.
         waiting = asyncio.ensure_future(threads.call(len, "abc"))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0)
         with pytest.raises(SourceUnavailableError, match="at work"):
             await threads.call(len, "abc")
         release.set()
@@ -73,9 +81,8 @@ def test_new_requests_are_refused_when_nothing_goes_on(monkeypatch: pytest.Monke
 
 def test_who_waits_is_told_when_nothing_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who came when all seemed well is not left without an answer; nor is that call begun."""
-    clock = SimpleNamespace(now=1000.0)
-    time = SimpleNamespace(monotonic=lambda: clock.now)
-    monkeypatch.setattr("soda_service.web.threads.time", time)
+    clock = StandingTime()
+    monkeypatch.setattr("soda_service.web.threads.time", clock)
     monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 10_000.0)  # here, by hand
     threads = Threads(1)
     begun, release = threading.Event(), threading.Event()
@@ -113,14 +120,13 @@ def test_who_waits_is_told_when_nothing_goes_on(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_idle_minute_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burst after it is waited for."""
-    now = 1000.0
-    monkeypatch.setattr("soda_service.web.threads.time", SimpleNamespace(monotonic=lambda: now))
+    clock = StandingTime()
+    monkeypatch.setattr("soda_service.web.threads.time", clock)
     threads = Threads(2)
 
     async def ask() -> list[int]:
-        nonlocal now
         await threads.call(len, "abc")
-        now += 10 * STALL_SECONDS
+        clock.now += 10 * STALL_SECONDS
         return await asyncio.gather(*(threads.call(len, "abcd") for _ in range(40)))
 
     try:
@@ -223,13 +229,15 @@ def test_the_end_does_not_wait_for_who_is_lost(
 ) -> None:
     """But for who is at work, and nothing that waited is begun."""
     monkeypatch.setattr("soda_service.web.threads._MOST_SPARE", 0)
+    monkeypatch.setattr("soda_service.web.threads._CLOSE_SECONDS", 600.0)
     threads = Threads(2)
     begun = threading.Event()
     done: list[str] = []
+    never: list[asyncio.Future[None]] = []
 
     def work() -> None:
         begun.set()
-        threading.Event().wait(0.1)
+        until(lambda: len(never) == 3 and all(one.cancelled() for one in never))
         done.append("work")
 
     async def ask() -> None:
@@ -237,8 +245,9 @@ def test_the_end_does_not_wait_for_who_is_lost(
         await _until(lambda: hanging.disk.lost)
         at_work = threads.submit(work)
         await _until(begun.is_set)
-        never = [threads.submit(done.append, "never") for _ in range(3)]
+        never.extend(threads.submit(done.append, "never") for _ in range(3))
         threads.close()
+        assert len(threads._threads) == 1
         assert done == ["work"]
         assert all(one.cancelled() for one in never)
         assert not lost.done()
@@ -343,18 +352,23 @@ def test_stop_iteration_is_an_error_like_others() -> None:
 
 
 def test_who_waits_in_the_queue_at_the_end_is_told() -> None:
-    release = threading.Event()
     threads = Threads(1)
+    begun = threading.Event()
+
+    def work() -> str:
+        begun.set()
+        until(lambda: any(one.cancelled() for one in tuple(threads._calls)))
+        return "done"
 
     async def ask() -> None:
-        first = threads.submit(release.wait, 60)
+        first = threads.submit(work)
+        await _until(begun.is_set)
         second = asyncio.ensure_future(threads.call(len, "abc"))
         await asyncio.sleep(0)
-        threading.Timer(0.05, release.set).start()
         threads.close()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(second, 60)
-        assert await first
+        assert await first == "done"
 
     asyncio.run(ask())
 
@@ -388,10 +402,9 @@ def test_a_thread_that_cannot_be_started(
 
 def test_a_pause_of_the_process_is_no_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was stopped, say: nobody has had the time to answer."""
-    clock = SimpleNamespace(now=1000.0)
-    time = SimpleNamespace(monotonic=lambda: clock.now)
-    monkeypatch.setattr("soda_service.web.threads.time", time)
-    monkeypatch.setattr("soda_service.storage.disks.time", time)
+    clock = StandingTime()
+    monkeypatch.setattr("soda_service.web.threads.time", clock)
+    monkeypatch.setattr("soda_service.storage.disks.time", clock)
     monkeypatch.setattr("soda_service.web.threads._LOOK_SECONDS", 10_000.0)  # here, by hand
     hanging = _Hanging()
     threads = Threads(1)
