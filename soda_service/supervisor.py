@@ -73,8 +73,8 @@ class Supervisor(Multiprocess):
         super().__init__(config, sockets)
         self.has_failed = False
         """Whether it ended because no worker could start."""
-        self._have_served: set[int | None] = set()
-        self._begun: dict[int | None, float] = {}
+        self._have_served: set[Process] = set()
+        self._begun: dict[Process, float] = {}
         """When each worker was started."""
         self._silent_rounds: dict[Process, int] = {}
         """How often each worker that has been asked had not answered yet."""
@@ -102,22 +102,28 @@ class Supervisor(Multiprocess):
             lives = worker.process.is_alive() and self._answers(worker)
             if self.should_exit.is_set() or self.signal_queue:
                 return
-            has_served = worker.pid in self._have_served
+            has_served = worker in self._have_served
             has_left = worker.exitcode is not None and (worker.exitcode == 0 or not has_served)
             if has_left and worker not in self._stopped:
                 # A terminal tells workers as well as this process, which may hear of it last; who
                 # begins does not yet end with 0 then.
                 self._stopped.add(worker)
-            elif worker.exitcode == STARTUP_FAILURE and not self._have_served:
-                # Nobody serves so far: whether the next one would is known once all have begun.
-                if all(one.exitcode is not None for one in self.processes):
-                    self.has_failed = True
-                    self.should_exit.set()
-                    return
+                if worker.exitcode == STARTUP_FAILURE and not self._have_served:
+                    self._pause()  # for the others, which may serve: then this one is replaced
+            elif (
+                worker.exitcode == STARTUP_FAILURE
+                and not self._have_served
+                and all(one.exitcode is not None for one in self.processes)
+            ):
+                # Nobody serves, and the next one would not, either.
+                self.has_failed = True
+                self.should_exit.set()
+                return
             elif not lives and (has_served or not self._is_paused()):
                 self._replace(worker)
         self._start_missing()
         self._kill_belated()
+        multiprocessing.active_children()  # asks those that were let go how they have ended
 
     def restart_all(self) -> None:
         """Have new workers take the place of all, each as soon as it serves."""
@@ -158,8 +164,8 @@ class Supervisor(Multiprocess):
             if worker.parent_conn.poll():
                 serves = worker.parent_conn.recv()
                 del self._silent_rounds[worker]
-                if serves and worker.pid not in self._have_served:
-                    self._have_served.add(worker.pid)
+                if serves and worker not in self._have_served:
+                    self._have_served.add(worker)
                     _logger.info("worker %s answers", worker.pid)
             if worker in self._silent_rounds:
                 self._silent_rounds[worker] += 1
@@ -168,16 +174,16 @@ class Supervisor(Multiprocess):
                 self._silent_rounds[worker] = 0
         except (OSError, EOFError):
             return False
-        if worker.pid in self._have_served:
+        if worker in self._have_served:
             return self._silent_rounds[worker] * _ROUND_SECONDS < _SILENT_SECONDS
-        return time.monotonic() - self._begun[worker.pid] < _START_SECONDS
+        return time.monotonic() - self._begun[worker] < _START_SECONDS
 
     def _replace(self, worker: Process) -> None:
         is_hung = worker.exitcode is None
         worker.kill()
         # One that hangs in a disk may not even die.
         worker.process.join(_DEATH_SECONDS)
-        has_served = worker.pid in self._have_served
+        has_served = worker in self._have_served
         self._forget(worker)
         successor = self._start()
         if not is_hung:
@@ -211,9 +217,9 @@ class Supervisor(Multiprocess):
         if len(self.processes) <= self.processes_num:
             return
         if not self._outdated:
-            beginning = [one for one in self.processes if one.pid not in self._have_served]
+            beginning = [one for one in self.processes if one not in self._have_served]
             self._let_go((beginning or self.processes)[-1])
-        elif self.processes[-1].pid in self._have_served:
+        elif self.processes[-1] in self._have_served:
             self._let_go(self._outdated[0])
 
     def _start_missing(self) -> None:
@@ -236,7 +242,7 @@ class Supervisor(Multiprocess):
             self._pause()
             return f"no other can be started ({error.strerror})"
         self.processes.append(new)
-        self._begun[new.pid] = time.monotonic()
+        self._begun[new] = time.monotonic()
         return f"worker {new.pid} takes its place"
 
     def _pause(self) -> None:
@@ -272,10 +278,10 @@ class Supervisor(Multiprocess):
 
     def _forget(self, worker: Process) -> None:
         self.processes.remove(worker)
-        self._have_served.discard(worker.pid)
+        self._have_served.discard(worker)
         self._stopped.discard(worker)
         self._silent_rounds.pop(worker, None)
-        self._begun.pop(worker.pid, None)
+        self._begun.pop(worker, None)
 
 
 def leave_on_signals() -> None:

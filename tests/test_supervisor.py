@@ -44,8 +44,8 @@ main()
 )
 """The same, that waits for a second for those who stop."""
 
-_CALM: Final = _HASTY.replace("main()", "soda_service.supervisor._SILENT_SECONDS = 600\nmain()")
-"""The command line, which waits for ten minutes for workers that do not answer."""
+_CALM: Final = _IMPATIENT.replace("main()", "soda_service.supervisor._SILENT_SECONDS = 600\nmain()")
+"""The same, that waits for ten minutes for workers that do not answer."""
 
 _LATE: Final = """
 import os
@@ -92,25 +92,39 @@ soda_service.supervisor.Process.start = start_and_befall
 """To be followed by main(): what `befall` says happens to the third worker."""
 
 _FIRST_FAILS: Final = """
+import os
+import signal
 import sys
 from multiprocessing import get_context
 
+import soda_service.server
 import soda_service.supervisor
 from soda_service.cli import main
 
+soda_service.server._LAST_ANSWERS_SECONDS = 1
+soda_service.supervisor._PAUSE_SECONDS = 1
+soda_service.supervisor._STOP_SECONDS = 0
 start = soda_service.supervisor.Process.start
 
 
 def fail(worker):
     worker.process = get_context("spawn").Process(target=sys.exit, args=(3,))
-    soda_service.supervisor.Process.start = start
+    soda_service.supervisor.Process.start = second
     start(worker)
 
 
+def second(worker):
+    soda_service.supervisor.Process.start = start
+    start(worker)
+    befall(worker.pid)
+
+
 soda_service.supervisor.Process.start = fail
-main()
 """
-"""The command line, whose first worker ends like one that cannot start."""
+"""To be followed by main(): the first worker ends like one that cannot start.
+
+What `befall` says happens to the second one.
+"""
 
 
 def _answering(service: Served) -> list[int]:
@@ -254,14 +268,18 @@ main()
         assert not has_ended(other)
 
 
-def test_a_worker_that_cannot_start_before_another_has(tmp_path: Path) -> None:
-    """It may be the only one, so those who begin meanwhile are waited for."""
-    program = ("-c", _FIRST_FAILS)
-    with served("serve", "--workers", "2", folder=tmp_path, program=program) as service:
-        _answering(service)
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_worker_that_cannot_start_before_another_has(tmp_path: Path, *, begins: bool) -> None:
+    """It may be the only one; whether the other serves is waited for, but not for ever."""
+    deed = "pass" if begins else "os.kill(worker, signal.SIGSTOP)"
+    program = f"{_FIRST_FAILS}\ndef befall(worker): {deed}\n\nmain()"
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", program)) as service:
+        until(lambda: any("before it could serve" in line for line in service.log))
         (line,) = (line for line in service.log if "before it could serve" in line)
         assert "ended with exit code 3 before it could serve" in line
         assert "takes its place" in line
+        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 1 + begins)
+        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
 
@@ -350,11 +368,14 @@ def test_fewer_workers(tmp_path: Path) -> None:
 
 def test_new_workers_for_old_ones(tmp_path: Path) -> None:
     """Each old one goes when a new one serves; who does not stop keeps nobody from that."""
-    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _IMPATIENT)) as service:
+    with served("serve", "--workers", "2", folder=tmp_path, program=("-c", _CALM)) as service:
         workers = _answering(service)
-        service.process.send_signal(signal.SIGHUP)
-        until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 4)
-        until(lambda: [state_of(one) for one in workers] == ["", ""])
+        first, last = (one for one in children_of(service.process.pid) if one in workers)
+        with _stopped(last):
+            service.process.send_signal(signal.SIGHUP)
+            until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 4)
+            assert f"worker {last} was told to stop, did not" in _told_of(service, last)
+        until(lambda: (state_of(first), state_of(last)) == ("", ""))
         assert httpx2.get(f"{service.base}health", trust_env=False).is_success
         service.process.terminate()
         assert service.process.wait(60) == 0

@@ -35,6 +35,9 @@ _LOOK_PATIENCE: Final = 0.2
 _LOCK_SECONDS: Final = 10.0
 """For which the lock of a folder is waited for: somebody may hold it for a purpose of his own."""
 
+_TOLD_SECONDS: Final = 1.0
+"""After which the log is told of what is waited for: a moment is nothing."""
+
 _CANNOT_OPEN: Final = "unable to open database file"
 """What SQLite says whatever is in its way."""
 
@@ -153,33 +156,39 @@ def _lock(descriptor: int, patience: float) -> None:
             return
 
 
-def use_wal(path: Path, *, patience: float) -> None:
-    """Turn WAL on; it stays on. Two processes may try at once, and SQLite does not queue them.
+def use_wal(connection: sqlite3.Connection, path: Path, *, patience: float) -> None:
+    """Turn WAL on; it stays on, and is had alone: whoever reads *path* meanwhile is in the way.
 
-    Tries again for *patience*, in seconds. Raises ConfigurationError where the file is no database,
-    stays locked, or is where WAL cannot be had.
+    Tries again for *patience*, in seconds. The *connection* should not wait for locks by itself:
+    SQLite holds readers up meanwhile. Raises ConfigurationError where the file is no database, is
+    not to be had alone, or is where WAL cannot be had.
     """
-    end = time.monotonic() + patience
+    began, told = time.monotonic(), False
     while True:
-        connection = None
         try:
-            connection = open_connection(path)
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
-                raise ConfigurationError(
-                    f"the catalog {path} cannot be used: its file system has no shared memory"
-                )
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > end:
+            if "locked" not in str(error):
                 raise unusable(path, str(error)) from None
+            waited = time.monotonic() - began
+            if waited >= patience:
+                raise unusable(
+                    path, f"{error}; somebody reads or writes it, and it is not in WAL mode so far"
+                ) from None
+            if waited >= _TOLD_SECONDS and not told:
+                told = True
+                _logger.warning(
+                    "the catalog %s is not in WAL mode so far, and somebody reads or writes it; "
+                    "waiting",
+                    path,
+                )
             time.sleep(0.02)
         except sqlite3.DatabaseError as error:
             raise unusable(path, str(error)) from None
         else:
-            return
-        finally:
-            if connection is not None:
-                connection.close()
+            break
+    if mode != "wal":
+        raise unusable(path, "its file system has no shared memory")
 
 
 def open_connection(

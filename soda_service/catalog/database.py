@@ -17,7 +17,7 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +28,7 @@ from soda_service.catalog.catalogfile import (
     calls_itself_a_catalog,
     is_current,
     make_file,
+    open_connection,
     refuse_unusable,
     unusable,
     use_wal,
@@ -84,7 +85,7 @@ class Database:
             else:
                 # Who closes it last has it for himself while he takes away what is beside it.
                 refuse_unusable(path, patience=PATIENCE)
-            self._file.open()
+            self._file.open(patience=PATIENCE)
         except (DatabaseError, sqlite3.DatabaseError, SourceUnavailableError) as error:
             self._file.close()
             raise unusable(path, _reason(error)) from None
@@ -261,7 +262,8 @@ class Database:
         with self._file.engine.connect() as connection:
             if is_current(driver_of(connection), self.path):
                 return
-        use_wal(self.path, patience=PATIENCE)
+        with closing(open_connection(self.path, timeout=0.0)) as alone:
+            use_wal(alone, self.path, patience=PATIENCE)
         while True:
             try:
                 with self._file.begin_writing() as connection:

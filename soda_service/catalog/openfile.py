@@ -22,6 +22,7 @@ from soda_service.catalog.catalogfile import (
     is_there,
     open_connection,
     put_aside,
+    use_wal,
 )
 from soda_service.catalog.presence import file_at
 from soda_service.errors import SourceUnavailableError
@@ -85,22 +86,22 @@ class OpenFile:
         self.is_closed = False
         """Whether nobody gets a connection to it any more."""
 
-    def open(self) -> None:
-        """Open the connection that lasts; others may be had before that to prepare the file."""
+    def open(self, *, patience: float = 0.0) -> None:
+        """Open the connection that lasts; others may be had before that to prepare the file.
+
+        Waits *patience* seconds for whoever reads a file that is not in WAL mode, as a copy need
+        not be (VACUUM INTO). Raises ConfigurationError, also where it stays without.
+        """
         self.engine.dispose()
         with self._watcher_lock:
             self._watcher = self._connect()
             self._watcher.isolation_level = None
-            if os.access(self._real, os.W_OK):
-                # A copy need not have it (VACUUM INTO), and does without where somebody reads it,
-                # or nothing can be written beside it.
-                self._watcher.execute(_AT_ONCE)
-                with suppress(sqlite3.OperationalError):
-                    self._watcher.execute("PRAGMA journal_mode = WAL").fetchone()
-                self._watcher.execute(_PATIENT)
+            self._watcher.execute(_AT_ONCE)
+            # Where nothing can be written beside the file, nobody writes to it from here, either.
+            if os.access(self._real, os.W_OK) and os.access(self._real.parent, os.W_OK):
+                use_wal(self._watcher, self._path, patience=patience)
                 self._watcher.execute("PRAGMA schema_version").fetchone()
             self._beside = _beside(self._real)
-            self._watcher.execute(_AT_ONCE)
         self.data_version()
         self.refuse_lost()
 
@@ -138,12 +139,13 @@ class OpenFile:
     def is_lost(self) -> bool:
         """Whether others who open the catalog would open another file, or this and not all of it.
 
-        So it is once it has been away, and what was beside it has been taken away.
+        So it is once it has been away, and what was beside it has been taken away. A file that
+        this process may only read need not have had anything beside it.
         """
         return (
             self.is_closed
             or file_at(self._path) != self.identity
-            or (self._beside is not None and _beside(self._real) != self._beside)
+            or (any(self._beside or ()) and _beside(self._real) != self._beside)
         )
 
     def refuse_lost(self) -> None:

@@ -939,11 +939,15 @@ def test_a_checkpoint_keeps_nobody_waiting(tmp_path: Path) -> None:
 def copied(tmp_path: Path) -> Path:
     """A catalog that SQLite's own VACUUM INTO has made, which is not in WAL mode."""
     make_store(make_settings(tmp_path), visit("one")).close()
-    path, copy = tmp_path / "catalog.sqlite", tmp_path / "copy"
-    with closing(sqlite3.connect(path)) as connection:
+    _without_wal(tmp_path / "catalog.sqlite")
+    return tmp_path / "catalog.sqlite"
+
+
+def _without_wal(catalog: Path) -> None:
+    copy = catalog.with_name("copy")
+    with closing(sqlite3.connect(catalog)) as connection:
         connection.execute("VACUUM INTO ?", [str(copy)])
-    copy.replace(path)
-    return path
+    copy.replace(catalog)
 
 
 def test_a_copy_need_not_be_in_wal_mode(copied: Path) -> None:
@@ -991,30 +995,97 @@ def test_who_asks_while_another_asks_is_told_of_the_same_state(
     assert before not in told
 
 
+@contextmanager
+def _read(path: Path) -> Iterator[None]:
+    """Another program reads it within the block."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM dataset").fetchone()
+        yield
+
+
+def _is_in_wal_mode(path: Path) -> bool:
+    return path.read_bytes()[18:20] == b"\x02\x02"  # SQLite's file format §1.3.3
+
+
 @pytest.mark.parametrize("make", [True, False])
-def test_a_copy_that_somebody_reads_is_opened(
-    copied: Path, monkeypatch: pytest.MonkeyPatch, *, make: bool
+def test_a_copy_that_somebody_reads_is_waited_for(copied: Path, *, make: bool) -> None:
+    """What is written without WAL, and not to its end, would be undone in the next catalog."""
+    opened: list[database.Database] = []
+    with _read(copied):
+        comes = threading.Thread(target=lambda: opened.append(database.Database(copied, make=make)))
+        comes.start()
+        comes.join(0.5)
+        assert not opened
+        # Who comes to read is held up for an instant at most.
+        with closing(sqlite3.connect(copied, timeout=5)) as another:
+            another.execute("SELECT count(*) FROM dataset").fetchone()
+    comes.join(60)
+    (one,) = opened
+    assert _is_in_wal_mode(copied)
+    one.close()
+
+
+def test_a_copy_that_somebody_goes_on_reading(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As it is: to turn WAL on it has to be had alone."""
-    monkeypatch.setattr(openfile, "PATIENCE", 0.1)
-    with closing(sqlite3.connect(copied, isolation_level=None)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT count(*) FROM dataset").fetchone()
-        with (
-            closing(database.Database(copied, make=make)) as opened,
-            opened.reading() as reader,
-        ):
-            assert reader.exec_driver_sql("SELECT count(*) FROM dataset").scalar() == 1
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    monkeypatch.setattr(catalogfile, "_TOLD_SECONDS", 0.0)
+    said = "database is locked; somebody reads or writes it, and it is not in WAL mode so far"
+    with _read(copied), pytest.raises(ConfigurationError, match=said):
+        database.Database(copied, make=False)
+    (line,) = (one.getMessage() for one in caplog.records)
+    assert line.endswith("and somebody reads or writes it; waiting")
 
 
-def test_a_commit_to_a_copy_keeps_nobody_waiting(copied: Path) -> None:
+def test_a_copy_that_somebody_reads_is_gone_over_to_later(
+    followed: CatalogStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody waits meanwhile."""
+    (tmp_path / "other").mkdir()
+    make_store(make_settings(tmp_path / "other"), visit("three")).close()
+    copied = tmp_path / "other" / "catalog.sqlite"
+    _without_wal(copied)
+    with _read(copied):
+        copied.replace(tmp_path / "catalog.sqlite")
+        assert "cannot be used so far" in (followed.fault() or "")
+        assert list(followed.identifiers()) == [visit(one).publisher_did for one in ("one", "two")]
+    assert "somebody reads or writes it" in caplog.text
+    assert followed.fault() is None
+    assert list(followed.identifiers()) == [visit("three").publisher_did]
+
+
+@pytest.fixture
+def read_only(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a copy, as for a user who may not write it: root may write everywhere."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    return copied
+
+
+def test_a_copy_in_a_folder_that_is_not_to_be_written(read_only: Path) -> None:
+    """It is read as it is, also while another program turns WAL on."""
+    with closing(database.Database(read_only, make=False)) as opened, ExitStack() as reading:
+        opened.follow()
+        first = reading.enter_context(opened.reading())
+        assert first.exec_driver_sql("SELECT count(*) FROM dataset").scalar() == 1
+        assert not _is_in_wal_mode(read_only)
+        reading.close()
+        before = opened.data_version()
+        with closing(sqlite3.connect(read_only)) as another:
+            another.execute("PRAGMA journal_mode = WAL").fetchone()
+            another.execute("CREATE TABLE more (x)")
+            assert opened.data_version() != before
+            reading.enter_context(opened.reading())
+            assert opened.fault() is None
+            with opened.reading() as second:
+                assert second.exec_driver_sql("SELECT count(*) FROM more").scalar() == 0
+
+
+def test_a_commit_to_a_copy_keeps_nobody_waiting(read_only: Path) -> None:
     """Who asks for the version meanwhile is on the event loop."""
-    with closing(sqlite3.connect(copied, isolation_level=None)) as other:
-        other.execute("BEGIN")
-        other.execute("SELECT count(*) FROM dataset").fetchone()
-        with closing(database.Database(copied, make=False)) as opened:
-            before = opened.data_version()
-            other.execute("ROLLBACK")
+    with closing(database.Database(read_only, make=False)) as opened:
+        before = opened.data_version()
+        with closing(sqlite3.connect(read_only, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
             other.execute("CREATE TABLE more (x)")
             assert opened.data_version() == before
@@ -1046,7 +1117,7 @@ def test_a_fault_names_the_catalog(
 ) -> None:
     """SQLite's own words do not."""
 
-    def locked(_file: openfile.OpenFile) -> None:
+    def locked(_file: openfile.OpenFile, **_options: object) -> None:
         raise sqlite3.OperationalError("database is locked")
 
     _exchange(tmp_path, "three")
