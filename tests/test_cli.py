@@ -75,7 +75,7 @@ def _settings_file(path: Path, **values: str) -> Path:
 
 
 def _availability(service: Served) -> str:
-    return httpx2.get(f"{service.base}availability", trust_env=False).text
+    return httpx2.get(f"{service.base}availability", timeout=60, trust_env=False).text
 
 
 _EXCHANGING = """
@@ -272,8 +272,10 @@ class TestServe:
             "serve", "--workers", workers, "--config", str(named),
             folder=tmp_path, environment={"SODA_CONFIG": str(other)},
         ) as service:  # fmt: skip
-            page = httpx2.get(service.base, trust_env=False).text
-            capabilities = httpx2.get(f"{service.base}soda/capabilities", trust_env=False).text
+            page = httpx2.get(service.base, timeout=60, trust_env=False).text
+            capabilities = httpx2.get(
+                f"{service.base}soda/capabilities", timeout=60, trust_env=False
+            ).text
         assert "Named" in page
         assert "Other" not in page
         assert service.base in capabilities

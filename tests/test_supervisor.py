@@ -193,7 +193,7 @@ def test_a_worker_that_is_gone_is_told_of_and_replaced(
         assert f"worker {worker} {said}" in line
         assert "takes its place" in line
         until(lambda: sum(one.endswith(" answers\n") for one in service.log) == 3)
-        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        assert _said(service, "health").is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
 
@@ -208,7 +208,7 @@ def test_a_worker_that_cannot_start_leaves_the_others_alone(tmp_path: Path) -> N
         cache.touch()  # no folder
         os.kill(worker, signal.SIGKILL)
         until(lambda: sum("before it could serve" in line for line in service.log) >= 3)
-        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        assert _said(service, "health").is_success
         cache.unlink()
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
         service.process.terminate()
@@ -239,7 +239,7 @@ def test_a_worker_that_cannot_be_started_is_tried_again(
             first, *_ = (line for line in service.log if "(Too many open files)" in line)
             assert " ERROR soda_service.supervisor " in first
             assert said in first
-            assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+            assert _said(service, "health").is_success
             assert not has_ended(workers[1])
         answering = 4 if number == signal.SIGHUP else 3
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == answering)
@@ -279,7 +279,7 @@ def test_a_worker_that_cannot_start_before_another_has(tmp_path: Path, *, begins
         assert "ended with exit code 3 before it could serve" in line
         assert "takes its place" in line
         until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 1 + begins)
-        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        assert _said(service, "health").is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
 
@@ -360,7 +360,7 @@ def test_fewer_workers(tmp_path: Path) -> None:
             os.kill(first, signal.SIGKILL)
             assert "takes its place" in _told_of(service, first)
             until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 3)
-            assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+            assert _said(service, "health").is_success
         until(lambda: state_of(last) == "")
         service.process.terminate()
         assert service.process.wait(60) == 0
@@ -376,7 +376,7 @@ def test_new_workers_for_old_ones(tmp_path: Path) -> None:
             until(lambda: sum(line.endswith(" answers\n") for line in service.log) == 4)
             assert f"worker {last} was told to stop, did not" in _told_of(service, last)
         until(lambda: (state_of(first), state_of(last)) == ("", ""))
-        assert httpx2.get(f"{service.base}health", trust_env=False).is_success
+        assert _said(service, "health").is_success
         service.process.terminate()
         assert service.process.wait(60) == 0
 
@@ -407,7 +407,7 @@ def test_each_answer_that_a_stop_breaks_off_is_a_line_of_the_log(
 
 
 def _said(service: Served, path: str, **parameters: str) -> httpx2.Response:
-    return httpx2.get(f"{service.base}{path}", params=parameters, trust_env=False)
+    return httpx2.get(f"{service.base}{path}", params=parameters, timeout=60, trust_env=False)
 
 
 def _says(service: Served, path: str, *words: str) -> bool:

@@ -23,14 +23,18 @@ from soda_service.catalog.schema import APPLICATION_ID, HEAD
 from soda_service.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BESIDE: Final = ("-wal", "-shm")
 """What SQLite keeps beside a catalog, and calls so."""
 
-_LOOK_PATIENCE: Final = 0.2
+LOOK_PATIENCE: Final = 0.2
 """Seconds for which a look at another file waits: whoever makes it may have it for itself."""
+
+_HOLD_UP_SECONDS: Final = 0.1
+_HOLD_UP_EACH: Final = 8
+"""For how long, and in which of its attempts, who wants a file alone holds up those who come."""
 
 _LOCK_SECONDS: Final = 10.0
 """For which the lock of a folder is waited for: somebody may hold it for a purpose of his own."""
@@ -156,25 +160,29 @@ def _lock(descriptor: int, patience: float) -> None:
             return
 
 
-def use_wal(connection: sqlite3.Connection, path: Path, *, patience: float) -> None:
+def use_wal(
+    connection: sqlite3.Connection, path: Path, *, patience: float, look: Callable[[], None]
+) -> None:
     """Turn WAL on; it stays on, and is had alone: whoever reads *path* meanwhile is in the way.
 
-    Tries again for *patience*, in seconds. The *connection* should not wait for locks by itself:
-    SQLite holds readers up meanwhile. Raises ConfigurationError where the file is no database, is
-    not to be had alone, or is where WAL cannot be had.
+    Tries again for *patience*, in seconds; the *connection* waits for no lock afterwards. Calls
+    *look* after each attempt that fails, which raises what it likes where the file is not worth
+    waiting for any more. Raises ConfigurationError where the file is no database, is not to be had
+    alone, or is where WAL cannot be had.
     """
     began, told = time.monotonic(), False
-    while True:
+    for attempt in count(1):
+        # SQLite holds up those who come while it waits. That is for an instant only, and rare:
+        # but where it never does, readers that overlap are never all gone.
+        held_up = 0.0 if attempt % _HOLD_UP_EACH else _HOLD_UP_SECONDS
         try:
+            connection.execute(f"PRAGMA busy_timeout = {round(held_up * 1000)}")
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+        except sqlite3.DatabaseError as error:
+            look()  # what SQLite says may be of a file that is not there any more
+            if not isinstance(error, sqlite3.OperationalError) or "locked" not in str(error):
                 raise unusable(path, str(error)) from None
             waited = time.monotonic() - began
-            if waited >= patience:
-                raise unusable(
-                    path, f"{error}; somebody reads or writes it, and it is not in WAL mode so far"
-                ) from None
             if waited >= _TOLD_SECONDS and not told:
                 told = True
                 _logger.warning(
@@ -182,10 +190,13 @@ def use_wal(connection: sqlite3.Connection, path: Path, *, patience: float) -> N
                     "waiting",
                     path,
                 )
+            if waited >= patience:
+                raise unusable(
+                    path, f"{error}; somebody reads or writes it, and it is not in WAL mode so far"
+                ) from None
             time.sleep(0.02)
-        except sqlite3.DatabaseError as error:
-            raise unusable(path, str(error)) from None
         else:
+            connection.execute("PRAGMA busy_timeout = 0")
             break
     if mode != "wal":
         raise unusable(path, "its file system has no shared memory")
@@ -203,7 +214,7 @@ def open_connection(
     return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
 
 
-def refuse_unusable(path: Path, *, patience: float = _LOOK_PATIENCE) -> None:
+def refuse_unusable(path: Path, *, patience: float = LOOK_PATIENCE) -> None:
     """Raise ConfigurationError unless there is a catalog at *path*, and up to date.
 
     So too where somebody has it for himself for longer than *patience*, in seconds.

@@ -25,6 +25,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from soda_service.catalog.catalogfile import (
     BESIDE,
+    LOOK_PATIENCE,
     calls_itself_a_catalog,
     is_current,
     make_file,
@@ -193,8 +194,7 @@ class Database:
         if there is None:
             return "The file of the catalog is gone, or cannot be looked at."
         if not self._file.is_lost:
-            self._in_vain = None
-            return None
+            return self._fault_in_place()
         if self._follower is None:
             return "The file of the catalog is another one now."
         reason = self._go_over(there)
@@ -202,16 +202,30 @@ class Database:
             self._in_vain = None
             _logger.info("the catalog %s is served from another file now", self.path)
             return None
+        served = "nothing" if self._file.is_closed else "the one before"
+        self._tell_in_vain(f"{reason}; {served} is served meanwhile")
+        if self._file.is_closed:
+            return "The file of the catalog was away, and cannot be used so far."
+        return "The file of the catalog is another one now, which cannot be used so far."
+
+    def _fault_in_place(self) -> str | None:
+        """What is wrong with the open file, which is where it should be."""
+        try:
+            self._file.note_beside()
+        except sqlite3.DatabaseError as error:
+            self._tell_in_vain(str(unusable(self.path, str(error))))
+            return "The file of the catalog cannot be read any more."
+        self._in_vain = None
+        return None
+
+    def _tell_in_vain(self, reason: str) -> None:
+        """Tell the log, once, of a file that cannot be used for some time."""
         now = time.monotonic()
         if self._in_vain is None:
             self._in_vain = now
         if now - self._in_vain >= _TOLD_SECONDS:
             self._in_vain = inf
-            served = "nothing" if self._file.is_closed else "the one before"
-            _logger.error("%s; %s is served meanwhile", reason, served)
-        if self._file.is_closed:
-            return "The file of the catalog was away, and cannot be used so far."
-        return "The file of the catalog is another one now, which cannot be used so far."
+            _logger.error("%s", reason)
 
     def _go_over(self, there: tuple[int, int]) -> str | None:
         """Read and write the file that is *there* from now on; else why that cannot be."""
@@ -232,7 +246,7 @@ class Database:
             # to date would read into it what belongs to the one before.
             self._file.take_away()
             refuse_unusable(self.path)
-            fresh.open()
+            fresh.open(patience=LOOK_PATIENCE)
         except OSError as error:
             fresh.close()
             return self._is_left_behind(error)
@@ -263,7 +277,7 @@ class Database:
             if is_current(driver_of(connection), self.path):
                 return
         with closing(open_connection(self.path, timeout=0.0)) as alone:
-            use_wal(alone, self.path, patience=PATIENCE)
+            use_wal(alone, self.path, patience=PATIENCE, look=self._file.refuse_lost)
         while True:
             try:
                 with self._file.begin_writing() as connection:

@@ -99,8 +99,11 @@ class OpenFile:
             self._watcher.execute(_AT_ONCE)
             # Where nothing can be written beside the file, nobody writes to it from here, either.
             if os.access(self._real, os.W_OK) and os.access(self._real.parent, os.W_OK):
-                use_wal(self._watcher, self._path, patience=patience)
+                use_wal(self._watcher, self._path, patience=patience, look=self.refuse_lost)
+                # It has let go of the file; who closes it last has it alone for an instant.
+                self._watcher.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
                 self._watcher.execute("PRAGMA schema_version").fetchone()
+                self._watcher.execute(_AT_ONCE)
             self._beside = _beside(self._real)
         self.data_version()
         self.refuse_lost()
@@ -129,7 +132,7 @@ class OpenFile:
             # The watcher never writes, so it sees every commit, those of this process too.
             (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & _PRIMARY_CODE != sqlite3.SQLITE_BUSY:
+            if not _is_busy(error):
                 raise
             return self._version  # a commit to a copy without WAL is under way
         assert isinstance(version, int)
@@ -147,6 +150,29 @@ class OpenFile:
             or file_at(self._path) != self.identity
             or (any(self._beside or ()) and _beside(self._real) != self._beside)
         )
+
+    def note_beside(self) -> None:
+        """Take note of what another program has put beside a file that had nothing there.
+
+        That is a file that this process may only read, in which WAL has been turned on since.
+        SQLite shares what is there then, so that it stays: else it would be gone with the last one
+        who may write, and nobody could read the file. Raises sqlite3.OperationalError where that
+        has happened.
+        """
+        if any(self._beside or ()):
+            return
+        with self._watcher_lock:
+            if self._watcher is None:
+                return
+            try:
+                self._watcher.execute("PRAGMA schema_version").fetchone()
+            except sqlite3.OperationalError as error:
+                if _is_busy(error):
+                    return  # somebody has it alone for an instant
+                raise
+            beside = _beside(self._real)
+            if file_at(self._real) == self.identity:
+                self._beside = beside
 
     def refuse_lost(self) -> None:
         """Raise SourceUnavailableError where it is lost."""
@@ -275,6 +301,10 @@ def driver_of(connection: Connection) -> sqlite3.Connection:
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
     return driver
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & _PRIMARY_CODE == sqlite3.SQLITE_BUSY
 
 
 def _beside(path: Path) -> list[tuple[int, int] | None]:

@@ -6,7 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
+from support.turn import until
 
 from soda_service.catalog import migrations, openfile, upgrade
 from soda_service.catalog.database import Database
@@ -254,9 +255,15 @@ def test_who_comes_while_another_process_writes_waits(
     other = sqlite3.connect(old_catalog, isolation_level=None, check_same_thread=False)
     other.execute("PRAGMA journal_mode = WAL")
     other.execute("BEGIN IMMEDIATE")
-    end = threading.Timer(0.5, other.execute, ["ROLLBACK"])
-    end.start()
-    Database(old_catalog).close()
-    end.join()
+
+    def end() -> None:
+        try:
+            until(lambda: "another process writes to the catalog" in caplog.text)
+        finally:
+            other.execute("ROLLBACK")
+
+    with ThreadPoolExecutor(1) as threads:
+        ending = threads.submit(end)
+        Database(old_catalog).close()
+        ending.result()
     other.close()
-    assert "another process writes to the catalog" in caplog.text

@@ -31,6 +31,7 @@ from support.catalogs import (
     unplaced,
     visit,
 )
+from support.leaping import StandingTime
 from support.turn import until
 
 from soda_service.app import _following_services
@@ -46,12 +47,15 @@ from soda_service.geometry.shapes import Interval, Range
 from soda_service.web.services import Services
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from soda_service.catalog.dataset import Dataset
     from soda_service.config import Settings
 
 EVERYTHING = CatalogQuery()
+
+_LONG = 1000.0
+"""Seconds that a test does not last: between two looks of a thread that it does not want, say."""
 
 
 @pytest.mark.parametrize("make", [visit, cube, unplaced])
@@ -292,6 +296,7 @@ def test_a_collection_is_shown_by_a_few_of_its_datasets(store: CatalogStore) -> 
 def test_summaries_and_counts_are_not_made_at_every_call(
     store: CatalogStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("soda_service.catalog.store._SUMMARY_SECONDS", _LONG)
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -316,6 +321,7 @@ def test_summaries_and_counts_are_not_made_at_every_call(
 
 
 def test_distinct_values(store: CatalogStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("soda_service.catalog.store._DISTINCT_SECONDS", _LONG)
     assert store.distinct("obs_collection") == ("cubes", "hostile", "surveys", "visits")
     assert store.distinct("calib_level") == ("2",)
     store.holdings.write([rows_of(visit("another", calib_level=4), "")])
@@ -341,10 +347,6 @@ def test_identifiers_are_all_there(store: CatalogStore) -> None:
         one.publisher_did for one in (visit(), cube(), unplaced(), hostile())
     ]
     assert store.count() == 4
-
-
-_LONG = 1000.0
-"""Seconds between two looks of a thread that a test does not want."""
 
 
 @pytest.fixture
@@ -501,6 +503,13 @@ def _datasets(path: Path) -> list[str]:
         return [row[0] for row in connection.execute("SELECT obs_id FROM dataset ORDER BY id")]
 
 
+def _has(store: CatalogStore, *names: str) -> bool:
+    """Whether its catalog has these visits; not where it is gone over to just now."""
+    with suppress(SourceUnavailableError):
+        return list(store.identifiers()) == [visit(name).publisher_did for name in names]
+    return False
+
+
 def _exchange(folder: Path, *names: str, version: str | None = None) -> None:
     """Move the catalog to `kept.sqlite`, and another one with *names* into its place.
 
@@ -521,8 +530,10 @@ def test_a_service_that_nobody_asks_lets_go_of_what_is_in_the_way(
 ) -> None:
     """Else the next process to open the new catalog would read the old one's changes into it."""
     monkeypatch.setattr(database, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(database, "_CLOSE_SECONDS", 60.0)
     settings = make_settings(tmp_path)
     wal = tmp_path / "catalog.sqlite-wal"
+    before = threading.enumerate()
     with closing(make_store(settings, visit("one"), visit("two"))) as store:
         store.follow()
         first = file_at(wal)
@@ -530,8 +541,9 @@ def test_a_service_that_nobody_asks_lets_go_of_what_is_in_the_way(
             _exchange(tmp_path, "three")
             until(lambda: file_at(wal) not in {None, first})
         # Which is made before all is done.
-        until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
-    assert "catalog-follower" not in {one.name for one in threading.enumerate()}
+        until(lambda: _has(store, "three"))
+    own = {one.name for one in threading.enumerate() if one not in before}
+    assert "catalog-follower" not in own
     assert _datasets(tmp_path / "kept.sqlite") == ["one", "two"]
     assert _datasets(tmp_path / "catalog.sqlite") == ["three"]
 
@@ -543,6 +555,7 @@ def test_who_ends_leaves_nothing_in_the_way(
 ) -> None:
     """Of a catalog that comes before the end, or after it."""
     monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    monkeypatch.setattr(database, "_CLOSE_SECONDS", 60.0)
     store = make_store(make_settings(tmp_path), visit("one"), visit("two"))
     if is_followed:
         store.follow()
@@ -919,7 +932,7 @@ def test_whatever_happens_the_looking_goes_on(
         store.follow()
         until(lambda: went_wrong == 3)
         _exchange(tmp_path, "three")
-        until(lambda: list(store.identifiers()) == [visit("three").publisher_did])
+        until(lambda: _has(store, "three"))
     told = [one for one in caplog.records if "cannot tell which file" in one.getMessage()]
     assert len(told) == 1
 
@@ -1018,7 +1031,7 @@ def test_a_copy_that_somebody_reads_is_waited_for(copied: Path, *, make: bool) -
         comes.join(0.5)
         assert not opened
         # Who comes to read is held up for an instant at most.
-        with closing(sqlite3.connect(copied, timeout=5)) as another:
+        with closing(sqlite3.connect(copied, timeout=60)) as another:
             another.execute("SELECT count(*) FROM dataset").fetchone()
     comes.join(60)
     (one,) = opened
@@ -1029,13 +1042,101 @@ def test_a_copy_that_somebody_reads_is_waited_for(copied: Path, *, make: bool) -
 def test_a_copy_that_somebody_goes_on_reading(
     copied: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 0.1)
-    monkeypatch.setattr(catalogfile, "_TOLD_SECONDS", 0.0)
+    clock = StandingTime()
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    monkeypatch.setattr(database, "PATIENCE", 2.0)
+    # Time goes by only in between: each look takes none.
+    monkeypatch.setattr(
+        catalogfile, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=sleep)
+    )
     said = "database is locked; somebody reads or writes it, and it is not in WAL mode so far"
     with _read(copied), pytest.raises(ConfigurationError, match=said):
         database.Database(copied, make=False)
     (line,) = (one.getMessage() for one in caplog.records)
     assert line.endswith("and somebody reads or writes it; waiting")
+
+
+def test_a_copy_that_is_always_read_by_somebody(copied: Path) -> None:
+    """Reads that are brief, but overlap: there is no moment between them unless one is made."""
+    ended = threading.Event()
+
+    def read_on() -> None:
+        while not ended.is_set():
+            with closing(sqlite3.connect(copied, isolation_level=None, timeout=60)) as other:
+                other.execute("BEGIN")
+                other.execute("SELECT count(*) FROM dataset").fetchone()
+                ended.wait(0.03)
+
+    readers = [threading.Thread(target=read_on) for _ in range(4)]
+    for one in readers:
+        one.start()
+    try:
+        database.Database(copied, make=False).close()
+    finally:
+        ended.set()
+        for one in readers:
+            one.join(60)
+    assert _is_in_wal_mode(copied)
+
+
+def test_who_has_a_copy_alone_once_it_is_in_wal_mode_is_waited_for(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever closes it last has it for an instant."""
+    alone: list[sqlite3.Connection] = []
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        catalogfile.use_wal(*arguments, **options)
+        other = sqlite3.connect(copied, isolation_level=None, check_same_thread=False)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        alone.append(other)
+        threading.Timer(0.5, other.close).start()  # who does not wait has given up by then
+
+    monkeypatch.setattr(openfile, "use_wal", interrupted)
+    database.Database(copied, make=False).close()
+    assert len(alone) == 1
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_a_copy_that_is_replaced_while_it_is_waited_for(
+    copied: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    make: bool,
+) -> None:
+    """Nobody is told that the other is read by somebody, nor made to wait for this one."""
+    monkeypatch.setattr(database, "PATIENCE", _LONG)
+    monkeypatch.setattr(catalogfile, "_TOLD_SECONDS", 0.0)
+    (copied.parent / "other").mkdir()
+    make_store(make_settings(copied.parent / "other"), visit("two")).close()
+    if make:  # before it is brought up to date
+        with closing(sqlite3.connect(copied)) as old:
+            old.execute("UPDATE alembic_version SET version_num = '0001'")
+            old.commit()
+    refused = []
+
+    def come() -> None:
+        try:
+            database.Database(copied, make=make).close()
+        except ConfigurationError as error:
+            refused.append(str(error))
+
+    with _read(copied):
+        comes = threading.Thread(target=come)
+        comes.start()
+        until(lambda: caplog.text.endswith("waiting\n"))
+        (copied.parent / "other" / "catalog.sqlite").replace(copied)
+        comes.join(60)  # and not as long as it is read
+        assert not comes.is_alive()
+    (said,) = refused
+    assert said.endswith("the catalog is gone or has just been replaced")
+    with closing(database.Database(copied, make=False)) as other, other.reading() as reading:
+        assert reading.exec_driver_sql("SELECT obs_id FROM dataset").scalar() == "two"
 
 
 def test_a_copy_that_somebody_reads_is_gone_over_to_later(
@@ -1079,6 +1180,58 @@ def test_a_copy_in_a_folder_that_is_not_to_be_written(read_only: Path) -> None:
             assert opened.fault() is None
             with opened.reading() as second:
                 assert second.exec_driver_sql("SELECT count(*) FROM more").scalar() == 0
+
+
+def test_a_copy_in_which_another_turns_wal_on_is_replaced(
+    read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was last written to it stays while it is read, and is not read into the next one."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    other = tmp_path / "other.sqlite"
+    shutil.copy(read_only, other)
+    wal = read_only.with_name("catalog.sqlite-wal")
+    with closing(database.Database(read_only, make=False)) as opened:
+        opened.follow()
+        with closing(sqlite3.connect(read_only)) as owner:
+            owner.execute("PRAGMA journal_mode = WAL").fetchone()
+            owner.execute("UPDATE dataset SET obs_title = 'of the one before'")
+            owner.commit()
+            assert opened.fault() is None
+        assert wal.stat().st_size > 0  # else nobody could read it who may not write beside it
+        other.replace(read_only)
+        assert opened.fault() is None
+        with opened.reading() as reading:
+            assert _titles(reading.exec_driver_sql) == ["A field"]
+    assert wal.with_name("catalog.sqlite-wal.before").stat().st_size > 0
+    with closing(sqlite3.connect(read_only)) as later:
+        assert _titles(later.execute) == ["A field"]
+        assert later.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def _titles(execute: Callable[[str], Any]) -> list[str]:
+    return [title for (title,) in execute("SELECT obs_title FROM dataset").fetchall()]
+
+
+def test_a_copy_that_cannot_be_read_any_more(
+    read_only: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In WAL mode it takes a file beside it, which may be impossible to make."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    monkeypatch.setattr(database, "_TOLD_SECONDS", 0.0)
+    with closing(database.Database(read_only, make=False)) as opened:
+        opened.follow()
+        with closing(sqlite3.connect(read_only)) as owner:
+            owner.execute("PRAGMA journal_mode = WAL").fetchone()
+        in_the_way = read_only.with_name("catalog.sqlite-shm")
+        in_the_way.symlink_to(in_the_way)
+        for _ in range(2):
+            assert opened.fault() == "The file of the catalog cannot be read any more."
+        (line,) = (one.getMessage() for one in caplog.records)
+        assert line.startswith(f"the catalog {read_only} cannot be used: unable to open database")
+        in_the_way.unlink()
+        assert opened.fault() is None
+        with opened.reading() as reading:
+            assert _titles(reading.exec_driver_sql) == ["A field"]
 
 
 def test_a_commit_to_a_copy_keeps_nobody_waiting(read_only: Path) -> None:

@@ -88,6 +88,7 @@ def test_memory_is_bounded_by_the_tiles_of_a_band(
     assert peak < 1024 * KIB
 
 
+@pytest.mark.usefixtures("patient_disks")
 @pytest.mark.parametrize("method", METHODS)
 def test_threads_do_not_disturb_each_other(tmp_path: Path, method: str) -> None:
     """Decoders of one library keep their place in variables of the whole process."""

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEYS = {"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "secret"}
-HASTY = {
-    "SODA_REMOTE_TIMEOUT_SECONDS": "2",
+PATIENT = {
+    "SODA_REMOTE_TIMEOUT_SECONDS": "60",
     "SODA_REMOTE_RETRIES": "1",
     "SODA_REMOTE_RETRY_SECONDS": "1",
 }
+"""For stores that answer, on a slow machine, and for those that are not there."""
+HASTY = {**PATIENT, "SODA_REMOTE_TIMEOUT_SECONDS": "2"}
+"""For one that takes a connection and is silent."""
 PIXELS = np.arange(120 * 100, dtype=np.float32).reshape(100, 120)
 
 
@@ -53,7 +56,7 @@ def _run(
     folder: Path, *arguments: str, environment: Mapping[str, str] = KEYS
 ) -> subprocess.CompletedProcess[str]:
     return run_command(
-        *arguments, "--config", "soda.toml", folder=folder, environment={**HASTY, **environment}
+        *arguments, "--config", "soda.toml", folder=folder, environment={**PATIENT, **environment}
     )
 
 
@@ -87,11 +90,11 @@ def test_ingest_serve_check_and_cut(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(hdus[0].data, PIXELS[20:50, 10:30])
         with served(
             "serve", "--config", "soda.toml", "--workers", "2",
-            folder=tmp_path, environment={**KEYS, **HASTY},
+            folder=tmp_path, environment={**KEYS, **PATIENT},
         ) as service:  # fmt: skip
             url = f"{service.base}soda/sync?ID=ivo://archive.example/sky?m31.fits&PIXELS=[1:9,1:9]"
             for _ in range(6):
-                answer = httpx2.get(url, timeout=30)
+                answer = httpx2.get(url, timeout=60)
                 assert answer.status_code == 200
                 with fits.open(io.BytesIO(answer.content)) as hdus:
                     np.testing.assert_array_equal(hdus[0].data, PIXELS[:9, :9])
@@ -103,12 +106,12 @@ def test_a_collection_that_is_added_is_served_at_once(tmp_path: Path) -> None:
         put(bucket, "sky/m31.fits", _image())
         _configure(tmp_path, s3.endpoint)
         with served(
-            "serve", "--config", "soda.toml", folder=tmp_path, environment={**KEYS, **HASTY}
+            "serve", "--config", "soda.toml", folder=tmp_path, environment={**KEYS, **PATIENT}
         ) as service:
             url = f"{service.base}files/sky/m31.fits"
-            assert httpx2.get(url).status_code == 404
+            assert httpx2.get(url, timeout=60).status_code == 404
             assert _run(tmp_path, "ingest", "s3://archive/sky").returncode == 0
-            assert httpx2.get(url, timeout=30).content == _image()
+            assert httpx2.get(url, timeout=60).content == _image()
 
 
 def test_wrong_credentials_are_said_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -141,11 +144,11 @@ def test_a_store_that_is_not_there(tmp_path: Path) -> None:
     assert "the store is not there" in done.stderr
     # The service starts, is alive, and says of that dataset what it can.
     with served(
-        "serve", "--config", "soda.toml", folder=tmp_path, environment={**KEYS, **HASTY}
+        "serve", "--config", "soda.toml", folder=tmp_path, environment={**KEYS, **PATIENT}
     ) as service:
-        assert httpx2.get(f"{service.base}health").status_code == 200
-        assert "true" in httpx2.get(f"{service.base}availability").text
-        answer = httpx2.get(f"{service.base}files/sky/m31.fits", timeout=30)
+        assert httpx2.get(f"{service.base}health", timeout=60).status_code == 200
+        assert "true" in httpx2.get(f"{service.base}availability", timeout=60).text
+        answer = httpx2.get(f"{service.base}files/sky/m31.fits", timeout=60)
         assert answer.status_code == 503
         assert answer.text.startswith("ServiceUnavailable: cannot be read: the store is not there")
 
@@ -171,10 +174,10 @@ def test_secrets_come_from_variables(tmp_path: Path) -> None:
         # A service without them says so where it matters, and nowhere else.
         one = {"SKY_ID": "a"}
         with served("serve", "--config", "soda.toml", folder=tmp_path, environment=one) as service:
-            answer = httpx2.get(f"{service.base}files/sky/m31.fits")
+            answer = httpx2.get(f"{service.base}files/sky/m31.fits", timeout=60)
             assert answer.status_code == 503
             assert "its store is not set up as it should be" in answer.text
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while not any("SKY_SECRET" in line for line in service.log):
                 assert time.monotonic() < end, service.log
                 time.sleep(0.02)
@@ -210,6 +213,6 @@ def test_without_credentials_it_says_what_is_missing(tmp_path: Path) -> None:
         _configure(
             tmp_path, "http://127.0.0.1:9", f'options = {{ metadata_endpoint = "{endpoint}" }}\n'
         )
-        done = _run(tmp_path, "ingest", "s3://archive/sky", environment={})
+        done = _run(tmp_path, "ingest", "s3://archive/sky", environment=HASTY)
     assert done.returncode == 1
     assert "skipped s3://archive/sky: cannot be listed: " in done.stderr

@@ -182,7 +182,7 @@ def test_links_have_no_other_form(demo: DemoService, asked: str) -> None:
 
 def test_a_plus_that_was_not_encoded_is_understood(demo: DemoService) -> None:
     """People paste media types into URLs."""
-    answer = httpx2.get(f"{demo.base}{QUERY}?MAXREC=1&RESPONSEFORMAT={BINARY2}")
+    answer = httpx2.get(f"{demo.base}{QUERY}?MAXREC=1&RESPONSEFORMAT={BINARY2}", timeout=60)
     assert (answer.status_code, answer.headers["content-type"]) == (200, BINARY2)
 
 

@@ -123,6 +123,7 @@ class TestKeeping:
         with pytest.raises(SourceUnavailableError):
             cache.open(str(path), FileVersion(old.st_size, old.st_mtime_ns))
 
+    @pytest.mark.usefixtures("patient_disks")
     def test_threads_that_ask_at_once_inflate_once(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -264,6 +265,7 @@ class TestWaiting:
         first.join(60)
         assert _content(cache, path) == CONTENT
 
+    @pytest.mark.usefixtures("patient_disks")
     def test_one_thread_waits_for_long_and_others_come_back(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: _Held
     ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from soda_service.storage.disks import disk_of
 from soda_service.storage.local import LocalSource
 from soda_service.storage.pool import OpenFiles
 from soda_service.storage.source import FileVersion
@@ -118,6 +119,7 @@ def test_what_cannot_be_opened_leaves_no_trace(opener: _Opener, tmp_path: Path) 
     assert len(pool) == 0
 
 
+@pytest.mark.usefixtures("patient_disks")
 def test_many_threads_share_few_sources(
     opener: _Opener, files: list[tuple[str, FileVersion]]
 ) -> None:
@@ -135,6 +137,7 @@ def test_many_threads_share_few_sources(
         finished.append(first)
 
     threads = [threading.Thread(target=read, args=(number,)) for number in range(6)]
+    disk_of("/")  # which opens the list of what is mounted, once for all
     descriptors = _open_descriptors()
     for thread in threads:
         thread.start()
