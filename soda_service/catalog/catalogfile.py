@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 BESIDE: Final = ("-wal", "-shm")
 """What SQLite keeps beside a catalog, and calls so."""
 
-LOOK_PATIENCE: Final = 0.2
+_LOOK_PATIENCE: Final = 0.2
 """Seconds for which a look at another file waits: whoever makes it may have it for itself."""
 
 _HOLD_UP_SECONDS: Final = 0.1
-_HOLD_UP_EACH: Final = 8
+_HOLD_UP_EACH: Final = 25
 """For how long, and in which of its attempts, who wants a file alone holds up those who come."""
 
 _LOCK_SECONDS: Final = 10.0
@@ -172,8 +172,8 @@ def use_wal(
     """
     began, told = time.monotonic(), False
     for attempt in count(1):
-        # SQLite holds up those who come while it waits. That is for an instant only, and rare:
-        # but where it never does, readers that overlap are never all gone.
+        # SQLite holds up those who come while it waits, which should be rare. But where it never
+        # does, readers that overlap are never all gone.
         held_up = 0.0 if attempt % _HOLD_UP_EACH else _HOLD_UP_SECONDS
         try:
             connection.execute(f"PRAGMA busy_timeout = {round(held_up * 1000)}")
@@ -214,7 +214,7 @@ def open_connection(
     return sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=check_same_thread)
 
 
-def refuse_unusable(path: Path, *, patience: float = LOOK_PATIENCE) -> None:
+def refuse_unusable(path: Path, *, patience: float = _LOOK_PATIENCE) -> None:
     """Raise ConfigurationError unless there is a catalog at *path*, and up to date.
 
     So too where somebody has it for himself for longer than *patience*, in seconds.

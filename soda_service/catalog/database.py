@@ -25,7 +25,6 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from soda_service.catalog.catalogfile import (
     BESIDE,
-    LOOK_PATIENCE,
     calls_itself_a_catalog,
     is_current,
     make_file,
@@ -74,6 +73,8 @@ class Database:
         self._fault: str | None = None
         self._in_vain: float | None = None
         """Since when another file cannot be used; infinite once the log has been told."""
+        self._told_of: tuple[int, int] | None = None
+        """Which file that is."""
         self._look_lock = threading.Lock()
         if make:
             make_file(path)
@@ -193,6 +194,8 @@ class Database:
         there = file_at(self.path)
         if there is None:
             return "The file of the catalog is gone, or cannot be looked at."
+        if there != self._told_of:
+            self._told_of, self._in_vain = there, None
         if not self._file.is_lost:
             return self._fault_in_place()
         if self._follower is None:
@@ -246,7 +249,7 @@ class Database:
             # to date would read into it what belongs to the one before.
             self._file.take_away()
             refuse_unusable(self.path)
-            fresh.open(patience=LOOK_PATIENCE)
+            fresh.open()
         except OSError as error:
             fresh.close()
             return self._is_left_behind(error)

@@ -46,6 +46,9 @@ _AT_ONCE: Final = "PRAGMA busy_timeout = 0"
 _IMPATIENT: Final = "soda_impatient"
 """Of a connection: whether it waits for another writer as long as its last writer said."""
 
+_CLOSING_SECONDS: Final = 10.0
+"""For which whoever closes a file last, and has it alone for an instant, is waited for."""
+
 _NUMBER: Final = "soda_number"
 """Of a connection: see `number_of`."""
 
@@ -75,7 +78,7 @@ class OpenFile:
         self._real = Path(os.path.realpath(path))
         """SQLite calls what is beside the file after it, not after a link to it."""
         self._beside: list[tuple[int, int] | None] | None = None
-        """As the first connection has found it, which lasts: all others have to share it."""
+        """What is there and shared by the first connection, which lasts; all others share it."""
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
         self._version_lock = threading.Lock()
@@ -100,13 +103,24 @@ class OpenFile:
             # Where nothing can be written beside the file, nobody writes to it from here, either.
             if os.access(self._real, os.W_OK) and os.access(self._real.parent, os.W_OK):
                 use_wal(self._watcher, self._path, patience=patience, look=self.refuse_lost)
-                # It has let go of the file; who closes it last has it alone for an instant.
-                self._watcher.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
-                self._watcher.execute("PRAGMA schema_version").fetchone()
-                self._watcher.execute(_AT_ONCE)
-            self._beside = _beside(self._real)
+                self._share(min(patience, _CLOSING_SECONDS))
+            else:
+                self._note_shared()
         self.data_version()
         self.refuse_lost()
+
+    def _share(self, patience: float) -> None:
+        """Have the watcher share, and note, what is beside a file in WAL mode; with its lock."""
+        assert self._watcher is not None
+        # It has let go of the file for an instant, in which another one may have it.
+        self._watcher.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+        try:
+            self._watcher.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError:
+            self.refuse_lost()
+            raise
+        self._watcher.execute(_AT_ONCE)
+        self._beside = _beside(self._real)
 
     def begin_writing(self, patience: float | None = None) -> AbstractContextManager[Connection]:
         """A transaction that has the writer's lock; see `Database.writing`."""
@@ -136,6 +150,8 @@ class OpenFile:
                 raise
             return self._version  # a commit to a copy without WAL is under way
         assert isinstance(version, int)
+        if version != self._version:
+            self._note_shared()  # the commit may have turned WAL on, which is shared from now on
         return version
 
     @property
@@ -159,20 +175,30 @@ class OpenFile:
         who may write, and nobody could read the file. Raises sqlite3.OperationalError where that
         has happened.
         """
-        if any(self._beside or ()):
+        # Who has the lock notes it himself, or has something to do that is soon over.
+        if any(self._beside or ()) or not self._watcher_lock.acquire(blocking=False):
             return
-        with self._watcher_lock:
-            if self._watcher is None:
-                return
-            try:
-                self._watcher.execute("PRAGMA schema_version").fetchone()
-            except sqlite3.OperationalError as error:
-                if _is_busy(error):
-                    return  # somebody has it alone for an instant
-                raise
-            beside = _beside(self._real)
-            if file_at(self._real) == self.identity:
-                self._beside = beside
+        try:
+            # Whoever looks makes nothing there: its owner could not write to what is another's.
+            if any(_beside(self._real)) or not os.access(self._real.parent, os.W_OK):
+                self._note_shared()
+        finally:
+            self._watcher_lock.release()
+
+    def _note_shared(self) -> None:
+        """See `note_beside`; with the watcher's lock."""
+        if self._watcher is None or any(self._beside or ()):
+            return
+        beside = _beside(self._real)
+        try:
+            self._watcher.execute("PRAGMA schema_version").fetchone()
+        except sqlite3.OperationalError as error:
+            if _is_busy(error):
+                return  # somebody has it alone for an instant
+            raise
+        # What has come after the question is not shared so far.
+        if all(beside) and beside == _beside(self._real) and file_at(self._real) == self.identity:
+            self._beside = beside
 
     def refuse_lost(self) -> None:
         """Raise SourceUnavailableError where it is lost."""
@@ -287,6 +313,8 @@ class OpenFile:
             elif connection is not None and record.info.pop(_IMPATIENT, False):
                 connection.cursor().execute(_PATIENT)
             self._in_use.discard(record)
+            with suppress(sqlite3.Error):  # the next look tells
+                self.note_beside()  # what the transaction has shared
 
 
 def number_of(connection: Connection) -> int:

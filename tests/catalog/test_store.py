@@ -1097,7 +1097,10 @@ def test_who_has_a_copy_alone_once_it_is_in_wal_mode_is_waited_for(
         threading.Timer(0.5, other.close).start()  # who does not wait has given up by then
 
     monkeypatch.setattr(openfile, "use_wal", interrupted)
-    database.Database(copied, make=False).close()
+    with closing(database.Database(copied, make=False)) as opened:
+        assert opened._file._watcher is not None
+        # From here on it is asked on the event loop.
+        assert opened._file._watcher.execute("PRAGMA busy_timeout").fetchone() == (0,)
     assert len(alone) == 1
 
 
@@ -1182,8 +1185,25 @@ def test_a_copy_in_a_folder_that_is_not_to_be_written(read_only: Path) -> None:
                 assert second.exec_driver_sql("SELECT count(*) FROM more").scalar() == 0
 
 
+def _looks(opened: database.Database) -> None:
+    assert opened.fault() is None
+
+
+def _asks_for_the_version(opened: database.Database) -> None:
+    opened.data_version()
+
+
+def _reads(opened: database.Database) -> None:
+    with opened.reading() as reading:
+        assert len(_titles(reading.exec_driver_sql)) == 1
+
+
+@pytest.mark.parametrize("shares", [_looks, _asks_for_the_version, _reads])
 def test_a_copy_in_which_another_turns_wal_on_is_replaced(
-    read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    read_only: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shares: Callable[[database.Database], None],
 ) -> None:
     """What was last written to it stays while it is read, and is not read into the next one."""
     monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
@@ -1196,7 +1216,7 @@ def test_a_copy_in_which_another_turns_wal_on_is_replaced(
             owner.execute("PRAGMA journal_mode = WAL").fetchone()
             owner.execute("UPDATE dataset SET obs_title = 'of the one before'")
             owner.commit()
-            assert opened.fault() is None
+            shares(opened)
         assert wal.stat().st_size > 0  # else nobody could read it who may not write beside it
         other.replace(read_only)
         assert opened.fault() is None
@@ -1232,6 +1252,41 @@ def test_a_copy_that_cannot_be_read_any_more(
         assert opened.fault() is None
         with opened.reading() as reading:
             assert _titles(reading.exec_driver_sql) == ["A field"]
+        caplog.clear()
+        (read_only.parent / "none").write_text("no catalog")
+        (read_only.parent / "none").replace(read_only)
+        for _ in range(2):
+            assert "cannot be used so far" in (opened.fault() or "")
+        (line,) = (one.getMessage() for one in caplog.records)
+        assert "has been replaced by a file that is none" in line
+
+
+def test_another_bad_catalog_is_told_of_again(
+    read_only: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    monkeypatch.setattr(database, "_TOLD_SECONDS", 0.0)
+    with closing(database.Database(read_only, make=False)) as opened:
+        opened.follow()
+        for number in range(2):
+            (read_only.parent / "none").write_text("no catalog")
+            (read_only.parent / "none").replace(read_only)
+            assert "cannot be used so far" in (opened.fault() or "")
+            assert caplog.text.count("has been replaced by a file that is none") == number + 1
+
+
+def test_who_only_looks_makes_nothing_beside_a_copy(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could not write to what belongs to somebody who may write to the folder only."""
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path).is_dir())
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    with closing(database.Database(copied, make=False)) as opened:
+        opened.follow()
+        with closing(sqlite3.connect(copied)) as owner:
+            owner.execute("PRAGMA journal_mode = WAL").fetchone()
+        assert opened.fault() is None
+        assert [one.name for one in copied.parent.iterdir()] == ["catalog.sqlite"]
 
 
 def test_a_commit_to_a_copy_keeps_nobody_waiting(read_only: Path) -> None:
