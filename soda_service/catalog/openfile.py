@@ -189,6 +189,8 @@ class OpenFile:
         """See `note_beside`; with the watcher's lock."""
         if self._watcher is None or any(self._beside or ()):
             return
+        if file_at(self._real) != self.identity:
+            return  # SQLite would open what is another file's by now, and let go of its locks
         beside = _beside(self._real)
         try:
             self._watcher.execute("PRAGMA schema_version").fetchone()

@@ -1275,6 +1275,33 @@ def test_another_bad_catalog_is_told_of_again(
             assert caplog.text.count("has been replaced by a file that is none") == number + 1
 
 
+def test_what_is_beside_the_next_catalog_is_not_opened_twice(
+    read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an answer of the one before that ends: to close it again lets go of all locks on it."""
+    monkeypatch.setattr(database, "_LOOK_SECONDS", _LONG)
+    other = tmp_path / "other.sqlite"
+    shutil.copy(read_only, other)
+    with closing(sqlite3.connect(other)) as owner:
+        owner.execute("PRAGMA journal_mode = WAL").fetchone()
+    with closing(database.Database(read_only, make=False)) as opened, ExitStack() as reading:
+        opened.follow()
+        before = reading.enter_context(opened.reading())
+        assert _titles(before.exec_driver_sql) == ["A field"]
+        other.replace(read_only)
+        assert opened.fault() is None
+        with closing(sqlite3.connect(read_only)) as owner:
+            owner.execute("UPDATE dataset SET obs_title = 'of the next one'")
+            owner.commit()
+            _reads(opened)
+            reading.close()
+            shared = os.path.realpath(read_only.with_name("catalog.sqlite-shm"))
+            # The owner is of this process, too; SQLite opens it once for one file.
+            names = [os.path.realpath(one) for one in Path("/dev/fd").iterdir()]
+            assert names.count(shared) == 1
+        assert opened.fault() is None
+
+
 def test_who_only_looks_makes_nothing_beside_a_copy(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
